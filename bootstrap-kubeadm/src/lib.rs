@@ -1,0 +1,1 @@
+//! Cluster API bootstrap provider for kubeadm.

@@ -1,0 +1,3 @@
+//! Cluster API bootstrap provider for kubeadm.
+
+fn main() {}

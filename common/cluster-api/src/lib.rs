@@ -1,0 +1,1 @@
+//! Cluster API contract types, conditions, labels, owner references and versions.

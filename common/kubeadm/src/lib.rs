@@ -1,0 +1,1 @@
+//! KubeadmConfig in both versions, kubeadm rendering, cluster PKI, kubeconfig, tokens.

@@ -1,0 +1,1 @@
+//! Cluster API control plane provider for kubeadm.

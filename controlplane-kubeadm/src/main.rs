@@ -1,0 +1,3 @@
+//! Cluster API control plane provider for kubeadm.
+
+fn main() {}

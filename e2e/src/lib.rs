@@ -1,0 +1,1 @@
+//! The embedded environment and the end-to-end scenarios.

@@ -1,0 +1,3 @@
+//! The embedded environment and the end-to-end scenarios.
+
+fn main() {}

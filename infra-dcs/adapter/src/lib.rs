@@ -1,0 +1,1 @@
+//! gRPC machine service over the VRM REST API of Huawei DCS.

@@ -1,0 +1,3 @@
+//! gRPC machine service over the VRM REST API of Huawei DCS.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Cluster API infrastructure provider for Huawei DCS.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A simulated Huawei DCS site whose virtual machines boot for real.

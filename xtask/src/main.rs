@@ -1,0 +1,3 @@
+//! Developer commands: demo, test, gen, toolchain, doctor, clean.
+
+fn main() {}
