@@ -1,1 +1,14 @@
-//! The embedded environment and the end-to-end scenarios.
+//! The embedded environment — etcd, kube-apiserver, upstream's core Cluster API, the simulated DCS site and our
+//! providers, all in a network namespace of their own — and the scenarios that run in it.
+
+pub mod cluster;
+pub mod demo;
+pub mod environment;
+pub mod isolation;
+pub mod management;
+pub mod manifests;
+pub mod process;
+pub mod providers;
+pub mod scenarios;
+pub mod site;
+pub mod tree;

@@ -1,3 +1,59 @@
-//! The embedded environment and the end-to-end scenarios.
+//! The end-to-end program behind `cargo xtask demo` and the upper tiers of `cargo xtask test`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use e2e::{demo, environment::Inputs, isolation, scenarios};
+use xtask::progress::Progress;
+
+/// Run the demo or the scenarios in an environment of their own. `cargo xtask` prepares the folders and starts this.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    inputs: Inputs,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Make one cluster and show it
+    Demo(demo::Options),
+    /// Run the scenarios
+    Run(scenarios::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    if !isolation::is_inside() {
+        let name = match cli.task {
+            Task::Demo(_) => "basalt-demo",
+            Task::Run(_) => "basalt-test",
+        };
+        return isolation::reenter(name).await;
+    }
+    // A second installation is impossible in one process; the first call is here.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let progress = Progress::default();
+    match cli.task {
+        Task::Demo(options) => demo::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
+        Task::Run(options) => {
+            let (passed, failed, skipped) = scenarios::run(&cli.inputs, &options, &progress).await?;
+            println!("node: {passed} passed, {failed} failed, {skipped} skipped");
+            Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `cargo xtask demo`: one cluster, from manifests to Available, shown all the way.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use xtask::{progress::Progress, toolchain};
+
+use crate::{
+    cluster::{BootFormat, NAMESPACE, Shape},
+    environment::{Environment, Inputs},
+    process,
+    scenarios::steps,
+    tree,
+};
+
+/// What the demo can vary.
+#[derive(Args, Clone)]
+pub struct Options {
+    /// Number of control plane machines (odd)
+    #[arg(long, default_value_t = 3)]
+    pub control_plane: u32,
+    /// Number of worker machines
+    #[arg(long, default_value_t = 2)]
+    pub workers: u32,
+    /// Boot configuration that the bootstrap provider writes
+    #[arg(long, value_enum, default_value = "ignition")]
+    pub boot: BootFormat,
+    /// Kubernetes version of the cluster [default: the pinned version]
+    #[arg(long)]
+    pub kubernetes_version: Option<String>,
+    /// Keep everything running until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// The version of the guests' kubelet: what a cluster gets unless told otherwise.
+pub fn pinned_version() -> Result<String> {
+    let kubernetes = toolchain::MODULES.iter().find(|module| module.folder == "kubernetes");
+    match kubernetes {
+        Some(module) => module.version(),
+        None => bail!("no Kubernetes is pinned"),
+    }
+}
+
+/// Makes the cluster, shows it, takes it all down again (or waits for Ctrl-C first).
+pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Result<()> {
+    let pinned = pinned_version()?;
+    let version = options.kubernetes_version.clone().unwrap_or_else(|| pinned.clone());
+    if !version.starts_with(&pinned) {
+        bail!("--kubernetes-version {version}: the guest images hold {pinned}; a suffix to it is allowed");
+    }
+    let shape = Shape {
+        name: "demo".into(),
+        namespace: NAMESPACE.into(),
+        index: 0,
+        control_plane: options.control_plane,
+        workers: options.workers,
+        version,
+        boot: options.boot,
+    };
+    let mut environment = Environment::start("demo", inputs, &[shape.balancer()], progress).await?;
+    let result = tokio::select! {
+        result = show(&mut environment, &shape, options.keep, progress) => result,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    let stage = progress.stage("taking everything down");
+    let logs = environment.logs().to_path_buf();
+    environment.stop().await;
+    stage.done(format!("logs stay in {}", logs.display()));
+    result
+}
+
+async fn show(environment: &mut Environment, shape: &Shape, keep: bool, progress: &Progress) -> Result<()> {
+    let took = steps::create(environment, shape, progress).await?;
+    let limit = Duration::from_secs(60);
+    steps::nodes_ready(environment, shape, limit, progress).await?;
+    println!("\n{}", tree::render(&environment.management.client, &shape.namespace).await?);
+    let kubeconfig = steps::kubeconfig(environment, shape).await?;
+    println!("{}", workload(environment, &kubeconfig, &["get", "nodes", "--output=wide"]).await?);
+    println!("{}", workload(environment, &kubeconfig, &["get", "pods", "--all-namespaces", "--output=wide"]).await?);
+    println!(
+        "{} control plane machines and {} workers Available {:.0} s after the manifests were applied.",
+        shape.control_plane,
+        shape.workers,
+        took.as_secs_f64()
+    );
+    if keep {
+        let kubectl = environment.toolchain.join("kubectl");
+        let inside = "nsenter --net=/run/netns/basalt-demo";
+        println!("\nEverything keeps running until Ctrl-C. In another terminal, as root:");
+        println!("  {inside} {} --kubeconfig {} get nodes", kubectl.display(), kubeconfig.display());
+        println!(
+            "  {inside} {} --kubeconfig {} get clusters,machines -A",
+            kubectl.display(),
+            environment.management.kubeconfig.display()
+        );
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+async fn workload(environment: &Environment, kubeconfig: &PathBuf, arguments: &[&str]) -> Result<String> {
+    let mut kubectl = tokio::process::Command::new(environment.toolchain.join("kubectl"));
+    kubectl.arg("--kubeconfig").arg(kubeconfig).args(arguments);
+    process::output(&mut kubectl, None).await
+}

@@ -1,0 +1,152 @@
+//! Managers as processes: upstream's core and ours, each started exactly as the other, with its own service account.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Result;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::{
+    management::Management,
+    manifests::{self, Components},
+    process::Process,
+};
+
+/// How a provider is installed and reached.
+pub struct Provider {
+    /// Name of its process and log.
+    pub name: &'static str,
+    /// File name of its manager.
+    pub binary: &'static str,
+    /// Namespace and service account of its Deployment.
+    pub account: (&'static str, &'static str),
+    /// First of three ports: webhooks, health, diagnostics.
+    pub port: u16,
+}
+
+/// Upstream's core manager.
+pub const CORE: Provider =
+    Provider { name: "core", binary: "capi-manager", account: ("capi-system", "capi-manager"), port: 9440 };
+
+/// Our kubeadm bootstrap provider.
+pub const BOOTSTRAP: Provider = Provider {
+    name: "bootstrap-kubeadm",
+    binary: "basalt-bootstrap-kubeadm",
+    account: ("capi-kubeadm-bootstrap-system", "capi-kubeadm-bootstrap-manager"),
+    port: 9450,
+};
+
+/// Our kubeadm control plane provider.
+pub const CONTROL_PLANE: Provider = Provider {
+    name: "controlplane-kubeadm",
+    binary: "basalt-controlplane-kubeadm",
+    account: ("capi-kubeadm-control-plane-system", "capi-kubeadm-control-plane-manager"),
+    port: 9460,
+};
+
+/// Our DCS infrastructure provider.
+pub const DCS: Provider = Provider {
+    name: "dcs-controller",
+    binary: "basalt-dcs-controller",
+    account: ("capdcs-system", "capdcs-manager"),
+    port: 9470,
+};
+
+/// A provider whose manifests are applied; its manager can be started, killed and started again.
+pub struct Installed {
+    provider: &'static Provider,
+    binary: PathBuf,
+    kubeconfig: PathBuf,
+    arguments: Vec<String>,
+    extra: Vec<String>,
+    webhook_certificates: PathBuf,
+    logs: PathBuf,
+}
+
+impl Installed {
+    /// Applies a provider's kustomization and prepares its start. `extra` is added to the Deployment's arguments.
+    pub async fn apply(
+        provider: &'static Provider,
+        kustomization: &Path,
+        places: &Places<'_>,
+        extra: Vec<String>,
+    ) -> Result<Self> {
+        let objects = manifests::render(places.toolchain, kustomization, places.scratch).await?;
+        let Components { objects, arguments } =
+            manifests::for_processes(objects, provider.port, &places.management.pki.ca())?;
+        let (definitions, rest): (Vec<Value>, Vec<Value>) = objects
+            .into_iter()
+            .partition(|object| matches!(object["kind"].as_str(), Some("Namespace" | "CustomResourceDefinition")));
+        places.management.apply(&manifests::list(&definitions)).await?;
+        places.management.apply(&manifests::list(&rest)).await?;
+        let (namespace, account) = provider.account;
+        Ok(Self {
+            provider,
+            binary: places.binary(provider),
+            kubeconfig: places.management.service_account_kubeconfig(namespace, account).await?,
+            arguments,
+            extra,
+            webhook_certificates: places.management.pki.webhook_dir(),
+            logs: places.logs.to_path_buf(),
+        })
+    }
+
+    /// The provider's description.
+    pub fn provider(&self) -> &'static Provider {
+        self.provider
+    }
+
+    /// Starts the manager with these additional environment variables.
+    pub fn start(&self, environment: &[(String, String)]) -> Result<Process> {
+        let port = self.provider.port;
+        let mut manager = Command::new(&self.binary);
+        manager
+            .args(&self.arguments)
+            .arg(format!("--kubeconfig={}", self.kubeconfig.display()))
+            .arg(format!("--webhook-port={port}"))
+            .arg(format!("--webhook-cert-dir={}", self.webhook_certificates.display()))
+            .arg(format!("--health-addr=127.0.0.1:{}", port + 1))
+            .arg(format!("--diagnostics-address=127.0.0.1:{}", port + 2))
+            .arg("--insecure-diagnostics=true")
+            .args(&self.extra)
+            .env("POD_IP", "127.0.0.1")
+            .env("POD_NAMESPACE", self.provider.account.0)
+            .envs(environment.iter().cloned());
+        Process::start(self.provider.name, &mut manager, &self.logs)
+    }
+
+    /// Waits until a started manager answers its readiness probe.
+    pub async fn wait_ready(&self, process: &mut Process) -> Result<()> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.provider.port + 1);
+        let client = reqwest::Client::new();
+        process
+            .wait_until("ready", Duration::from_secs(60), async move || {
+                matches!(client.get(&url).send().await, Ok(answer) if answer.status().is_success())
+            })
+            .await
+    }
+}
+
+/// What installing a provider needs to know of the environment.
+pub struct Places<'a> {
+    /// The management cluster.
+    pub management: &'a Management,
+    /// Folder of the Go-built peers.
+    pub toolchain: &'a Path,
+    /// Folder of our binaries.
+    pub binaries: &'a Path,
+    /// Folder for rendered files.
+    pub scratch: &'a Path,
+    /// Folder of the logs.
+    pub logs: &'a Path,
+}
+
+impl Places<'_> {
+    fn binary(&self, provider: &Provider) -> PathBuf {
+        let ours = self.binaries.join(provider.binary);
+        if ours.is_file() { ours } else { self.toolchain.join(provider.binary) }
+    }
+}

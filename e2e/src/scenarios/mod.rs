@@ -1,0 +1,173 @@
+//! What users do, end to end, on real guests: each scenario makes what it needs and leaves nothing.
+
+pub mod lifecycle;
+pub mod steps;
+
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use xtask::progress::Progress;
+
+use crate::{
+    cluster::{BootFormat, NAMESPACE, Shape},
+    demo,
+    environment::{Environment, Inputs},
+    process,
+};
+
+/// Which scenarios run.
+#[derive(Args, Clone)]
+pub struct Options {
+    /// Run only scenarios whose name contains this text
+    #[arg(long)]
+    pub filter: Option<String>,
+    /// Also run what CI's budget cannot hold
+    #[arg(long)]
+    pub soak: bool,
+    /// List the scenarios and stop
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// A scenario: its name, what it wants of the cluster, and whether it is left to `--soak`.
+struct Scenario {
+    name: &'static str,
+    clusters: &'static [(u8, u32, u32, BootFormat)],
+    run: Run,
+    soak: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Run {
+    /// Create, use, delete.
+    Whole,
+    /// Create 1+1, scale workers and control plane up and down, delete.
+    Scale,
+}
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "one control plane machine without workers",
+        clusters: &[(0, 1, 0, BootFormat::Ignition)],
+        run: Run::Whole,
+        soak: false,
+    },
+    Scenario {
+        name: "three and two with Ignition",
+        clusters: &[(1, 3, 2, BootFormat::Ignition)],
+        run: Run::Whole,
+        soak: false,
+    },
+    Scenario {
+        name: "three and two with cloud-init",
+        clusters: &[(2, 3, 2, BootFormat::CloudConfig)],
+        run: Run::Whole,
+        soak: true,
+    },
+    Scenario {
+        name: "one and one with cloud-init",
+        clusters: &[(3, 1, 1, BootFormat::CloudConfig)],
+        run: Run::Whole,
+        soak: false,
+    },
+    Scenario {
+        name: "scale workers 2 to 3 to 1 and control plane 1 to 3 to 1",
+        clusters: &[(4, 1, 2, BootFormat::Ignition)],
+        run: Run::Scale,
+        soak: false,
+    },
+    Scenario {
+        name: "two clusters in two namespaces",
+        clusters: &[(5, 1, 1, BootFormat::Ignition), (6, 1, 0, BootFormat::CloudConfig)],
+        run: Run::Whole,
+        soak: false,
+    },
+];
+
+/// Runs the chosen scenarios in one environment; returns how many passed, failed and were skipped.
+pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Result<(usize, usize, usize)> {
+    let version = demo::pinned_version()?;
+    let wanted = |scenario: &&Scenario| options.filter.as_ref().is_none_or(|text| scenario.name.contains(text.as_str()));
+    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
+    if options.list {
+        for scenario in &chosen {
+            println!("{}{}", scenario.name, if scenario.soak { "  (--soak)" } else { "" });
+        }
+        return Ok((0, 0, 0));
+    }
+    let balancers: Vec<String> = SCENARIOS
+        .iter()
+        .flat_map(|scenario| scenario.shapes(&version))
+        .map(|shape| shape.balancer())
+        .collect();
+    let mut environment = Environment::start("test", inputs, &balancers, progress).await?;
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for scenario in chosen {
+        if scenario.soak && !options.soak {
+            println!("skipped {} (--soak)", scenario.name);
+            skipped += 1;
+            continue;
+        }
+        let started = Instant::now();
+        let result = tokio::select! {
+            result = scenario.run(&mut environment, &version, progress) => result,
+            _ = tokio::signal::ctrl_c() => {
+                environment.stop().await;
+                return Err(anyhow!("interrupted"));
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                passed += 1;
+                println!("ok      {} ({seconds:.0} s)", scenario.name);
+            }
+            Err(error) => {
+                failed += 1;
+                println!("FAILED  {} ({seconds:.0} s): {error:#}", scenario.name);
+                steps::dump(&environment, scenario.name).await;
+            }
+        }
+    }
+    environment.stop().await;
+    Ok((passed, failed, skipped))
+}
+
+impl Scenario {
+    fn shapes(&self, version: &str) -> Vec<Shape> {
+        let shape = |(number, (index, control_plane, workers, boot)): (usize, &(u8, u32, u32, BootFormat))| Shape {
+            name: format!("c{index}"),
+            namespace: if number == 0 { NAMESPACE.to_owned() } else { format!("{NAMESPACE}-{number}") },
+            index: *index,
+            control_plane: *control_plane,
+            workers: *workers,
+            version: version.to_owned(),
+            boot: *boot,
+        };
+        self.clusters.iter().enumerate().map(shape).collect()
+    }
+
+    async fn run(&self, environment: &mut Environment, version: &str, progress: &Progress) -> Result<()> {
+        let shapes = self.shapes(version);
+        match self.run {
+            Run::Whole => lifecycle::whole(environment, &shapes, progress).await?,
+            Run::Scale => lifecycle::scale(environment, &shapes, progress).await?,
+        }
+        let fallen = environment.fallen();
+        if !fallen.is_empty() {
+            return Err(anyhow!("processes ended by themselves: {}", fallen.join(", ")));
+        }
+        Ok(())
+    }
+}
+
+/// Last lines of every log, for a report.
+pub fn tails(environment: &Environment, lines: usize) -> String {
+    let mut text = String::new();
+    for name in ["core", "bootstrap-kubeadm", "controlplane-kubeadm", "dcs-controller", "dcs-adapter", "dcs-simulator"] {
+        let tail = process::tail(&environment.logs().join(format!("{name}.log")), lines);
+        text.push_str(&format!("--- {name}\n{tail}\n"));
+    }
+    text
+}

@@ -1,0 +1,42 @@
+//! `cargo xtask clean`: finds and removes what a killed run left.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::Result;
+use xtask::{command, paths, progress::Progress};
+
+/// Network namespaces that runs make.
+const NAMESPACES: &[&str] = &["basalt-demo", "basalt-test"];
+
+/// Ends processes in the runs' network namespaces, then removes the namespaces and what the guests left.
+pub fn run(progress: &Progress) -> Result<()> {
+    let mut found = Vec::new();
+    for name in NAMESPACES {
+        let handle = Path::new("/run/netns").join(name);
+        if !handle.exists() {
+            continue;
+        }
+        let pids = command::output(Command::new("ip").args(["netns", "pids", name])).unwrap_or_default();
+        for pid in pids.split_whitespace() {
+            // It may have ended since it was listed.
+            let _ = command::output(Command::new("kill").args(["-KILL", pid]));
+        }
+        command::output(Command::new("ip").args(["netns", "delete", name]))?;
+        found.push(format!("network namespace {name} with {} processes", pids.split_whitespace().count()));
+    }
+    let simulator = paths::target().join("debug/basalt-dcs-simulator");
+    for run in fs::read_dir(paths::run_dir("")).into_iter().flatten().filter_map(Result::ok) {
+        let data = run.path().join("site");
+        if data.exists() && simulator.exists() {
+            let report = command::output(Command::new(&simulator).arg("clean").arg("--data-dir").arg(&data))?;
+            found.extend(report.lines().map(str::to_owned));
+        }
+    }
+    if found.is_empty() {
+        progress.line("Nothing was left.");
+    }
+    for thing in found {
+        progress.line(format!("removed {thing}"));
+    }
+    Ok(())
+}

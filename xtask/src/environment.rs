@@ -1,0 +1,111 @@
+//! What `demo` and the upper test tiers need before they can start: packages, peers, our binaries, guest images.
+
+use std::{
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    thread,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::ValueEnum;
+use xtask::{command, packages, paths, progress::Progress, toolchain};
+
+use crate::Demo;
+
+/// Products that an environment runs.
+const BINARIES: &[&str] = &[
+    "basalt-bootstrap-kubeadm",
+    "basalt-controlplane-kubeadm",
+    "basalt-dcs-adapter",
+    "basalt-dcs-controller",
+    "basalt-dcs-simulator",
+    "e2e",
+];
+
+/// Where everything is that an environment runs.
+pub struct Prepared {
+    toolchain: PathBuf,
+    binaries: PathBuf,
+    images: PathBuf,
+}
+
+impl Prepared {
+    /// Whether sandbox guests can run here; the error says why not.
+    pub fn probe(&self) -> Result<()> {
+        command::output(Command::new(self.binaries.join("basalt-dcs-simulator")).arg("probe")).map(drop)
+    }
+
+    /// The end-to-end program with these folders as its arguments.
+    pub fn e2e(&self) -> Command {
+        let mut e2e = Command::new(self.binaries.join("e2e"));
+        e2e.arg("--toolchain").arg(&self.toolchain);
+        e2e.arg("--binaries").arg(&self.binaries);
+        e2e.arg("--images").arg(&self.images);
+        e2e
+    }
+}
+
+/// Brings this machine to where an environment can start, showing each step.
+pub fn prepare(assets: Option<&Path>, progress: &Progress) -> Result<Prepared> {
+    if !packages::is_root() {
+        bail!(
+            "sandbox guests need root: run the command again as root (`sudo -E env PATH=$PATH cargo xtask …`); \
+             they make network namespaces, cgroups and mounts of their own and nothing else"
+        );
+    }
+    packages::ensure(progress)?;
+    // The Go and Rust builds have long single-threaded stretches: side by side they fill them.
+    let toolchain = thread::scope(|scope| {
+        let peers = scope.spawn(|| toolchain::ensure(assets, progress));
+        build_products(progress)?;
+        peers.join().map_err(|_| anyhow!("building the peers panicked"))?
+    })?;
+    let binaries = paths::target().join("debug");
+    let images = paths::cache().join("images");
+    build_images(&toolchain, &binaries, &images)?;
+    Ok(Prepared { toolchain, binaries, images })
+}
+
+/// Makes a cluster and shows it; replaces this process so that Ctrl-C reaches the environment directly.
+pub fn demo(options: &Demo, progress: &Progress) -> Result<ExitCode> {
+    if options.control_plane.is_multiple_of(2) {
+        bail!("--control-plane must be odd: etcd needs a majority");
+    }
+    let prepared = prepare(options.peers.assets.as_deref(), progress)?;
+    let boot = options.boot.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let mut e2e = prepared.e2e();
+    e2e.arg("demo");
+    e2e.args(["--control-plane", &options.control_plane.to_string(), "--workers", &options.workers.to_string()]);
+    e2e.args(["--boot", &boot]);
+    if let Some(version) = &options.kubernetes_version {
+        e2e.args(["--kubernetes-version", version]);
+    }
+    if options.keep {
+        e2e.arg("--keep");
+    }
+    Err(e2e.exec()).context("cannot start the demo")
+}
+
+fn build_products(progress: &Progress) -> Result<()> {
+    let stage = progress.stage("cargo build");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(paths::workspace()).args(["build", "--locked", "--workspace"]);
+    for binary in BINARIES {
+        cargo.args(["--bin", binary]);
+    }
+    command::run(&mut cargo, &stage)?;
+    stage.done(format!("{} binaries", BINARIES.len()));
+    Ok(())
+}
+
+/// The simulator builds its own guest images; it shows its progress itself.
+fn build_images(toolchain: &Path, binaries: &Path, images: &Path) -> Result<()> {
+    let mut build = Command::new(binaries.join("basalt-dcs-simulator"));
+    build.args(["image", "build", "--toolchain-bin"]).arg(toolchain).arg("--cache").arg(images);
+    let status = build.status().with_context(|| format!("cannot start `{}`", command::display(&build)))?;
+    if !status.success() {
+        bail!("`{}` ended with {status}", command::display(&build));
+    }
+    Ok(())
+}
