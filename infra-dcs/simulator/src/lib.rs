@@ -1,1 +1,3 @@
 //! A simulated Huawei DCS site whose virtual machines boot for real.
+
+pub mod guest;
