@@ -135,12 +135,16 @@ impl Shape {
         set("worker-kubernetes-version", self.version.clone());
         set("dns-image-tag", "1.14.2".into());
         set("etcd-image-tag", "v3.6.14".into());
-        set("ssh-authorized-keys", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleExam demo".into());
+        set(
+            "ssh-authorized-keys",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleExam demo".into(),
+        );
         set("base64-encoded-secret", STANDARD.encode(rand::random::<[u8; 32]>()));
         set("pods-cidr", format!("10.{}.0.0/16", 120 + self.index % 100));
         set("services-cidr", format!("10.{}.0.0/16", 20 + self.index % 50));
         set("kube-ovn-join-cidr", "100.64.0.0/16".into());
-        for (key, value) in [("cpu-cores", "4"), ("worker-cpu", "4"), ("memory-mb", "4096"), ("worker-memory", "4096")] {
+        for (key, value) in [("cpu-cores", "4"), ("worker-cpu", "4"), ("memory-mb", "4096"), ("worker-memory", "4096")]
+        {
             set(key, value.into());
         }
         for host in 1..=3_u8 {
@@ -169,11 +173,8 @@ impl Shape {
 
 /// Documents of each published page that make a cluster. The pages also show variants: encoded and plain Secrets,
 /// a pool with persistent disks, an abbreviated control plane, a list of files to paste.
-const PUBLISHED: &[(&str, &[usize])] = &[
-    ("infrastructure.yaml", &[1, 2, 5]),
-    ("create-cluster.yaml", &[1, 2, 3]),
-    ("workers.yaml", &[0, 1, 2, 3]),
-];
+const PUBLISHED: &[(&str, &[usize])] =
+    &[("infrastructure.yaml", &[1, 2, 5]), ("create-cluster.yaml", &[1, 2, 3]), ("workers.yaml", &[0, 1, 2, 3])];
 
 fn is_for_workers(object: &Value) -> bool {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -203,7 +204,8 @@ fn fill(text: &str, values: &BTreeMap<String, String>) -> Result<String> {
         let (before, from) = rest.split_at(start);
         filled.push_str(before);
         let name = from[1..].split('>').next().unwrap_or_default();
-        let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        let is_name =
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if is_name && from.len() > name.len() + 1 {
             let Some(value) = values.get(name) else { bail!("the manifests ask for <{name}>, which has no value") };
             filled.push_str(value);

@@ -38,7 +38,17 @@ async fn run_inside(handle: &std::path::Path) -> Result<ExitCode> {
             option.push(handle);
             option
         })
-        .args(["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+        .args([
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ])
         .arg(program)
         .args(arguments)
         .env(INSIDE, "1")

@@ -50,7 +50,8 @@ pub fn for_processes(mut objects: Vec<Value>, webhook_port: u16, ca: &Path) -> R
     let Some(arguments) = container.and_then(Value::as_array) else {
         bail!("the manifests hold no Deployment with arguments");
     };
-    let replaced = ["--diagnostics-address", "--insecure-diagnostics", "--leader-elect", "--webhook-", "--adapter-socket"];
+    let replaced =
+        ["--diagnostics-address", "--insecure-diagnostics", "--leader-elect", "--webhook-", "--adapter-socket"];
     let arguments = arguments
         .iter()
         .filter_map(Value::as_str)
@@ -83,9 +84,7 @@ fn client_configs(object: &mut Value) -> Vec<&mut Value> {
             let webhooks = object.get_mut("webhooks").and_then(Value::as_array_mut);
             webhooks.into_iter().flatten().filter_map(|webhook| webhook.get_mut("clientConfig")).collect()
         }
-        "CustomResourceDefinition" => {
-            object.pointer_mut("/spec/conversion/webhook/clientConfig").into_iter().collect()
-        }
+        "CustomResourceDefinition" => object.pointer_mut("/spec/conversion/webhook/clientConfig").into_iter().collect(),
         _ => Vec::new(),
     }
 }

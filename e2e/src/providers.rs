@@ -123,9 +123,11 @@ impl Installed {
         let url = format!("http://127.0.0.1:{}/readyz", self.provider.port + 1);
         let client = reqwest::Client::new();
         process
-            .wait_until("ready", Duration::from_secs(60), async move || {
-                matches!(client.get(&url).send().await, Ok(answer) if answer.status().is_success())
-            })
+            .wait_until(
+                "ready",
+                Duration::from_secs(60),
+                async move || matches!(client.get(&url).send().await, Ok(answer) if answer.status().is_success()),
+            )
             .await
     }
 }

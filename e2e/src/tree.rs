@@ -32,7 +32,8 @@ pub async fn objects(client: &Client, namespace: &str) -> Result<Vec<DynamicObje
     for kind in KINDS {
         let listed = api(client, namespace, *kind).list(&ListParams::default()).await?;
         all.extend(listed.items.into_iter().map(|mut object| {
-            object.types = Some(kube::api::TypeMeta { api_version: format!("{}/{}", kind.0, kind.1), kind: kind.2.into() });
+            object.types =
+                Some(kube::api::TypeMeta { api_version: format!("{}/{}", kind.0, kind.1), kind: kind.2.into() });
             object
         }));
     }
@@ -75,7 +76,11 @@ fn says(object: &DynamicObject) -> String {
     let Some(condition) = found else { return phase.to_owned() };
     let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
     let state = format!("{}={}", text("type"), text("status"));
-    if text("status") == "True" { format!("{state} {phase}") } else { format!("{state} {} {}", text("reason"), text("message").replace('\n', " ")) }
+    if text("status") == "True" {
+        format!("{state} {phase}")
+    } else {
+        format!("{state} {} {}", text("reason"), text("message").replace('\n', " "))
+    }
 }
 
 /// A condition by its type.

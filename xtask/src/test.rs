@@ -1,9 +1,9 @@
 //! `cargo xtask test`: all tests, tier by tier, and one closing line.
 
 use std::{
+    io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
-    io::{BufRead, BufReader},
 };
 
 use anyhow::{Context, Result};

@@ -12,7 +12,8 @@ use rcgen::{
 };
 
 const LOCAL: &[&str] = &["localhost", "127.0.0.1"];
-const API_SERVER: &[&str] = &["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.96.0.1"];
+const API_SERVER: &[&str] =
+    &["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.96.0.1"];
 
 /// Files under one folder.
 pub struct Pki {
@@ -90,8 +91,11 @@ impl Pki {
 
     /// Kubeconfig that authenticates with a client certificate of this PKI.
     pub fn client_kubeconfig(&self, server: &str, user: &str) -> String {
-        let credentials =
-            format!("{{client-certificate: {}, client-key: {}}}", self.certificate(user).display(), self.key(user).display());
+        let credentials = format!(
+            "{{client-certificate: {}, client-key: {}}}",
+            self.certificate(user).display(),
+            self.key(user).display()
+        );
         self.kubeconfig(server, &credentials, "default")
     }
 

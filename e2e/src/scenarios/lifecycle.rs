@@ -55,12 +55,26 @@ async fn used(environment: &Environment, shape: &Shape, progress: &Progress) -> 
 /// As many etcd members as control plane machines, none of them a learner.
 async fn members_vote(environment: &Environment, shape: &Shape) -> Result<()> {
     let kubeconfig = steps::kubeconfig(environment, shape).await?;
-    let first = ["get", "pods", "--namespace=kube-system", "--selector=component=etcd", "--output=jsonpath={.items[0].metadata.name}"];
+    let first = [
+        "get",
+        "pods",
+        "--namespace=kube-system",
+        "--selector=component=etcd",
+        "--output=jsonpath={.items[0].metadata.name}",
+    ];
     let pod = workload(environment, &kubeconfig, &first).await?;
     let list = [
-        "exec", "--namespace=kube-system", pod.trim(), "--", "etcdctl", "--endpoints=https://127.0.0.1:2379",
-        "--cacert=/etc/kubernetes/pki/etcd/ca.crt", "--cert=/etc/kubernetes/pki/etcd/server.crt",
-        "--key=/etc/kubernetes/pki/etcd/server.key", "member", "list",
+        "exec",
+        "--namespace=kube-system",
+        pod.trim(),
+        "--",
+        "etcdctl",
+        "--endpoints=https://127.0.0.1:2379",
+        "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
+        "--cert=/etc/kubernetes/pki/etcd/server.crt",
+        "--key=/etc/kubernetes/pki/etcd/server.key",
+        "member",
+        "list",
     ];
     let members = workload(environment, &kubeconfig, &list).await?;
     let lines: Vec<&str> = members.lines().filter(|line| !line.trim().is_empty()).collect();

@@ -88,7 +88,8 @@ const SCENARIOS: &[Scenario] = &[
 /// Runs the chosen scenarios in one environment; returns how many passed, failed and were skipped.
 pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Result<(usize, usize, usize)> {
     let version = demo::pinned_version()?;
-    let wanted = |scenario: &&Scenario| options.filter.as_ref().is_none_or(|text| scenario.name.contains(text.as_str()));
+    let wanted =
+        |scenario: &&Scenario| options.filter.as_ref().is_none_or(|text| scenario.name.contains(text.as_str()));
     let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
     if options.list {
         for scenario in &chosen {
@@ -96,11 +97,8 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
         }
         return Ok((0, 0, 0));
     }
-    let balancers: Vec<String> = SCENARIOS
-        .iter()
-        .flat_map(|scenario| scenario.shapes(&version))
-        .map(|shape| shape.balancer())
-        .collect();
+    let balancers: Vec<String> =
+        SCENARIOS.iter().flat_map(|scenario| scenario.shapes(&version)).map(|shape| shape.balancer()).collect();
     let mut environment = Environment::start("test", inputs, &balancers, progress).await?;
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for scenario in chosen {
@@ -165,7 +163,8 @@ impl Scenario {
 /// Last lines of every log, for a report.
 pub fn tails(environment: &Environment, lines: usize) -> String {
     let mut text = String::new();
-    for name in ["core", "bootstrap-kubeadm", "controlplane-kubeadm", "dcs-controller", "dcs-adapter", "dcs-simulator"] {
+    for name in ["core", "bootstrap-kubeadm", "controlplane-kubeadm", "dcs-controller", "dcs-adapter", "dcs-simulator"]
+    {
         let tail = process::tail(&environment.logs().join(format!("{name}.log")), lines);
         text.push_str(&format!("--- {name}\n{tail}\n"));
     }

@@ -94,7 +94,8 @@ fn milestones(cluster: &DynamicObject, machines: &[DynamicObject]) -> String {
 pub async fn kubeconfig(environment: &Environment, shape: &Shape) -> Result<PathBuf> {
     let secrets: Api<Secret> = Api::namespaced(environment.management.client.clone(), &shape.namespace);
     let secret = secrets.get(&format!("{}-kubeconfig", shape.name)).await?;
-    let value = secret.data.and_then(|mut data| data.remove("value")).context("the kubeconfig Secret has no `value`")?;
+    let value =
+        secret.data.and_then(|mut data| data.remove("value")).context("the kubeconfig Secret has no `value`")?;
     let path = environment.dir.join(format!("{}.kubeconfig", shape.name));
     fs::write(&path, value.0)?;
     Ok(path)
@@ -129,7 +130,13 @@ fn is_ready(node: &Node) -> bool {
 
 /// Sets the replicas of a control plane or a machine deployment and waits until that many machines, and nodes, are
 /// left and ready.
-pub async fn scale(environment: &mut Environment, shape: &mut Shape, control_plane: u32, workers: u32, progress: &Progress) -> Result<()> {
+pub async fn scale(
+    environment: &mut Environment,
+    shape: &mut Shape,
+    control_plane: u32,
+    workers: u32,
+    progress: &Progress,
+) -> Result<()> {
     let client = environment.management.client.clone();
     let wanted = [
         ("controlplane.cluster.x-k8s.io", "KubeadmControlPlane", format!("{}-kcp", shape.name), control_plane),
@@ -153,7 +160,11 @@ pub async fn scale(environment: &mut Environment, shape: &mut Shape, control_pla
         }
         stage.detail(format!("{} machines, {available} available", machines.len()));
         if Instant::now() > deadline {
-            bail!("{} machines, {available} available, wanted {wanted}, after {} s", machines.len(), CREATE_LIMIT.as_secs());
+            bail!(
+                "{} machines, {available} available, wanted {wanted}, after {} s",
+                machines.len(),
+                CREATE_LIMIT.as_secs()
+            );
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -176,7 +187,11 @@ pub async fn delete(environment: &mut Environment, shape: &Shape, progress: &Pro
     }
     // What a user applied and Cluster API does not own: pools and templates; the pools hold the persistent disks.
     for (version, kind) in [("v1beta1", "DCSIpHostnamePool"), ("v1beta1", "DCSMachineTemplate")] {
-        let api = tree::api(&environment.management.client, &shape.namespace, ("infrastructure.cluster.x-k8s.io", version, kind));
+        let api = tree::api(
+            &environment.management.client,
+            &shape.namespace,
+            ("infrastructure.cluster.x-k8s.io", version, kind),
+        );
         for object in api.list(&ListParams::default()).await?.items {
             let name = object.metadata.name.unwrap_or_default();
             if name.starts_with(&format!("{}-", shape.name)) {
@@ -205,7 +220,9 @@ async fn left_on_site(environment: &Environment, shape: &Shape) -> Result<Vec<St
         let document = environment.site.control(what).await?;
         let items = document.as_array().or_else(|| document["items"].as_array()).cloned().unwrap_or_default();
         let names = items.iter().filter(|item| item["isTemplate"] != true).filter_map(|item| item["name"].as_str());
-        left.extend(names.filter(|name| name.contains(&format!("{}-", shape.name))).map(|name| format!("{what}/{name}")));
+        left.extend(
+            names.filter(|name| name.contains(&format!("{}-", shape.name))).map(|name| format!("{what}/{name}")),
+        );
     }
     Ok(left)
 }
@@ -216,7 +233,10 @@ pub async fn dump(environment: &Environment, scenario: &str) {
     let _ = fs::create_dir_all(&dir);
     for namespace in ["cpaas-system", "cpaas-system-1"] {
         if let Ok(objects) = tree::objects(&environment.management.client, namespace).await {
-            let _ = fs::write(dir.join(format!("{namespace}.json")), serde_json::to_vec_pretty(&objects).unwrap_or_default());
+            let _ = fs::write(
+                dir.join(format!("{namespace}.json")),
+                serde_json::to_vec_pretty(&objects).unwrap_or_default(),
+            );
         }
     }
     for what in ["vms", "volumes", "tasks", "audit"] {

@@ -1,0 +1,71 @@
+//! Secrets by name. They are never listed and never watched: a management cluster holds thousands that are not ours.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use parking_lot::Mutex;
+
+use crate::{ObjectKey, ReconcileError, clock::Clock};
+
+/// How long a Secret that exists is believed.
+const FRESH: Duration = Duration::from_secs(20);
+/// Entries above which stale ones are dropped.
+const CROWDED: usize = 4096;
+
+/// A small cache of Secrets, shared by all passes of a process; cheap to clone.
+#[derive(Clone)]
+pub struct SecretCache {
+    client: Client,
+    clock: Arc<dyn Clock>,
+    known: Arc<Mutex<HashMap<ObjectKey, (Duration, Arc<Secret>)>>>,
+}
+
+impl SecretCache {
+    pub(crate) fn new(client: Client, clock: Arc<dyn Clock>) -> Self {
+        Self { client, clock, known: Arc::default() }
+    }
+
+    /// A Secret, at most [`FRESH`] old. That one is missing is never remembered: its appearance is noticed at once.
+    pub async fn get(&self, key: &ObjectKey) -> Result<Option<Arc<Secret>>, ReconcileError> {
+        let now = self.clock.monotonic();
+        if let Some((read, secret)) = self.known.lock().get(key)
+            && now.saturating_sub(*read) < FRESH
+        {
+            return Ok(Some(Arc::clone(secret)));
+        }
+        self.get_live(key).await
+    }
+
+    /// A Secret as it is now.
+    pub async fn get_live(&self, key: &ObjectKey) -> Result<Option<Arc<Secret>>, ReconcileError> {
+        let found = Api::<Secret>::namespaced(self.client.clone(), &key.namespace).get_opt(&key.name).await?;
+        let now = self.clock.monotonic();
+        let mut known = self.known.lock();
+        if known.len() > CROWDED {
+            known.retain(|_, (read, _)| now.saturating_sub(*read) < FRESH);
+        }
+        match found {
+            Some(mut secret) => {
+                secret.metadata.managed_fields = None;
+                let secret = Arc::new(secret);
+                known.insert(key.clone(), (now, Arc::clone(&secret)));
+                Ok(Some(secret))
+            }
+            None => {
+                known.remove(key);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Forgets a Secret, after it was written.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.known.lock().remove(key);
+    }
+}
+
+/// A value of a Secret.
+pub fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
+    secret.data.as_ref()?.get(key).map(|bytes| bytes.0.as_slice())
+}
