@@ -8,6 +8,8 @@ use std::{net::IpAddr, path::PathBuf};
 
 use futures::future::BoxFuture;
 
+pub mod cli;
+pub mod image;
 pub mod none;
 
 /// A virtual machine as the site describes it at power-on.
