@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Subcommand;
 
-use super::image;
+use super::{
+    image,
+    sandbox::{clean, launch, probe},
+};
 
 /// See the variants.
 #[derive(Debug, Subcommand)]
@@ -15,6 +18,26 @@ pub enum GuestCommand {
         /// What to do.
         #[command(subcommand)]
         command: ImageCommand,
+    },
+    /// Tells whether sandbox guests can run here, and what is missing where they cannot.
+    Probe,
+    /// Removes what a killed simulator left of its machines: processes, control groups, loop devices.
+    Clean {
+        /// The data directory that was given to `serve`.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+    },
+    /// First stage of a machine's first process.
+    #[command(hide = true)]
+    GuestEnter {
+        /// The machine's directory.
+        machine: PathBuf,
+    },
+    /// Second stage of a machine's first process.
+    #[command(hide = true)]
+    GuestInit {
+        /// The machine's directory.
+        machine: PathBuf,
     },
 }
 
@@ -28,9 +51,26 @@ pub enum ImageCommand {
 /// Runs one of the sub-commands to its end.
 pub fn run(command: GuestCommand) -> Result<()> {
     match command {
-        GuestCommand::Image { command: ImageCommand::Build(args) } => {
-            let dir: PathBuf = image::build(&args)?;
-            println!("{}", dir.display());
+        GuestCommand::Image { command: ImageCommand::Build(args) } => println!("{}", image::build(&args)?.display()),
+        GuestCommand::Probe => {
+            let obstacles = probe::obstacles();
+            if !obstacles.is_empty() {
+                bail!("sandbox guests cannot run here: {}", obstacles.join("; "));
+            }
+            println!("sandbox guests can run here");
+        }
+        GuestCommand::Clean { data_dir } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            for line in runtime.block_on(clean::clean(&data_dir))? {
+                println!("{line}");
+            }
+        }
+        GuestCommand::GuestEnter { machine } => launch::enter(&machine)?,
+        GuestCommand::GuestInit { machine } => {
+            if launch::init(&machine).is_err() {
+                // It has said why, on the console and in the machine's directory.
+                std::process::exit(launch::BOOT_FAILED);
+            }
         }
     }
     Ok(())

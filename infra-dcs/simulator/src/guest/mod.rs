@@ -10,7 +10,9 @@ use futures::future::BoxFuture;
 
 pub mod cli;
 pub mod image;
+pub mod iso;
 pub mod none;
+pub mod sandbox;
 
 /// A virtual machine as the site describes it at power-on.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
