@@ -1,0 +1,8 @@
+//! `KubeadmConfig` and what it is made of.
+
+pub mod conversion;
+pub mod files;
+pub mod spec;
+pub mod v1beta1;
+pub mod v1beta2;
+pub mod validation;

@@ -1,0 +1,228 @@
+//! Ignition 2.3.0, made from typed data; what upstream's own transpiler yields from the same spec.
+
+use std::collections::HashMap;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use ignition::{data_url, v2};
+
+use super::{Error, Input, Run, verbosity, wrong};
+use crate::api::{
+    files::{Encoding, File, User},
+    spec::{KubeadmConfigSpec, Mount},
+};
+
+const KUBEADM_PATH: &str = "/etc/kubeadm.yml";
+const SCRIPT_PATH: &str = "/etc/kubeadm.sh";
+/// The condition keeps a second run from happening: the script moves the file away.
+const UNIT: &str = "[Unit]\nDescription=kubeadm\n# Run only once. After successful run, this file is moved to /tmp/.\nConditionPathExists=/etc/kubeadm.yml\nAfter=network.target\n[Service]\n# To not restart the unit when it exits, as it is expected.\nType=oneshot\nExecStart=/bin/bash /etc/kubeadm.sh\n[Install]\nWantedBy=multi-user.target\n";
+/// Mode of a file that says none: readable by all, as cloud-init has it.
+const DEFAULT_MODE: u32 = 0o644;
+
+pub(super) fn render(input: &Input<'_>) -> Result<Vec<u8>, Error> {
+    if let Some(config) = input.spec.ignition.as_ref().and_then(|ignition| ignition.container_linux_config.as_ref())
+        && !config.additional_config.trim().is_empty()
+    {
+        return Err(wrong(
+            "ignition.containerLinuxConfig.additionalConfig",
+            "Container Linux Configs are not supported yet; use files and preKubeadmCommands",
+        ));
+    }
+    let mut config = v2::Config {
+        ignition: v2::Ignition { version: v2::VERSION.to_owned(), ..v2::Ignition::default() },
+        ..v2::Config::default()
+    };
+    config.passwd.users = input.users.iter().map(user).collect();
+    config.systemd.units.push(enabled("kubeadm.service", UNIT));
+    if input.spec.ntp.as_ref().is_some_and(|ntp| ntp.enabled == Some(true)) {
+        config.systemd.units.push(enabled("ntpd.service", ""));
+    }
+    disks(input.spec, &mut config)?;
+    let mut files = Vec::new();
+    for user in input.users.iter().filter(|user| !user.sudo.is_empty()) {
+        files.push(plain(&format!("/etc/sudoers.d/{}", user.name), 0o600, &format!("{} {}\n", user.name, user.sudo)));
+    }
+    let open: Vec<_> =
+        input.users.iter().filter(|user| user.lock_password == Some(false)).map(|user| user.name.as_str()).collect();
+    if !open.is_empty() {
+        files.push(plain("/etc/ssh/sshd_config", 0o600, &sshd_config(&open)));
+    }
+    for (index, file) in input.certificates.iter().chain(&input.files).enumerate() {
+        let own = index.checked_sub(input.certificates.len());
+        let field = own.map_or_else(|| file.path.clone(), |index| format!("files[{index}]"));
+        files.push(user_file(file, &field)?);
+    }
+    files.push(plain(SCRIPT_PATH, 0o700, &script(input)));
+    files.push(plain(KUBEADM_PATH, 0o600, &document(&input.run)));
+    if let Some(ntp) = &input.spec.ntp
+        && ntp.enabled.is_some()
+        && !ntp.servers.is_empty()
+    {
+        files.push(plain("/etc/ntp.conf", 0o644, &ntp_conf(&ntp.servers)));
+    }
+    config.storage.files = files;
+    serde_json::to_vec(&config).map_err(|error| Error::Write(error.to_string()))
+}
+
+fn user(user: &User) -> v2::User {
+    let groups = user.groups.split(',').map(str::trim).filter(|group| !group.is_empty());
+    v2::User {
+        name: user.name.clone(),
+        gecos: user.gecos.clone(),
+        groups: groups.map(str::to_owned).collect(),
+        home_dir: user.home_dir.clone(),
+        shell: user.shell.clone(),
+        password_hash: (!user.passwd.is_empty()).then(|| user.passwd.clone()),
+        primary_group: user.primary_group.clone(),
+        ssh_authorized_keys: user.ssh_authorized_keys.clone(),
+    }
+}
+
+fn enabled(name: &str, contents: &str) -> v2::Unit {
+    v2::Unit { name: name.to_owned(), enabled: Some(true), contents: contents.to_owned(), ..v2::Unit::default() }
+}
+
+fn plain(path: &str, mode: u32, content: &str) -> v2::File {
+    v2::File {
+        filesystem: "root".to_owned(),
+        path: path.to_owned(),
+        mode: Some(mode),
+        contents: v2::Contents { source: data_url::encode_text(content), ..v2::Contents::default() },
+        ..v2::File::default()
+    }
+}
+
+fn user_file(file: &File, field: &str) -> Result<v2::File, Error> {
+    let content = match file.encoding {
+        None => with_newline(&file.content),
+        Some(Encoding::Base64) => {
+            let bytes = STANDARD.decode(file.content.trim());
+            let bytes = bytes.map_err(|error| wrong(format!("{field}.content"), format!("is not base64: {error}")))?;
+            let (owner, group) = owners(&file.owner);
+            return Ok(v2::File {
+                contents: v2::Contents { source: data_url::encode_bytes(&bytes), ..v2::Contents::default() },
+                user: owner,
+                group,
+                append: file.append == Some(true),
+                ..plain(&file.path, mode(file, field)?, "")
+            });
+        }
+        Some(Encoding::Gzip | Encoding::GzipBase64) => {
+            return Err(wrong(format!("{field}.encoding"), "gzip is not supported when format is \"ignition\""));
+        }
+    };
+    let (owner, group) = owners(&file.owner);
+    let append = file.append == Some(true);
+    Ok(v2::File { user: owner, group, append, ..plain(&file.path, mode(file, field)?, &content) })
+}
+
+/// Octal, with or without a leading zero, as cloud-init and every manual read it.
+fn mode(file: &File, field: &str) -> Result<u32, Error> {
+    if file.permissions.is_empty() {
+        return Ok(DEFAULT_MODE);
+    }
+    let digits = file.permissions.trim_start_matches("0o");
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.ok_or_else(|| {
+        wrong(format!("{field}.permissions"), format!("{:?} is no octal mode such as 0640", file.permissions))
+    })
+}
+
+fn owners(owner: &str) -> (Option<v2::Owner>, Option<v2::Owner>) {
+    let named = |name: &str| {
+        let name = name.trim();
+        (!name.is_empty()).then(|| v2::Owner { name: name.to_owned(), id: None })
+    };
+    match owner.split_once(':') {
+        Some((user, group)) => (named(user), named(group)),
+        None => (named(owner), None),
+    }
+}
+
+fn with_newline(content: &str) -> String {
+    if content.is_empty() { String::new() } else { format!("{}\n", content.trim_end_matches('\n')) }
+}
+
+fn script(input: &Input<'_>) -> String {
+    let kubeadm = match input.run {
+        Run::Init { .. } => "init",
+        Run::Join { .. } => "join",
+    };
+    let mut lines = vec!["#!/bin/bash".to_owned(), "set -e".to_owned(), String::new()];
+    lines.extend(input.spec.pre_kubeadm_commands.iter().cloned());
+    lines.push(String::new());
+    lines.push(format!("kubeadm {kubeadm} --config {KUBEADM_PATH} {}", verbosity(input.spec)));
+    lines.push("mkdir -p /run/cluster-api && echo success > /run/cluster-api/bootstrap-success.complete".to_owned());
+    lines.push(format!("mv {KUBEADM_PATH} /tmp/"));
+    if !input.spec.post_kubeadm_commands.is_empty() {
+        lines.push(String::new());
+        lines.extend(input.spec.post_kubeadm_commands.iter().cloned());
+    }
+    with_newline(&lines.join("\n"))
+}
+
+fn document(run: &Run) -> String {
+    match run {
+        Run::Init { cluster, init } => with_newline(&format!("---\n{cluster}\n---\n{init}")),
+        Run::Join { join, .. } => with_newline(&format!("---\n{join}")),
+    }
+}
+
+fn disks(spec: &KubeadmConfigSpec, config: &mut v2::Config) -> Result<(), Error> {
+    let mut labels = HashMap::new();
+    if let Some(setup) = &spec.disk_setup {
+        for partition in &setup.partitions {
+            let whole = partition.layout == Some(true);
+            config.storage.disks.push(v2::Disk {
+                device: partition.device.clone(),
+                wipe_table: partition.overwrite == Some(true),
+                partitions: if whole { vec![serde_json::json!({})] } else { Vec::new() },
+            });
+        }
+        for filesystem in &setup.filesystems {
+            labels.insert(filesystem.label.as_str(), filesystem.device.as_str());
+            config.storage.filesystems.push(v2::Filesystem {
+                name: filesystem.label.clone(),
+                path: None,
+                mount: Some(v2::FilesystemMount {
+                    device: filesystem.device.clone(),
+                    format: filesystem.filesystem.clone(),
+                    wipe_filesystem: filesystem.overwrite == Some(true),
+                    label: (!filesystem.label.is_empty()).then(|| filesystem.label.clone()),
+                    options: filesystem.extra_opts.clone(),
+                }),
+            });
+        }
+    }
+    for (index, Mount(parts)) in spec.mounts.iter().enumerate() {
+        let [what, place, options @ ..] = parts.as_slice() else {
+            return Err(wrong(format!("mounts[{index}]"), "needs a device and a mount point"));
+        };
+        let label = what.strip_prefix("LABEL=").unwrap_or(what);
+        let device = labels.get(label).copied().unwrap_or(what);
+        let name = format!("{}.mount", place.trim_matches('/').replace('-', "\\x2d").replace('/', "-"));
+        let options = if options.is_empty() { String::new() } else { format!("Options={}\n", options.join(",")) };
+        let contents = format!(
+            "[Unit]\nDescription=Mount {what}\n[Mount]\nWhat={device}\nWhere={place}\n{options}[Install]\nWantedBy=multi-user.target\n"
+        );
+        config.systemd.units.push(enabled(&name, &contents));
+    }
+    Ok(())
+}
+
+fn sshd_config(users: &[&str]) -> String {
+    format!(
+        "# Use most defaults for sshd configuration.\nSubsystem sftp internal-sftp\nClientAliveInterval 180\nUseDNS no\nUsePAM yes\nPrintLastLog no # handled by PAM\nPrintMotd no # handled by PAM\n\nMatch User {}\n  PasswordAuthentication yes\n",
+        users.join(",")
+    )
+}
+
+fn ntp_conf(servers: &[String]) -> String {
+    let mut text = String::from("# Common pool\n");
+    for server in servers {
+        text.push_str(&format!("server {server}\n"));
+    }
+    text.push_str(
+        "\n# Only serve time to this machine.\nrestrict default nomodify nopeer noquery notrap limited kod\nrestrict 127.0.0.1\nrestrict [::1]\n",
+    );
+    text
+}
