@@ -3,7 +3,7 @@
 //! ```text
 //! ip netns add basalt-boot
 //! ip netns exec basalt-boot sh -c 'ip link set lo up; ip link add br0 type bridge; ip address add 10.77.0.1/16 dev br0; ip link set br0 up'
-//! ip netns exec basalt-boot boot --simulator target/debug/basalt-dcs-simulator --image-dir target/basalt/images --data-dir /var/tmp/boot
+//! nsenter --net=/run/netns/basalt-boot boot --simulator target/debug/basalt-dcs-simulator --image-dir target/basalt/images --data-dir /var/tmp/boot
 //! ```
 //! Each line of standard input is a command: `on SPEC.json`, `off ID`, `cut ID`, `destroy ID`, `console ID`.
 

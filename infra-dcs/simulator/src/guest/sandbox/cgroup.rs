@@ -17,6 +17,9 @@ use crate::guest::GuestError;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
+/// Hierarchies without which systemd, containerd or kubelet does not start.
+const REQUIRED: &[&str] = &["cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids", "systemd"];
+
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hierarchy {
@@ -36,6 +39,12 @@ pub fn hierarchies() -> io::Result<Vec<Hierarchy>> {
         })
         .filter(|hierarchy| hierarchy.own.is_dir())
         .collect())
+}
+
+/// Hierarchies that a machine cannot do without and that are not there.
+pub fn missing(present: &[Hierarchy]) -> Vec<&'static str> {
+    let is_there = |name: &str| present.iter().any(|hierarchy| hierarchy.name.split(',').any(|part| part == name));
+    REQUIRED.iter().copied().filter(|name| !is_there(name)).collect()
 }
 
 /// Names and paths from the text of `/proc/<pid>/cgroup`.
@@ -68,7 +77,13 @@ impl SiteGroups {
         let path = data_dir.canonicalize()?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, path.as_os_str().as_encoded_bytes());
         let name = format!("basalt-dcs-{}", hex::encode(&digest.as_ref()[..4]));
-        Ok(Self { hierarchies: hierarchies()?, name })
+        let hierarchies = hierarchies()?;
+        if let Some(missing) = missing(&hierarchies).first() {
+            return Err(io::Error::other(format!(
+                "hierarchy `{missing}` is not mounted below {MOUNT} (`ip netns exec` hides them, `nsenter --net` does not)"
+            )));
+        }
+        Ok(Self { hierarchies, name })
     }
 
     /// Names of the hierarchies, as a guest mounts them.

@@ -14,9 +14,6 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
 ];
 
-/// Hierarchies without which systemd, containerd or kubelet does not start.
-const HIERARCHIES: &[&str] = &["cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids", "systemd"];
-
 /// What stands in the way of sandbox guests; empty where they can run.
 pub fn obstacles() -> Vec<String> {
     let mut found = Vec::new();
@@ -44,18 +41,16 @@ pub fn obstacles() -> Vec<String> {
 }
 
 fn missing_hierarchies() -> Vec<String> {
-    let present: BTreeSet<String> = match cgroup::hierarchies() {
-        Ok(hierarchies) => hierarchies.into_iter().flat_map(|h| h.name.split(',').map(str::to_owned).collect::<Vec<_>>()).collect(),
-        Err(error) => return vec![format!("the control groups of this process are unknown: {error}")],
-    };
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         return vec!["the host has only cgroup v2; the launcher knows version 1 (boot with systemd.unified_cgroup_hierarchy=0)".to_owned()];
     }
-    HIERARCHIES
-        .iter()
-        .filter(|name| !present.contains(**name))
-        .map(|name| format!("control group hierarchy `{name}` is not mounted below /sys/fs/cgroup"))
-        .collect()
+    match cgroup::hierarchies() {
+        Ok(present) => cgroup::missing(&present)
+            .into_iter()
+            .map(|name| format!("control group hierarchy `{name}` is not mounted below /sys/fs/cgroup"))
+            .collect(),
+        Err(error) => vec![format!("the control groups of this process are unknown: {error}")],
+    }
 }
 
 /// Makes the namespaces of a machine, an overlay and a veth pair in them, and lets them go again.
