@@ -4,7 +4,10 @@ use std::io::{Read, Write};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use flate2::{Compression, GzBuilder, read::GzDecoder};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// What stays readable in a text: the unreserved characters of RFC 3986.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Content larger than this, packed or not, is refused: it would not fit the boot medium.
 pub const LIMIT: u64 = 100 * 1024 * 1024;
@@ -51,8 +54,13 @@ pub fn decode(url: &str) -> Result<Vec<u8>, DataUrlError> {
     STANDARD.decode(compact).map_err(|_| DataUrlError::Base64)
 }
 
+/// A `data:` URL that carries this text, readable as far as URLs allow.
+pub fn encode_text(text: &str) -> String {
+    format!("data:,{}", utf8_percent_encode(text, ESCAPED))
+}
+
 /// A `data:` URL that carries this content.
-pub fn encode(content: &[u8]) -> String {
+pub fn encode_bytes(content: &[u8]) -> String {
     if content.is_empty() { "data:,".to_owned() } else { format!("data:;base64,{}", STANDARD.encode(content)) }
 }
 
@@ -76,12 +84,12 @@ pub fn unpack(url: &str, compression: &str) -> Result<Vec<u8>, DataUrlError> {
 /// A URL for this content, packed as `compression` says. The same content gives the same URL.
 pub fn pack(content: &[u8], compression: &str) -> Result<String, DataUrlError> {
     match compression {
-        "" => Ok(encode(content)),
+        "" => Ok(encode_bytes(content)),
         "gzip" => {
             // No time and no name in the header: repeated rendering must be byte-identical.
             let mut packer = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
             packer.write_all(content).map_err(|_| DataUrlError::Gzip)?;
-            Ok(encode(&packer.finish().map_err(|_| DataUrlError::Gzip)?))
+            Ok(encode_bytes(&packer.finish().map_err(|_| DataUrlError::Gzip)?))
         }
         other => Err(DataUrlError::Compression(other.to_owned())),
     }

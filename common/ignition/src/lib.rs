@@ -7,12 +7,12 @@ pub mod data_url;
 mod merge;
 mod placeholder;
 mod translate;
-pub mod v2_3;
-pub mod v3_3;
+pub mod v2;
+pub mod v3;
 
 pub use crate::{
     data_url::DataUrlError,
-    placeholder::{PlaceholderError, contains_token, replace_tokens, replace_tokens_in_document},
+    placeholder::{PlaceholderError, contains_token, replace_tokens, replace_tokens_in_files},
     translate::{TranslateError, translate},
 };
 
@@ -33,7 +33,7 @@ pub enum ParseError {
 }
 
 /// Reads a document of any supported specification as one of 3.3.0.
-pub fn parse(json: &[u8]) -> Result<v3_3::Document, ParseError> {
+pub fn parse(json: &[u8]) -> Result<v3::Config, ParseError> {
     #[derive(Deserialize)]
     struct Header {
         ignition: Version,
@@ -46,8 +46,8 @@ pub fn parse(json: &[u8]) -> Result<v3_3::Document, ParseError> {
     match version.as_str() {
         "2.0.0" | "2.1.0" | "2.2.0" | "2.3.0" => Ok(translate(serde_json::from_slice(json)?)?),
         "3.0.0" | "3.1.0" | "3.2.0" | "3.3.0" => {
-            let mut document: v3_3::Document = serde_json::from_slice(json)?;
-            v3_3::VERSION.clone_into(&mut document.ignition.version);
+            let mut document: v3::Config = serde_json::from_slice(json)?;
+            v3::VERSION.clone_into(&mut document.ignition.version);
             Ok(document)
         }
         _ => Err(ParseError::Version(version)),

@@ -1,6 +1,6 @@
 //! Merging documents: what the second says about the same thing wins, everything else is kept in order.
 
-use crate::v3_3::{Directory, Disk, Document, File, Filesystem, Group, Link, Raid, Unit, User};
+use crate::v3::{Directory, Disk, Config, File, Filesystem, Group, Link, Raid, Unit, User};
 
 /// An entry of a list that a name identifies.
 trait Named {
@@ -112,7 +112,7 @@ fn join<T: Named>(known: &mut Vec<T>, more: Vec<T>) {
     }
 }
 
-impl Document {
+impl Config {
     /// Adds what `other` says; where both speak of the same file, unit, user or device, `other` wins.
     pub fn merge(&mut self, other: Self) {
         self.ignition.config.merge.extend(other.ignition.config.merge);

@@ -2,7 +2,7 @@
 
 use crate::{
     data_url::{self, DataUrlError},
-    v3_3::{Document, Resource, Verification},
+    v3::{Config, Resource, Verification},
 };
 
 /// Why a token could not be replaced.
@@ -63,8 +63,8 @@ fn is_word(character: char) -> bool {
 
 /// Replaces the tokens inside the decoded contents of all files that the document carries, and nowhere else. Binary
 /// contents and contents that lie elsewhere are left as they are.
-pub fn replace_tokens_in_document(
-    document: &mut Document,
+pub fn replace_tokens_in_files(
+    document: &mut Config,
     tokens: &[(&str, &str)],
 ) -> Result<(), PlaceholderError> {
     for file in &mut document.storage.files {
@@ -91,7 +91,7 @@ fn replace_in(resource: &mut Resource, tokens: &[(&str, &str)]) -> Result<(), Da
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v3_3::File;
+    use crate::v3::File;
 
     const TOKENS: &[(&str, &str)] = &[("PROVIDER_ID", "dcs://m-0"), ("NODE_IP", "10.0.0.7")];
 
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn tokens_are_found_in_every_encoding_of_file_contents_and_only_there() {
-        let mut document = Document::new();
+        let mut document = Config::new();
         let mut add = |path: &str, source: String, compression: Option<&str>| {
             document.storage.files.push(File {
                 path: path.to_owned(),
@@ -127,11 +127,11 @@ mod tests {
             });
         };
         add("/plain", "data:,ip%3DNODE_IP".to_owned(), None);
-        add("/base64", data_url::encode(b"ip=NODE_IP"), None);
+        add("/base64", data_url::encode_bytes(b"ip=NODE_IP"), None);
         add("/gzip", data_url::pack(b"ip=NODE_IP", "gzip").unwrap(), Some("gzip"));
         add("/NODE_IP/remote", "https://example.org/NODE_IP".to_owned(), None);
-        add("/binary", data_url::encode(b"\xff NODE_IP"), None);
-        replace_tokens_in_document(&mut document, TOKENS).unwrap();
+        add("/binary", data_url::encode_bytes(b"\xff NODE_IP"), None);
+        replace_tokens_in_files(&mut document, TOKENS).unwrap();
         for path in ["/plain", "/base64", "/gzip"] {
             assert_eq!(document.file(path).unwrap().content().unwrap(), b"ip=10.0.0.7", "{path}");
         }
@@ -141,10 +141,10 @@ mod tests {
 
     #[test]
     fn a_broken_content_names_its_file() {
-        let mut document = Document::new();
+        let mut document = Config::new();
         document.storage.files.push(File::new("/etc/x", b"", 420));
         document.storage.files[0].contents.as_mut().unwrap().source = Some("data:;base64,%%%".to_owned());
-        let error = replace_tokens_in_document(&mut document, TOKENS).unwrap_err();
+        let error = replace_tokens_in_files(&mut document, TOKENS).unwrap_err();
         assert!(error.to_string().starts_with("content of /etc/x:"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! Specification 2.3 to 3.3. The rules that changed between them: the specification's page "Migrating to 3.0.0".
 
-use crate::{v2_3, v3_3};
+use crate::{v2, v3};
 
 /// What a document of specification 2.3 says that 3.3 cannot. Each names the place and the cure.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,37 +45,37 @@ pub enum TranslateError {
 const SECTORS_PER_MIB: i64 = 2048;
 
 /// Translates a whole document. Entries that name the same thing twice, which 2.3 allows and 3.3 refuses, become one.
-pub fn translate(old: v2_3::Document) -> Result<v3_3::Document, TranslateError> {
+pub fn translate(old: v2::Config) -> Result<v3::Config, TranslateError> {
     if let Some(unit) = old.networkd.units.first() {
         return Err(TranslateError::Networkd(unit.name.clone()));
     }
-    let mut document = v3_3::Document::new();
+    let mut document = v3::Config::new();
     document.ignition.timeouts = old.ignition.timeouts;
     document.ignition.security.tls.certificate_authorities = old.ignition.security.tls.certificate_authorities;
-    document.ignition.config = v3_3::IncludedDocuments {
+    document.ignition.config = v3::IncludedDocuments {
         merge: old.ignition.config.append.into_iter().map(reference).collect(),
         replace: old.ignition.config.replace.map(reference),
     };
-    document.passwd = v3_3::Passwd {
+    document.passwd = v3::Passwd {
         groups: old.passwd.groups,
         users: old.passwd.users.into_iter().map(user).collect(),
     };
     document.storage = storage(old.storage)?;
     document.systemd.units = old.systemd.units.into_iter().map(unit).collect();
     // Merging into an empty document joins what is named twice.
-    let mut single = v3_3::Document::new();
+    let mut single = v3::Config::new();
     single.merge(document);
     Ok(single)
 }
 
-fn reference(old: v2_3::DocumentReference) -> v3_3::Resource {
-    v3_3::Resource { source: Some(old.source), verification: old.verification, ..v3_3::Resource::default() }
+fn reference(old: v2::DocumentReference) -> v3::Resource {
+    v3::Resource { source: Some(old.source), verification: old.verification, ..v3::Resource::default() }
 }
 
-fn user(old: v2_3::User) -> v3_3::User {
+fn user(old: v2::User) -> v3::User {
     let create = old.create.unwrap_or_default();
     let text = |new: String, deprecated: String| some(if new.is_empty() { deprecated } else { new });
-    v3_3::User {
+    v3::User {
         gecos: text(old.gecos, create.gecos),
         groups: if old.groups.is_empty() { create.groups } else { old.groups },
         home_dir: text(old.home_dir, create.home_dir),
@@ -93,15 +93,15 @@ fn user(old: v2_3::User) -> v3_3::User {
     }
 }
 
-fn storage(old: v2_3::Storage) -> Result<v3_3::Storage, TranslateError> {
+fn storage(old: v2::Storage) -> Result<v3::Storage, TranslateError> {
     let filesystems = old.filesystems;
     let place = |path: &str, filesystem: &str| place(&filesystems, path, filesystem);
-    Ok(v3_3::Storage {
+    Ok(v3::Storage {
         directories: old
             .directories
             .into_iter()
             .map(|directory| {
-                Ok(v3_3::Directory {
+                Ok(v3::Directory {
                     path: place(&directory.path, &directory.filesystem)?,
                     group: directory.group,
                     mode: directory.mode,
@@ -122,7 +122,7 @@ fn storage(old: v2_3::Storage) -> Result<v3_3::Storage, TranslateError> {
             .links
             .into_iter()
             .map(|link| {
-                Ok(v3_3::Link {
+                Ok(v3::Link {
                     path: place(&link.path, &link.filesystem)?,
                     group: link.group,
                     hard: set(link.hard),
@@ -140,7 +140,7 @@ fn storage(old: v2_3::Storage) -> Result<v3_3::Storage, TranslateError> {
 }
 
 /// The absolute path of something on a named file system.
-fn place(filesystems: &[v2_3::Filesystem], path: &str, filesystem: &str) -> Result<String, TranslateError> {
+fn place(filesystems: &[v2::Filesystem], path: &str, filesystem: &str) -> Result<String, TranslateError> {
     if !path.starts_with('/') {
         return Err(TranslateError::RelativePath(path.to_owned()));
     }
@@ -162,14 +162,14 @@ fn place(filesystems: &[v2_3::Filesystem], path: &str, filesystem: &str) -> Resu
     }
 }
 
-fn file(old: v2_3::File, path: String) -> v3_3::File {
+fn file(old: v2::File, path: String) -> v3::File {
     // An empty source means an empty file in 2.3; 3.3 wants that said when it overwrites.
     let source = if old.contents.source.is_empty() { "data:,".to_owned() } else { old.contents.source };
-    let contents = v3_3::Resource {
+    let contents = v3::Resource {
         compression: some(old.contents.compression),
         source: Some(source),
         verification: old.contents.verification,
-        ..v3_3::Resource::default()
+        ..v3::Resource::default()
     };
     let (append, contents, overwrite) = if old.append {
         (vec![contents], None, None)
@@ -177,16 +177,16 @@ fn file(old: v2_3::File, path: String) -> v3_3::File {
         // 2.3 overwrites unless told not to, 3.3 only when told to.
         (Vec::new(), Some(contents), Some(old.overwrite.unwrap_or(true)))
     };
-    v3_3::File { append, contents, group: old.group, mode: old.mode, overwrite, path, user: old.user }
+    v3::File { append, contents, group: old.group, mode: old.mode, overwrite, path, user: old.user }
 }
 
-fn disk(old: v2_3::Disk) -> Result<v3_3::Disk, TranslateError> {
+fn disk(old: v2::Disk) -> Result<v3::Disk, TranslateError> {
     let device = old.device;
     let partitions = old.partitions.into_iter().map(|old| partition(&device, old)).collect::<Result<_, _>>()?;
-    Ok(v3_3::Disk { partitions, wipe_table: set(old.wipe_table), device })
+    Ok(v3::Disk { partitions, wipe_table: set(old.wipe_table), device })
 }
 
-fn partition(device: &str, old: v2_3::Partition) -> Result<v3_3::Partition, TranslateError> {
+fn partition(device: &str, old: v2::Partition) -> Result<v3::Partition, TranslateError> {
     let number = old.number;
     let mebibytes = |new: Option<i64>, sectors: i64| match (new, sectors) {
         (Some(new), _) => Ok(Some(new)),
@@ -194,7 +194,7 @@ fn partition(device: &str, old: v2_3::Partition) -> Result<v3_3::Partition, Tran
         (None, sectors) if sectors % SECTORS_PER_MIB == 0 => Ok(Some(sectors / SECTORS_PER_MIB)),
         (None, sectors) => Err(TranslateError::PartitionAlignment { device: device.to_owned(), number, sectors }),
     };
-    Ok(v3_3::Partition {
+    Ok(v3::Partition {
         guid: some(old.guid),
         label: old.label,
         number,
@@ -207,10 +207,10 @@ fn partition(device: &str, old: v2_3::Partition) -> Result<v3_3::Partition, Tran
     })
 }
 
-fn filesystem(mount: v2_3::Mount, path: Option<String>) -> Option<v3_3::Filesystem> {
+fn filesystem(mount: v2::FilesystemMount, path: Option<String>) -> Option<v3::Filesystem> {
     let create = mount.create;
     let deprecated = create.unwrap_or_default();
-    Some(v3_3::Filesystem {
+    Some(v3::Filesystem {
         device: mount.device,
         format: some(mount.format),
         label: mount.label,
@@ -222,8 +222,8 @@ fn filesystem(mount: v2_3::Mount, path: Option<String>) -> Option<v3_3::Filesyst
     })
 }
 
-fn unit(old: v2_3::Unit) -> v3_3::Unit {
-    v3_3::Unit {
+fn unit(old: v2::Unit) -> v3::Unit {
+    v3::Unit {
         contents: some(old.contents),
         dropins: old.dropins,
         enabled: old.enabled.or(old.enable.then_some(true)),

@@ -1,11 +1,11 @@
 //! What a document of specification 2.3 becomes in 3.3.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use ignition::{ParseError, TranslateError, data_url, parse, translate, v2_3, v3_3};
+use ignition::{ParseError, TranslateError, data_url, parse, translate, v2, v3};
 use proptest::prelude::*;
 use serde_json::json;
 
-fn old(document: &serde_json::Value) -> v2_3::Document {
+fn old(document: &serde_json::Value) -> v2::Config {
     serde_json::from_value(document.clone()).unwrap()
 }
 
@@ -82,18 +82,18 @@ fn a_path_named_twice_becomes_one_file_with_the_later_content() {
 fn versions_are_told_apart() {
     assert!(matches!(parse(br#"{"ignition":{"version":"4.0.0"}}"#), Err(ParseError::Version(version)) if version == "4.0.0"));
     assert!(matches!(parse(b"#cloud-config"), Err(ParseError::Malformed(_))));
-    assert_eq!(parse(br#"{"ignition":{"version":"3.0.0"}}"#).unwrap(), v3_3::Document::new());
-    assert_eq!(parse(br#"{"ignition":{"version":"2.3.0"}}"#).unwrap(), v3_3::Document::new());
+    assert_eq!(parse(br#"{"ignition":{"version":"3.0.0"}}"#).unwrap(), v3::Config::new());
+    assert_eq!(parse(br#"{"ignition":{"version":"2.3.0"}}"#).unwrap(), v3::Config::new());
 }
 
 #[test]
 fn merging_lets_the_second_win_and_keeps_the_rest() {
-    let mut first = v3_3::Document::new();
-    first.storage.files = vec![v3_3::File::new("/a", b"1", 420), v3_3::File::new("/b", b"1", 420)];
-    first.passwd.users = vec![v3_3::User { name: "u".into(), ssh_authorized_keys: vec!["k1".into()], ..Default::default() }];
-    let mut second = v3_3::Document::new();
-    second.storage.files = vec![v3_3::File::new("/a", b"2", 384), v3_3::File::new("/c", b"2", 384)];
-    second.passwd.users = vec![v3_3::User {
+    let mut first = v3::Config::new();
+    first.storage.files = vec![v3::File::new("/a", b"1", 420), v3::File::new("/b", b"1", 420)];
+    first.passwd.users = vec![v3::User { name: "u".into(), ssh_authorized_keys: vec!["k1".into()], ..Default::default() }];
+    let mut second = v3::Config::new();
+    second.storage.files = vec![v3::File::new("/a", b"2", 384), v3::File::new("/c", b"2", 384)];
+    second.passwd.users = vec![v3::User {
         name: "u".into(),
         ssh_authorized_keys: vec!["k1".into(), "k2".into()],
         shell: Some("/bin/sh".into()),
@@ -110,11 +110,11 @@ proptest! {
     /// Every file arrives with its content, mode and owner, whatever the encoding.
     #[test]
     fn files_survive_translation(
-        files in prop::collection::btree_map("/[a-z]{1,8}", (prop::collection::vec(any::<u8>(), 0..200), 0..0o7777i32, any::<bool>()), 0..8)
+        files in prop::collection::btree_map("/[a-z]{1,8}", (prop::collection::vec(any::<u8>(), 0..200), 0..0o7777u32, any::<bool>()), 0..8)
     ) {
-        let mut document = v2_3::Document::new();
+        let mut document = v2::Config::new();
         for (path, (content, mode, gzip)) in &files {
-            let mut file = v2_3::File::new(path.clone(), content, *mode);
+            let mut file = v2::File::new(path.clone(), content, *mode);
             if *gzip {
                 file.contents.source = data_url::pack(content, "gzip").unwrap();
                 file.contents.compression = "gzip".to_owned();

@@ -74,6 +74,7 @@ fn user(user: &User) -> v2::User {
         password_hash: (!user.passwd.is_empty()).then(|| user.passwd.clone()),
         primary_group: user.primary_group.clone(),
         ssh_authorized_keys: user.ssh_authorized_keys.clone(),
+        ..v2::User::default()
     }
 }
 
@@ -175,7 +176,7 @@ fn disks(spec: &KubeadmConfigSpec, config: &mut v2::Config) -> Result<(), Error>
             config.storage.disks.push(v2::Disk {
                 device: partition.device.clone(),
                 wipe_table: partition.overwrite == Some(true),
-                partitions: if whole { vec![serde_json::json!({})] } else { Vec::new() },
+                partitions: if whole { vec![v2::Partition::default()] } else { Vec::new() },
             });
         }
         for filesystem in &setup.filesystems {
@@ -189,6 +190,7 @@ fn disks(spec: &KubeadmConfigSpec, config: &mut v2::Config) -> Result<(), Error>
                     wipe_filesystem: filesystem.overwrite == Some(true),
                     label: (!filesystem.label.is_empty()).then(|| filesystem.label.clone()),
                     options: filesystem.extra_opts.clone(),
+                    ..v2::FilesystemMount::default()
                 }),
             });
         }
