@@ -1,1 +1,5 @@
 //! Cluster API control plane provider for kubeadm.
+
+pub mod controlplane;
+pub mod etcd;
+pub mod workload;

@@ -1,0 +1,198 @@
+//! What to do next: facts in, one step out. Nothing here asks or changes anything.
+//!
+//! One operation at a time, in this order: etcd members that belong to nobody leave; machines that are being deleted
+//! finish; broken machines are replaced; outdated machines are replaced; the number of machines is corrected. Whoever
+//! cannot go on waits, and everything after it waits too.
+
+pub mod delete;
+pub mod members;
+pub mod pick;
+pub mod preflight;
+pub mod projection;
+pub mod remediate;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cluster_api::conditions::Claim;
+
+use super::facts::{Facts, Remediation};
+pub use members::Exit;
+pub use preflight::Blocked;
+
+/// One change of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Everything is as wanted: only the add-ons are looked after.
+    Settle,
+    /// Removes an etcd member that belongs to no machine.
+    RemoveStray {
+        /// Its identity.
+        id: u64,
+        /// Its name; empty where it never started.
+        name: String,
+    },
+    /// Lets a machine that is being deleted go, after its etcd member has left.
+    LetGo {
+        /// The machine.
+        machine: String,
+        /// How its member leaves; absent when there is none.
+        exit: Option<Exit>,
+    },
+    /// Creates a machine.
+    Create {
+        /// Whether it runs `kubeadm init`.
+        init: bool,
+        /// Where it is placed; empty for anywhere.
+        failure_domain: String,
+        /// Whether it is part of a rollout, before which the workload cluster's kubeadm configuration is renewed.
+        rollout: bool,
+    },
+    /// Deletes a machine.
+    Delete {
+        /// The machine.
+        machine: String,
+        /// Its node and who may lead etcd instead of its member; absent where it does not lead.
+        handover: Option<(String, Vec<(u64, String)>)>,
+        /// Whether it is part of a rollout.
+        rollout: bool,
+    },
+    /// Deletes a machine for its bad health.
+    Remediate {
+        /// What is recorded of it.
+        record: Remediation,
+        /// As in [`Step::Delete`].
+        handover: Option<(String, Vec<(u64, String)>)>,
+    },
+}
+
+/// Why nothing is done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Preflight checks.
+    Preflight(Blocked),
+    /// A machine's deletion is under way.
+    Terminating,
+    /// A machine's node is being drained.
+    Draining(String),
+    /// Somebody else's hook holds a machine.
+    OtherHook(String),
+    /// A machine runs the only healthy control plane.
+    LastHealthy(String),
+    /// etcd would lose its quorum without a machine's member.
+    Quorum(String),
+    /// etcd would lose its quorum without a member that belongs to no machine.
+    StrayMember(String),
+    /// Something of the workload cluster could not be read.
+    Unreachable(String),
+}
+
+impl Wait {
+    /// When to look again.
+    pub fn after(&self) -> Duration {
+        match self {
+            Self::Preflight(blocked) if !blocked.machine_deleting => Duration::from_secs(15),
+            Self::Unreachable(_) | Self::StrayMember(_) => Duration::from_secs(10),
+            _ => Duration::from_secs(30),
+        }
+    }
+}
+
+/// A decision, and what conditions must say about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What to do.
+    pub next: Result<Step, Wait>,
+    /// `OwnerRemediated` of machines, where it changes; `None` where it is taken away.
+    pub remediated: BTreeMap<String, Option<Claim>>,
+    /// Whether the record of a remediation is out of date.
+    pub forget_remediation: bool,
+}
+
+impl Decision {
+    /// What holds up a change of scale.
+    pub fn blocked(&self) -> Blocked {
+        match &self.next {
+            Err(Wait::Preflight(blocked)) => blocked.clone(),
+            _ => Blocked::default(),
+        }
+    }
+}
+
+/// The next step of a control plane that shall exist.
+pub fn next(facts: &Facts) -> Decision {
+    let mut decision = Decision { next: Ok(Step::Settle), remediated: BTreeMap::new(), forget_remediation: false };
+    decision.next = decide(facts, &mut decision);
+    decision
+}
+
+fn decide(facts: &Facts, decision: &mut Decision) -> Result<Step, Wait> {
+    if let Some(stray) = members::stray(facts) {
+        return stray;
+    }
+    if facts.machines.iter().any(|machine| machine.deleting.is_some()) {
+        return members::terminate(facts);
+    }
+    if let Some(step) = remediate::next(facts, decision) {
+        return Ok(step);
+    }
+    // A record that was just found out of date relaxes no check any more.
+    let current;
+    let facts = if decision.forget_remediation {
+        current = Facts { remediation: None, ..facts.clone() };
+        &current
+    } else {
+        facts
+    };
+    if facts.machines.iter().any(|machine| !machine.is_up_to_date()) {
+        return roll_out(facts);
+    }
+    match facts.machines.len() {
+        0 if facts.replicas > 0 => Ok(initialize(facts)),
+        present if present < facts.replicas => grow(facts, false),
+        present if present > facts.replicas => shrink(facts, false),
+        _ => Ok(Step::Settle),
+    }
+}
+
+fn initialize(facts: &Facts) -> Step {
+    Step::Create { init: true, failure_domain: pick::failure_domain_for_new(facts), rollout: false }
+}
+
+fn roll_out(facts: &Facts) -> Result<Step, Wait> {
+    if facts.machines.len() < facts.replicas + facts.max_surge { grow(facts, true) } else { shrink(facts, true) }
+}
+
+fn grow(facts: &Facts, rollout: bool) -> Result<Step, Wait> {
+    // Before the first `kubeadm init` is done there is nothing to join; the machine that does it has no node yet, which
+    // the preflight checks see.
+    let blocked = preflight::scale_up(facts);
+    if blocked.is_blocked() {
+        return Err(Wait::Preflight(blocked));
+    }
+    Ok(Step::Create { init: false, failure_domain: pick::failure_domain_for_new(facts), rollout })
+}
+
+fn shrink(facts: &Facts, rollout: bool) -> Result<Step, Wait> {
+    let Some(leaving) = pick::leaving(facts) else { return Ok(Step::Settle) };
+    let blocked = preflight::scale_down(facts, &leaving.name);
+    if blocked.is_blocked() {
+        return Err(Wait::Preflight(blocked));
+    }
+    let handover = handover(facts, leaving)?;
+    Ok(Step::Delete { machine: leaving.name.clone(), handover, rollout })
+}
+
+/// Who leads etcd instead of a machine's member; `None` where it does not lead.
+fn handover(
+    facts: &Facts,
+    leaving: &super::facts::MachineFact,
+) -> Result<Option<(String, Vec<(u64, String)>)>, Wait> {
+    let Some(node) = leaving.node.as_deref().filter(|_| facts.managed_etcd()) else { return Ok(None) };
+    if let super::facts::Etcd::Unknown(reason) = &facts.etcd {
+        return Err(Wait::Unreachable(reason.clone()));
+    }
+    let heirs = members::heir(facts, leaving, node)?;
+    Ok(if heirs.is_empty() { None } else { Some((node.to_owned(), heirs)) })
+}

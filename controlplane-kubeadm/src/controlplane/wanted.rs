@@ -1,0 +1,176 @@
+//! The spec of a control plane as the rest of this crate uses it: defaults filled in, texts parsed.
+
+use std::collections::BTreeMap;
+
+use cluster_api::{
+    v1beta2::{ContractReference, MachineDeletionSpec, MachineTaint, ReadinessGate},
+    version::Version,
+};
+use jiff::Timestamp;
+use kubeadm::api::spec::{ClusterConfiguration, EncryptionAlgorithm, KubeadmConfigSpec};
+
+use super::facts::Retries;
+
+/// What a control plane shall be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Name of the control plane object.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID.
+    pub uid: String,
+    /// Name of its cluster.
+    pub cluster: String,
+    /// Machines; absent until defaulted.
+    pub replicas: Option<i32>,
+    /// Kubernetes version, as the user wrote it.
+    pub version: String,
+    /// Labels of machines.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of machines.
+    pub annotations: BTreeMap<String, String>,
+    /// Template of the machines' infrastructure.
+    pub infrastructure: ContractReference,
+    /// Conditions that count towards the machines' readiness, besides ours.
+    pub readiness_gates: Vec<ReadinessGate>,
+    /// Limits of the machines' deletion.
+    pub deletion: Option<MachineDeletionSpec>,
+    /// Taints that core keeps on the nodes.
+    pub taints: Vec<MachineTaint>,
+    /// How machines become nodes.
+    pub config: KubeadmConfigSpec,
+    /// Machines made before this moment are replaced after it.
+    pub rollout_after: Option<Timestamp>,
+    /// Machines are replaced this many days before their certificates expire.
+    pub rollout_before_days: Option<i64>,
+    /// Machines that may exist beyond the wanted number during a rollout.
+    pub max_surge: usize,
+    /// Limits of replacing machines for their health.
+    pub retries: Retries,
+    /// Template of machine names.
+    pub naming: String,
+}
+
+/// A template of machine names that cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("spec.machineNaming.template: {0:?} is not one of .cluster.name, .kubeadmControlPlane.name and .random")]
+pub struct NamingError(String);
+
+/// Where nothing is said.
+pub const DEFAULT_NAMING: &str = "{{ .kubeadmControlPlane.name }}-{{ .random }}";
+/// Longest name of a machine: it becomes a host name and a label.
+const NAME_LIMIT: usize = 63;
+
+impl Wanted {
+    /// The version's numbers; `None` where it is none, which admission refuses.
+    pub fn parsed_version(&self) -> Option<Version> {
+        self.version.parse().ok()
+    }
+
+    /// Settings of the whole cluster.
+    pub fn cluster_configuration(&self) -> Option<&ClusterConfiguration> {
+        self.config.cluster_configuration.as_ref()
+    }
+
+    /// Whether etcd runs on the machines.
+    pub fn has_managed_etcd(&self) -> bool {
+        let etcd = self.cluster_configuration().and_then(|cluster| cluster.etcd.as_ref());
+        etcd.is_none_or(|etcd| etcd.external.is_none())
+    }
+
+    /// Algorithm of the cluster's keys.
+    pub fn algorithm(&self) -> EncryptionAlgorithm {
+        self.cluster_configuration().and_then(|cluster| cluster.encryption_algorithm).unwrap_or_default()
+    }
+
+    /// A name for a new machine; `random` is five characters.
+    pub fn machine_name(&self, random: &str) -> Result<String, NamingError> {
+        let mut name = String::new();
+        let mut rest = self.naming.as_str();
+        while let Some((text, tail)) = rest.split_once("{{") {
+            name.push_str(text);
+            let (variable, tail) = tail.split_once("}}").ok_or_else(|| NamingError(tail.to_owned()))?;
+            name.push_str(match variable.trim() {
+                ".cluster.name" => &self.cluster,
+                ".kubeadmControlPlane.name" => &self.name,
+                ".random" => random,
+                other => return Err(NamingError(other.to_owned())),
+            });
+            rest = tail;
+        }
+        name.push_str(rest);
+        if name.len() > NAME_LIMIT {
+            name.truncate(NAME_LIMIT - random.len());
+            name.push_str(random);
+        }
+        Ok(name)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use jiff::SignedDuration;
+    use kubeadm::api::spec::{Arg, InitConfiguration, JoinConfiguration, NodeRegistration};
+    use rstest::rstest;
+
+    use super::*;
+
+    /// A control plane of three machines with kubelet flags.
+    pub(crate) fn wanted() -> Wanted {
+        let flags = vec![Arg { name: "v".to_owned(), value: "2".to_owned() }];
+        let node = NodeRegistration { kubelet_extra_args: flags, ..NodeRegistration::default() };
+        Wanted {
+            name: "cp".to_owned(),
+            namespace: "ns".to_owned(),
+            uid: "kcp-uid".to_owned(),
+            cluster: "c".to_owned(),
+            replicas: Some(3),
+            version: "v1.34.5-3".to_owned(),
+            labels: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+            annotations: BTreeMap::from([("note".to_owned(), "b".to_owned())]),
+            infrastructure: ContractReference {
+                api_group: "infrastructure.cluster.x-k8s.io".to_owned(),
+                kind: "DCSMachineTemplate".to_owned(),
+                name: "masters".to_owned(),
+            },
+            readiness_gates: Vec::new(),
+            deletion: None,
+            taints: Vec::new(),
+            config: KubeadmConfigSpec {
+                cluster_configuration: Some(ClusterConfiguration::default()),
+                init_configuration: Some(InitConfiguration {
+                    node_registration: Some(node.clone()),
+                    ..InitConfiguration::default()
+                }),
+                join_configuration: Some(JoinConfiguration {
+                    node_registration: Some(node),
+                    ..JoinConfiguration::default()
+                }),
+                ..KubeadmConfigSpec::default()
+            },
+            rollout_after: None,
+            rollout_before_days: None,
+            max_surge: 1,
+            retries: Retries { limit: None, period: SignedDuration::ZERO, min_healthy: SignedDuration::from_hours(1) },
+            naming: DEFAULT_NAMING.to_owned(),
+        }
+    }
+
+    #[rstest]
+    #[case(DEFAULT_NAMING, "cp-x7x7x")]
+    #[case("{{.cluster.name}}-cp-{{.random}}", "c-cp-x7x7x")]
+    fn names_follow_their_template(#[case] template: &str, #[case] name: &str) {
+        let wanted = Wanted { naming: template.to_owned(), ..wanted() };
+        assert_eq!(wanted.machine_name("x7x7x").unwrap(), name);
+    }
+
+    #[test]
+    fn a_long_name_stays_unique_and_a_wrong_variable_is_named() {
+        let long = Wanted { name: "n".repeat(80), ..wanted() };
+        let name = long.machine_name("x7x7x").unwrap();
+        assert!(name.len() == 63 && name.ends_with("x7x7x"));
+        let wrong = Wanted { naming: "{{ .machine }}-{{ .random }}".to_owned(), ..wanted() };
+        assert!(wrong.machine_name("x7x7x").unwrap_err().to_string().contains(".machine"));
+    }
+}

@@ -1,0 +1,137 @@
+//! Reads of one pass: nodes, static pods, etcd through one of its members.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::{Api, ResourceExt, api::ListParams};
+use kubeadm::pki;
+use manager::workload::{Forward, WorkloadClient};
+use rustls::ClientConfig;
+
+use super::{Error, KUBE_SYSTEM, Workload};
+use crate::{
+    controlplane::{facts::Etcd, names::NODE_ROLE},
+    etcd::Client,
+};
+
+/// Name of the ConfigMap with kubeadm's configuration.
+const KUBEADM_CONFIG: &str = "kubeadm-config";
+/// Port of etcd's clients.
+const ETCD_PORT: u16 = 2379;
+/// Limit of looking at a serving certificate.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+
+/// How etcd is reached.
+#[derive(Clone)]
+pub enum EtcdAccess {
+    /// Not at all: it is someone else's.
+    External,
+    /// Its certificates are not usable, for this reason.
+    Broken(String),
+    /// Through its pods, with these certificates.
+    Pods(Arc<ClientConfig>),
+}
+
+/// Whether `kubeadm init` is done: its configuration is stored.
+pub async fn is_initialized(client: &WorkloadClient) -> Result<bool, Error> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.client().clone(), KUBE_SYSTEM);
+    Ok(maps.get_opt(KUBEADM_CONFIG).await?.is_some())
+}
+
+/// Reads what conditions and decisions need. `nodes` are the machines' nodes, the best to ask etcd first. An error means
+/// that the API server does not answer; what it refuses becomes part of the answer.
+pub async fn read(client: &WorkloadClient, nodes: &[String], access: &EtcdAccess) -> Result<Workload, Error> {
+    let found = settle(read_nodes(client, nodes).await)?;
+    let pods = settle(read_pods(client).await)?;
+    let etcd = match access {
+        EtcdAccess::External => Etcd::External,
+        EtcdAccess::Broken(reason) => Etcd::Unknown(reason.clone()),
+        EtcdAccess::Pods(tls) => read_etcd(client, nodes, tls).await,
+    };
+    Ok(Workload { nodes: found, pods, etcd })
+}
+
+/// What the API server refused as text; that it does not answer stays an error.
+fn settle<T>(read: Result<T, Error>) -> Result<Result<T, String>, Error> {
+    match read {
+        Ok(found) => Ok(Ok(found)),
+        Err(error) if error.is_unreachable() => Err(error),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+async fn read_nodes(client: &WorkloadClient, names: &[String]) -> Result<BTreeMap<String, Node>, Error> {
+    let api: Api<Node> = Api::all(client.client().clone());
+    let listed = api.list(&ListParams::default().labels(NODE_ROLE)).await?;
+    let mut nodes: BTreeMap<_, _> = listed.items.into_iter().map(|node| (node.name_any(), node)).collect();
+    for name in names {
+        // A node that lost its label is still the machine's.
+        if !nodes.contains_key(name)
+            && let Some(node) = api.get_opt(name).await?
+        {
+            nodes.insert(name.clone(), node);
+        }
+    }
+    Ok(nodes)
+}
+
+async fn read_pods(client: &WorkloadClient) -> Result<BTreeMap<String, Pod>, Error> {
+    let api: Api<Pod> = Api::namespaced(client.client().clone(), KUBE_SYSTEM);
+    let listed = api.list(&ListParams::default().labels("tier=control-plane")).await?;
+    Ok(listed.items.into_iter().map(|pod| (pod.name_any(), pod)).collect())
+}
+
+async fn read_etcd(client: &WorkloadClient, nodes: &[String], tls: &Arc<ClientConfig>) -> Etcd {
+    let mut failure = "no Machine has a Node yet".to_owned();
+    for node in nodes {
+        let asked = async {
+            let mut etcd = etcd_client(client, node, tls).await?;
+            Ok::<_, Error>(etcd.view().await?)
+        };
+        match asked.await {
+            Ok(view) => return Etcd::Known(view),
+            Err(error) => failure = error.to_string(),
+        }
+    }
+    Etcd::Unknown(failure)
+}
+
+/// A connection to one member, with the port-forward that carries it.
+pub struct Forwarded {
+    client: Client,
+    _forward: Forward,
+}
+
+impl std::ops::Deref for Forwarded {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl std::ops::DerefMut for Forwarded {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// Connects to the etcd member on a node.
+pub async fn etcd_client(client: &WorkloadClient, node: &str, tls: &Arc<ClientConfig>) -> Result<Forwarded, Error> {
+    let mut forward = client.port_forward(KUBE_SYSTEM, &format!("etcd-{node}"), ETCD_PORT).await?;
+    let stream = forward.take_stream().ok_or_else(|| Error::Content("the port-forward has no stream".to_owned()))?;
+    let client = Client::over(stream, Arc::clone(tls), node).await?;
+    Ok(Forwarded { client, _forward: forward })
+}
+
+/// When the API server's certificate on a node expires.
+pub async fn certificate_expiry(client: &WorkloadClient, node: &str, port: u16) -> Result<Timestamp, Error> {
+    let mut forward = client.port_forward(KUBE_SYSTEM, &format!("kube-apiserver-{node}"), port).await?;
+    let stream = forward.take_stream().ok_or_else(|| Error::Content("the port-forward has no stream".to_owned()))?;
+    let handshake = crate::etcd::peer_certificate(stream, "kube-apiserver");
+    let der = tokio::time::timeout(HANDSHAKE, handshake)
+        .await
+        .map_err(|_| Error::Content(format!("the API server on {node} showed no certificate in time")))??;
+    pki::expiry(&der).map_err(|error| Error::Content(format!("the API server's certificate on {node}: {error}")))
+}
