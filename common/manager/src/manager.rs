@@ -261,7 +261,7 @@ pub struct ControllerBuilder {
 
 impl ControllerBuilder {
     /// Objects of another kind wake the keys that `keys` gives for what they were and are.
-    #[must_use]
+    #[allow(clippy::return_self_not_must_use)] // It is built already; the rest of the chain is optional.
     pub fn watches<K: Watched>(
         self,
         informer: &Informer<K>,

@@ -560,6 +560,7 @@ pub struct FileDiscovery {
     pub kube_config_path: String,
     /// What the provider writes there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "cluster_api::crd::anything")]
     pub kube_config: Option<serde_json::Value>,
 }
 

@@ -68,6 +68,7 @@ pub struct KubeadmConfigStatus {
     pub observed_generation: Option<i64>,
     /// What readers of v1beta1 see.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "cluster_api::crd::anything")]
     pub deprecated: Option<serde_json::Value>,
 }
 
