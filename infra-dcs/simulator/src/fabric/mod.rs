@@ -1,6 +1,6 @@
 //! What the site's network offers to guests beside a cable: an image registry and load balancers.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use tokio::{net::TcpListener, process::Command, task::JoinSet};
@@ -31,6 +31,7 @@ pub struct Fabric {
 
 /// Starts everything; when this returns, all listeners are open.
 pub async fn start(config: FabricConfig) -> Result<Fabric> {
+    pin_address(&config.bridge).await?;
     let mut services = JoinSet::new();
     if let Some((address, store)) = config.registry {
         let router = Registry::open(&store)?.router();
@@ -50,16 +51,35 @@ pub async fn start(config: FabricConfig) -> Result<Fabric> {
     Ok(Fabric { _services: services })
 }
 
+/// Fixes the bridge's hardware address. Left alone it follows the ports, so that each machine that comes or goes would
+/// make the fabric's addresses unreachable until the others' ARP entries expire.
+async fn pin_address(bridge: &str) -> Result<()> {
+    let shown = ip(&["-json", "link", "show", "dev", bridge]).await?;
+    let shown: serde_json::Value = serde_json::from_str(&shown).context("answer of `ip`")?;
+    let address = match shown[0]["address"].as_str() {
+        // A bridge that has lost its last port; any address will do on a network without another bridge.
+        None | Some("00:00:00:00:00:00") => "02:00:00:00:00:01",
+        Some(address) => address,
+    };
+    ip(&["link", "set", "dev", bridge, "address", address]).await.map(drop)
+}
+
+async fn ip(arguments: &[&str]) -> Result<String> {
+    let call = Command::new("ip").args(arguments).output();
+    let output = tokio::time::timeout(Duration::from_secs(10), call).await.context("`ip` hangs")??;
+    if !output.status.success() {
+        bail!("`ip {}`: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Listens on an address, after giving it to the bridge where this host does not have it.
 async fn listen(address: SocketAddr, bridge: &str) -> Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
             let prefix = if address.is_ipv4() { 32 } else { 128 };
             let network = format!("{}/{prefix}", address.ip());
-            let added = Command::new("ip").args(["address", "replace", &network, "dev", bridge]).output().await?;
-            if !added.status.success() {
-                bail!("cannot give {network} to {bridge}: {}", String::from_utf8_lossy(&added.stderr).trim());
-            }
+            ip(&["address", "replace", &network, "dev", bridge]).await?;
             TcpListener::bind(address).await
         }
         other => other,

@@ -138,6 +138,7 @@ pub fn build(args: &BuildArgs) -> Result<PathBuf> {
         fs::rename(&staging, &dir)?;
     }
     point_current_at(&cache, &key)?;
+    forget_old(&cache, &key)?;
     progress.done(&format!("guest image {}", dir.display()));
     Ok(dir)
 }
@@ -151,6 +152,21 @@ fn point_current_at(cache: &Path, key: &str) -> Result<()> {
     }
     std::os::unix::fs::symlink(key, &fresh)?;
     fs::rename(&fresh, cache.join("current")).context("cannot renew the link `current`")
+}
+
+/// Removes images that later ones have replaced, but for the latest of them: machines may still run on it.
+fn forget_old(cache: &Path, key: &str) -> Result<()> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir(cache)? {
+        let entry = entry?;
+        let is_link = entry.file_type()?.is_symlink();
+        if !is_link && entry.file_name() != key && let Ok(metadata) = fs::metadata(entry.path().join("image.json")) {
+            others.push((metadata.modified()?, entry.path()));
+        }
+    }
+    others.sort();
+    others.pop();
+    others.iter().try_for_each(|(_, path)| root::remove(path))
 }
 
 fn key(args: &BuildArgs) -> Result<String> {

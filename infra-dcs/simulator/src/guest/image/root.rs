@@ -18,10 +18,10 @@ pub const SUITE: &str = "bookworm";
 
 /// Packages beside debootstrap's minimal variant. `python3-cffi-backend` is what cloud-init needs through a virtual
 /// package that debootstrap does not resolve; `ignition` runs inside this root, as it does in a real image's first boot;
-/// `catatonit` is the statically linked program of the pause image.
+/// `openssh-client` has the `ssh-keygen` that cloud-init calls; `catatonit` is the statically linked program of the pause image.
 pub const PACKAGES: &str = "systemd,systemd-sysv,dbus,libpam-systemd,runc,iproute2,iptables,nftables,conntrack,ethtool,\
 socat,kmod,cloud-init,python3-cffi-backend,containernetworking-plugins,procps,util-linux,ca-certificates,mount,\
-iputils-ping,openssl,curl,network-manager,xfsprogs,e2fsprogs,fdisk,ignition,catatonit";
+iputils-ping,openssl,curl,network-manager,openssh-client,xfsprogs,e2fsprogs,fdisk,gdisk,ignition,catatonit";
 
 /// Units that would act on the host, wait for udev, or have nothing to do in a sandbox.
 const MASKED: &[&str] = &[
@@ -212,6 +212,8 @@ fn leave_identity_open(root: &Path) -> Result<()> {
         remove(&root.join(path))?;
     }
     fs::write(root.join("etc/machine-id"), "")?;
+    // kubelet refuses to start pods without the file, even where a machine has no resolver.
+    fs::write(root.join("etc/resolv.conf"), "")?;
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost ip6-localhost\n")?;
     Ok(())
 }
