@@ -1,5 +1,6 @@
 //! Cluster API control plane provider for kubeadm.
 
+pub mod api;
 pub mod controlplane;
 pub mod etcd;
 pub mod workload;
