@@ -1,0 +1,67 @@
+//! The CRDs of this provider as they are installed, and the rights it needs.
+
+use std::collections::BTreeMap;
+
+use cluster_api::crd::{self, Definition};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+
+use super::{DCSCluster, DCSIpHostnamePool, DCSMachine, DCSMachineTemplate, GROUP};
+
+/// All four definitions, in the order of their names.
+pub fn definitions() -> Vec<Value> {
+    [DCSCluster::crd(), DCSIpHostnamePool::crd(), DCSMachine::crd(), DCSMachineTemplate::crd()]
+        .iter()
+        .map(definition)
+        .collect()
+}
+
+fn definition(derived: &CustomResourceDefinition) -> Value {
+    Definition::new(derived)
+        .contracts(&[("v1beta1", "v1beta1"), ("v1beta2", "v1beta1")])
+        .refine(default_reference_names)
+        .into_value()
+}
+
+/// The published references default their name to the empty text, as every Go `LocalObjectReference` does.
+fn default_reference_names(schema: &mut Value) {
+    let Some(fields) = schema.as_object_mut() else { return };
+    if fields.get("x-kubernetes-map-type") == Some(&json!("atomic")) && fields["properties"].get("name").is_some() {
+        fields["properties"]["name"]["default"] = json!("");
+    }
+    if let Some(properties) = fields.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(default_reference_names);
+    }
+}
+
+/// The ClusterRoles: the manager's own, and the one that core's rights aggregate.
+pub fn roles() -> Vec<Value> {
+    let kinds = ["dcsclusters", "dcsiphostnamepools", "dcsmachines", "dcsmachinetemplates"];
+    let with = |suffix: &str| kinds.iter().map(|kind| format!("{kind}/{suffix}")).collect::<Vec<_>>();
+    let (statuses, finalizers) = (with("status"), with("finalizers"));
+    let texts = |owned: &'_ [String]| owned.iter().map(String::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let own = [
+        json!({"apiGroups": [GROUP], "resources": kinds, "verbs": ["get", "list", "patch", "update", "watch"]}),
+        json!({"apiGroups": [GROUP], "resources": texts(&statuses), "verbs": ["get", "patch", "update"]}),
+        json!({"apiGroups": [GROUP], "resources": texts(&finalizers), "verbs": ["update"]}),
+        crd::rule(&["cluster.x-k8s.io"], &["clusters", "machines"], &["get", "list", "watch"]),
+        // By name only: credentials, boot data, certificate authority, encryption keys. Created: encryption keys.
+        crd::rule(&[""], &["secrets"], &["create", "get"]),
+        crd::rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
+        crd::rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "patch", "update"]),
+    ];
+    let everything = ["create", "delete", "get", "list", "patch", "update", "watch"];
+    let aggregated = [
+        json!({"apiGroups": [GROUP], "resources": kinds, "verbs": everything}),
+        json!({"apiGroups": [GROUP], "resources": texts(&statuses), "verbs": ["get", "patch", "update"]}),
+    ];
+    vec![
+        crd::cluster_role("capdcs-manager-role", &BTreeMap::new(), &own),
+        crd::cluster_role(
+            "capdcs-aggregated-role",
+            &BTreeMap::from([("cluster.x-k8s.io/aggregate-to-manager", "true")]),
+            &aggregated,
+        ),
+    ]
+}

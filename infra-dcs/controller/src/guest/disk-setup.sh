@@ -1,0 +1,139 @@
+#!/bin/bash
+# Formats and mounts this machine's disks. It may run any number of times.
+set -euo pipefail
+
+INSTANCE=@INSTANCE@
+STATE=/var/lib/disk-setup
+WAIT_SECONDS=120
+GIB=$((1024 * 1024 * 1024))
+SLACK=$((64 * 1024 * 1024))
+USED=" "
+
+log() { echo "disk-setup: $*"; }
+fail() { echo "disk-setup: $*" >&2; exit 1; }
+
+# Names of whole disks, in the order of their letters: one bus only, the one that the system disk is on.
+all_disks() {
+  local prefix device
+  for prefix in vd xvd sd; do
+    if [ -b "/dev/${prefix}a" ]; then
+      for device in /dev/"${prefix}"[a-z]; do
+        if [ -b "$device" ]; then echo "$device"; fi
+      done
+      return
+    fi
+  done
+}
+
+size_of() { blockdev --getsize64 "$1" 2>/dev/null || echo 0; }
+
+# $1 device, $2 GiB: whether the size is the declared one.
+size_fits() {
+  local size
+  size=$(size_of "$1")
+  [ "$size" -ge $(($2 * GIB - SLACK)) ] && [ "$size" -lt $((($2 + 1) * GIB)) ]
+}
+
+is_unused() { [[ "$USED" != *" $1 "* ]]; }
+
+# $1 order after the system disk, $2 GiB, $3 serial: prints the device, or nothing.
+find_device() {
+  local device name position=0 fitting=()
+  for device in $(all_disks); do
+    name=${device#/dev/}
+    if [ -n "$3" ] && [ -r "/sys/block/$name/serial" ] && [ "$(cat "/sys/block/$name/serial")" = "$3" ]; then
+      echo "$device"
+      return
+    fi
+  done
+  for device in $(all_disks); do
+    if [ "$position" -gt 0 ] && is_unused "$device" && size_fits "$device" "$2"; then
+      if [ "$position" -eq "$1" ]; then
+        echo "$device"
+        return
+      fi
+      fitting+=("$device")
+    fi
+    position=$((position + 1))
+  done
+  # A hole in the sequence shifts letters: then only a size that names one disk is sure.
+  if [ "${#fitting[@]}" -eq 1 ]; then echo "${fitting[0]}"; fi
+}
+
+# $1 device, $2 mount point, $3 file system, $4 mount options
+mount_disk() {
+  local uuid
+  uuid=$(blkid -p -o value -s UUID "$1") || fail "$1 has no UUID"
+  mkdir -p "$2"
+  touch /etc/fstab
+  if ! grep -q "^UUID=$uuid " /etc/fstab; then
+    echo "UUID=$uuid $2 $3 $4 0 2" >> /etc/fstab
+  fi
+  if ! mountpoint -q "$2"; then
+    mount -t "$3" -o "$4" "$1" "$2"
+  fi
+  if command -v restorecon > /dev/null; then
+    restorecon -R "$2" || log "restorecon $2 failed"
+  fi
+}
+
+# Order, sequence, GiB, serial, mount point, file system, mount options, wipe|keep, data|new, options of mkfs.
+setup_disk() {
+  local order=$1 sequence=$2 gib=$3 serial=$4 path=$5 format=$6 mount_options=$7 wipe=$8 expects=$9
+  shift 9
+  if [ -n "$path" ] && mountpoint -q "$path"; then
+    USED="$USED$(findmnt -n -o SOURCE --mountpoint "$path") "
+    log "disk $sequence is mounted at $path"
+    return
+  fi
+  local device="" waited=0
+  while true; do
+    device=$(find_device "$order" "$gib" "$serial")
+    if [ -n "$device" ]; then break; fi
+    if [ "$waited" -ge "$WAIT_SECONDS" ]; then
+      fail "disk $sequence of $gib GiB did not appear in $WAIT_SECONDS s; there are: $(all_disks | tr '\n' ' ')"
+    fi
+    sleep 2
+    waited=$((waited + 2))
+  done
+  USED="$USED$device "
+  if [ -z "$format" ]; then
+    log "disk $sequence is $device; left raw"
+    return
+  fi
+  local marker="$STATE/$INSTANCE-$sequence.wiped"
+  if [ "$wipe" = wipe ] && [ ! -e "$marker" ]; then
+    log "wiping $device (disk $sequence) for a new machine"
+    wipefs -a -q "$device"
+    mkdir -p "$STATE"
+    touch "$marker"
+  fi
+  local found
+  found=$(blkid -p -o value -s TYPE "$device" || true)
+  if [ -z "$found" ]; then
+    if [ "$expects" = data ]; then
+      fail "disk $sequence ($device) should hold data and shows no file system; not formatting it"
+    fi
+    log "making $format on $device (disk $sequence)"
+    "mkfs.$format" "$@" "$device"
+    found=$format
+  else
+    log "keeping the $found on $device (disk $sequence)"
+  fi
+  if [ -n "$path" ]; then
+    mount_disk "$device" "$path" "$found" "$mount_options"
+  fi
+}
+
+# Logs of pods can fill a disk: they belong on the one that containerd has to itself.
+link_pod_logs() {
+  mkdir -p /var/lib/containerd/pods /var/log
+  if [ -L /var/log/pods ]; then return; fi
+  if [ -d /var/log/pods ]; then
+    cp -a /var/log/pods/. /var/lib/containerd/pods/
+    rm -rf /var/log/pods
+  fi
+  ln -s /var/lib/containerd/pods /var/log/pods
+}
+
+@DISKS@
