@@ -126,6 +126,7 @@ fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn registry() -> Registry {
@@ -158,6 +159,35 @@ mod tests {
         assert!(registry.manifest("x/etcd", "sha256:aa").is_err());
         assert!(registry.manifest("kube-proxy", "v1.35.0").is_err_and(|reason| reason.contains("v1.36.3")));
         assert!(registry.manifest("x/nginx", "1").is_err_and(|reason| reason.contains("etcd, kube-proxy")));
+    }
+
+    #[tokio::test]
+    async fn manifests_and_blobs_are_served_and_nothing_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = "a".repeat(64);
+        std::fs::create_dir_all(dir.path().join("blobs/sha256")).unwrap();
+        std::fs::write(dir.path().join("blobs/sha256").join(&name), "{}").unwrap();
+        let digest = format!("sha256:{name}");
+        let index = json!([{"name": "etcd", "version": null, "manifest": digest}]);
+        std::fs::write(dir.path().join("images.json"), index.to_string()).unwrap();
+        let router = Registry::open(dir.path()).unwrap().router();
+        let ask = async |method: Method, path: String| {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            let answer = tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
+            let header = |name: HeaderName| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            let (digest, kind) = (header(DIGEST), header(header::CONTENT_TYPE));
+            let status = answer.status();
+            let body = axum::body::to_bytes(answer.into_body(), 1024).await.unwrap();
+            (status, digest, kind, body)
+        };
+        assert_eq!(ask(Method::GET, "/v2/".into()).await.0, StatusCode::OK);
+        let (status, told, kind, body) = ask(Method::HEAD, "/v2/vendor/etcd/manifests/3.6?ns=x".into()).await;
+        assert_eq!((status, told.as_deref(), kind.as_deref()), (StatusCode::OK, Some(&*digest), Some(store::MANIFEST)));
+        assert!(body.is_empty());
+        assert_eq!(ask(Method::GET, format!("/v2/vendor/etcd/blobs/{digest}")).await.3, "{}");
+        assert_eq!(ask(Method::GET, format!("/v2/etcd/blobs/sha256:{}", "b".repeat(64))).await.0, StatusCode::NOT_FOUND);
+        assert_eq!(ask(Method::GET, "/v2/vendor/nginx/manifests/1".into()).await.0, StatusCode::NOT_FOUND);
+        assert_eq!(ask(Method::POST, "/v2/vendor/etcd/blobs/uploads/".into()).await.0, StatusCode::METHOD_NOT_ALLOWED);
     }
 
     #[test]
