@@ -41,6 +41,7 @@ mod first_boot;
 pub mod launch;
 mod network;
 pub mod probe;
+mod system_disk;
 mod tools;
 
 use cgroup::SiteGroups;
@@ -173,7 +174,8 @@ impl Site {
             let what = format!("{what} of machine {}", spec.id);
             move |error: std::io::Error| GuestError::Host { what, reason: error.to_string() }
         };
-        prepare_dir(&dir).map_err(host("directory"))?;
+        system_disk::prepare(&dir, spec.disks.iter().find(|disk| disk.system)).map_err(host("system disk"))?;
+        forget_last_start(&dir).map_err(host("directory"))?;
         let medium = first_boot::insert(spec.cdrom.as_deref(), &dir.join("medium"))
             .map_err(|error| GuestError::Cdrom { id: spec.id.clone(), reason: format!("{error:#}") })?;
         for (name, file) in disk::names(&spec.disks) {
@@ -356,13 +358,8 @@ fn check_id(id: &str) -> Result<(), GuestError> {
     Ok(())
 }
 
-fn prepare_dir(dir: &Path) -> std::io::Result<()> {
-    for name in ["upper", "work", "root"] {
-        fs::create_dir_all(dir.join(name))?;
-    }
-    for name in launch::PLAIN_DIRS {
-        fs::create_dir_all(dir.join("plain").join(name))?;
-    }
+/// Removes what the last start left for this one to find.
+fn forget_last_start(dir: &Path) -> std::io::Result<()> {
     for name in [launch::GO, launch::FAILURE] {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
