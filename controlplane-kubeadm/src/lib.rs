@@ -3,4 +3,5 @@
 pub mod api;
 pub mod controlplane;
 pub mod etcd;
+pub mod webhooks;
 pub mod workload;

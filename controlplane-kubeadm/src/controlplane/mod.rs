@@ -1,10 +1,139 @@
-//! The controller of control planes.
+//! The controller of control planes: observe, decide, act, say.
 
+pub mod act;
 mod compare;
 pub mod decide;
 mod desired;
 pub mod facts;
+mod foreign;
 pub mod health;
 pub mod names;
+pub mod observe;
+mod pass;
+mod report;
+mod secrets;
 pub mod status;
 pub mod wanted;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use cluster_api::{
+    conditions::Claim,
+    owner, paused,
+    v1beta2::{Cluster, GROUP, Machine},
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kubeadm::api::v1beta2::KubeadmConfig;
+use manager::{
+    Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, clock::Clock, fault, random::Random,
+    workload::WorkloadClusters,
+};
+use parking_lot::Mutex;
+
+use self::{act::Actor, foreign::Foreign, names::FINALIZER, observe::Caches, secrets::Secrets};
+use crate::api::v1beta2::KubeadmControlPlane;
+
+/// Control planes worked on at the same time, where no flag says otherwise.
+pub const CONCURRENCY: usize = 10;
+
+/// Brings control planes to what they shall be.
+pub struct ControlPlanes {
+    caches: Caches,
+    actor: Actor,
+    foreign: Arc<Foreign>,
+    secrets: Secrets,
+    workload: WorkloadClusters,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    /// What is remembered of a control plane between passes; all of it can be lost.
+    memory: Mutex<HashMap<ObjectKey, Memory>>,
+}
+
+/// What is remembered of a control plane between passes.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    /// When its workload cluster last answered.
+    answered: Option<Timestamp>,
+    /// When its add-ons were last found right, and for which wish.
+    add_ons: Option<(Duration, String)>,
+}
+
+impl ControlPlanes {
+    /// Adds the controller to a process.
+    pub fn register(manager: &mut Manager, concurrency: usize) {
+        let control_planes: Informer<KubeadmControlPlane> = manager.informer(Informer::default());
+        let clusters: Informer<Cluster> = manager.informer(Informer::default());
+        let machines: Informer<Machine> =
+            manager.informer(Informer::default().index(observe::BY_CLUSTER, observe::by_cluster));
+        let configs: Informer<KubeadmConfig> = manager.informer(Informer::default());
+        let foreign = Arc::new(Foreign::new(manager.client(), manager.clock()));
+        let reconciler = Self {
+            caches: Caches { control_planes: control_planes.clone(), clusters: clusters.clone(), machines: machines.clone(), configs },
+            actor: Actor::new(manager.writer(), Arc::clone(&foreign)),
+            foreign,
+            secrets: Secrets::new(manager.secrets(), manager.writer(), manager.clock()),
+            workload: manager.workload(),
+            clock: manager.clock(),
+            random: manager.random(),
+            memory: Mutex::default(),
+        };
+        let controller = manager.controller("kubeadmcontrolplane", &control_planes, reconciler, concurrency);
+        let controller = controller.watches(&clusters, |old, new| wakes_of_cluster(old, new));
+        // A machine of the cluster that is not ours matters too: the control plane's deletion waits for it.
+        let known = clusters.clone();
+        let _ = controller.watches(&machines, move |old, new| {
+            let Some(machine) = new.or(old) else { return Vec::new() };
+            let key = ObjectKey::of(machine);
+            let cluster = known.get(&key.sibling(&machine.spec.cluster_name));
+            cluster.and_then(|cluster| control_plane_of(&cluster)).into_iter().collect()
+        });
+    }
+}
+
+/// The control plane of a cluster, where it is of our kind.
+fn control_plane_of(cluster: &Cluster) -> Option<ObjectKey> {
+    let reference = cluster.spec.control_plane_ref.as_ref().filter(|reference| reference.kind == "KubeadmControlPlane")?;
+    Some(ObjectKey::of(cluster).sibling(&reference.name))
+}
+
+/// A cluster wakes its control plane when something in it changed that a decision depends on.
+fn wakes_of_cluster(old: Option<&Cluster>, new: Option<&Cluster>) -> Vec<ObjectKey> {
+    let Some(new) = new else { return Vec::new() };
+    let matters = old.is_none_or(|old| {
+        let domains = |cluster: &Cluster| cluster.status.as_ref().map(|status| status.failure_domains.clone());
+        old.spec != new.spec
+            || old.is_infrastructure_provisioned() != new.is_infrastructure_provisioned()
+            || domains(old) != domains(new)
+            || old.metadata.annotations != new.metadata.annotations
+            || old.metadata.deletion_timestamp != new.metadata.deletion_timestamp
+    });
+    if matters { control_plane_of(new).into_iter().collect() } else { Vec::new() }
+}
+
+impl Reconciler for ControlPlanes {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, ReconcileError> {
+        let Some(control_plane) = self.caches.control_planes.get(key) else {
+            self.memory.lock().remove(key);
+            return Ok(Outcome::Settled);
+        };
+        let owner = owner::of_kind(&control_plane.metadata, GROUP, "Cluster");
+        // Core adds the owner; that wakes us.
+        let Some(cluster_key) = owner.map(|owner| key.sibling(&owner.name)) else { return Ok(Outcome::Settled) };
+        let Some(cluster) = self.caches.clusters.get(&cluster_key) else {
+            return Err(ReconcileError::transient(format!("Cluster {cluster_key} is not in the cache")));
+        };
+        let deleting = control_plane.metadata.deletion_timestamp.is_some();
+        if !deleting && !control_plane.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+            let add = self.actor.writer.add_finalizer(&*control_plane, FINALIZER);
+            fault::around("add-finalizer", add).await?;
+            return Ok(Outcome::Settled);
+        }
+        let pause: Claim = paused::claim(Some(&cluster), &control_plane.metadata);
+        if paused::is_paused(Some(&cluster), &control_plane.metadata) {
+            self.report_paused(&control_plane, pause).await?;
+            return Ok(Outcome::Settled);
+        }
+        self.pass(key, control_plane, cluster, pause).await
+    }
+}

@@ -6,10 +6,13 @@ use cluster_api::{
     v1beta2::{ContractReference, MachineDeletionSpec, MachineTaint, ReadinessGate},
     version::Version,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
 use kubeadm::api::spec::{ClusterConfiguration, EncryptionAlgorithm, KubeadmConfigSpec};
 
 use super::facts::Retries;
+use crate::api::v1beta2::{KubeadmControlPlane, Remediation, Rollout};
 
 /// What a control plane shall be.
 #[derive(Clone, Debug)]
@@ -63,6 +66,41 @@ pub const DEFAULT_NAMING: &str = "{{ .kubeadmControlPlane.name }}-{{ .random }}"
 const NAME_LIMIT: usize = 63;
 
 impl Wanted {
+    /// The spec of a control plane of a cluster.
+    pub fn of(control_plane: &KubeadmControlPlane, cluster: &str) -> Self {
+        let spec = &control_plane.spec;
+        let template = &spec.machine_template;
+        let metadata = template.metadata.clone().unwrap_or_default();
+        let infrastructure = &template.spec.infrastructure_ref;
+        let rollout = spec.rollout.clone().unwrap_or_default();
+        let before = rollout.before.as_ref().and_then(|before| before.certificates_expiry_days);
+        let naming = spec.machine_naming.as_ref().map(|naming| naming.template.clone());
+        Self {
+            name: control_plane.name_any(),
+            namespace: control_plane.namespace().unwrap_or_default(),
+            uid: control_plane.uid().unwrap_or_default(),
+            cluster: cluster.to_owned(),
+            replicas: spec.replicas,
+            version: spec.version.clone(),
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            infrastructure: ContractReference {
+                api_group: infrastructure.api_group.clone(),
+                kind: infrastructure.kind.clone(),
+                name: infrastructure.name.clone(),
+            },
+            readiness_gates: template.spec.readiness_gates.clone(),
+            deletion: template.spec.deletion.clone(),
+            taints: template.spec.taints.clone(),
+            config: spec.kubeadm_config_spec.clone().unwrap_or_default(),
+            rollout_after: rollout.after.as_ref().map(|after| after.0),
+            rollout_before_days: before.map(i64::from),
+            max_surge: max_surge(&rollout),
+            retries: retries(spec.remediation.as_ref()),
+            naming: naming.filter(|template| !template.is_empty()).unwrap_or_else(|| DEFAULT_NAMING.to_owned()),
+        }
+    }
+
     /// The version's numbers; `None` where it is none, which admission refuses.
     pub fn parsed_version(&self) -> Option<Version> {
         self.version.parse().ok()
@@ -105,6 +143,25 @@ impl Wanted {
             name.push_str(random);
         }
         Ok(name)
+    }
+}
+
+fn max_surge(rollout: &Rollout) -> usize {
+    let rolling = rollout.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
+    match rolling.and_then(|rolling| rolling.max_surge.as_ref()) {
+        None => 1,
+        Some(IntOrString::Int(surge)) => usize::try_from(*surge).unwrap_or(0),
+        // Admission takes integers as text too, and nothing else.
+        Some(IntOrString::String(surge)) => surge.parse().unwrap_or(0),
+    }
+}
+
+fn retries(remediation: Option<&Remediation>) -> Retries {
+    let seconds = |asked: Option<i32>, default: i32| SignedDuration::from_secs(i64::from(asked.unwrap_or(default)));
+    Retries {
+        limit: remediation.and_then(|remediation| remediation.max_retry),
+        period: seconds(remediation.and_then(|remediation| remediation.retry_period_seconds), 0),
+        min_healthy: seconds(remediation.and_then(|remediation| remediation.min_healthy_period_seconds), 3600),
     }
 }
 

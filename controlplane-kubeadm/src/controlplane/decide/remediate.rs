@@ -22,8 +22,7 @@ pub fn next(facts: &Facts, decision: &mut Decision) -> Option<Step> {
     for recovered in facts.machines.iter().filter(|machine| has_recovered(machine)) {
         decision.remediated.insert(recovered.name.clone(), None);
     }
-    let replaced = |record: &Remediation| facts.machines.iter().any(|machine| machine.created > record.timestamp);
-    decision.forget_remediation = facts.remediation.as_ref().is_some_and(replaced);
+    decision.forget_remediation = facts.remediation.as_ref().is_some_and(|record| is_over(facts, record));
     let broken = most_broken(facts)?;
     let in_progress = facts.remediation.is_some() && !decision.forget_remediation;
     if broken.deleting.is_some() || in_progress {
@@ -40,6 +39,12 @@ pub fn next(facts: &Facts, decision: &mut Decision) -> Option<Step> {
             None
         }
     }
+}
+
+/// Whether a recorded deletion needs no replacement any more: it is made, or the deletion never happened.
+fn is_over(facts: &Facts, record: &Remediation) -> bool {
+    let replaced = facts.machines.iter().any(|machine| machine.created > record.timestamp);
+    replaced || facts.machine(&record.machine).is_some_and(|machine| machine.deleting.is_none())
 }
 
 fn has_recovered(machine: &MachineFact) -> bool {

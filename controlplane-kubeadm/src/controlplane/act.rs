@@ -1,0 +1,349 @@
+//! The only place that changes anything: machines and what belongs to them in the management cluster, etcd and kubeadm's
+//! configuration in the workload cluster. Each effect is safe to repeat, and named so that tests can crash around it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use cluster_api::{
+    conditions::{self, Claim},
+    v1beta2::{ContractReference, Machine},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
+use kubeadm::api::v1beta2 as bootstrap;
+use manager::{Category, ObjectKey, ReconcileError, Writer, fault, workload::WorkloadClient};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::{
+    desired::{self, Role},
+    foreign::Foreign,
+    names::{CLEANUP_HOOK, FIELD_MANAGER, METADATA_MANAGER},
+    observe::Observed,
+    wanted::Wanted,
+};
+use crate::workload::{self, EtcdAccess};
+
+/// Every effect of this controller, by the name of its crash points.
+pub const EFFECTS: &[&str] = &[
+    "add-finalizer",
+    "adopt-machine",
+    "create-certificate",
+    "own-secret",
+    "create-kubeconfig",
+    "renew-kubeconfig",
+    "own-template",
+    "sync-machine",
+    "sync-metadata",
+    "record-machine-name",
+    "create-infrastructure",
+    "create-config",
+    "create-machine",
+    "note-on-control-plane",
+    "delete-machine",
+    "move-etcd-leader",
+    "remove-etcd-member",
+    "remove-hook",
+    "write-kubeadm-config",
+    "keep-add-ons",
+    "note-certificate-expiry",
+    "write-machine-conditions",
+    "write-status",
+    "remove-finalizer",
+];
+
+/// Performs effects.
+pub struct Actor {
+    pub(super) writer: Writer,
+    pub(super) foreign: Arc<Foreign>,
+    /// What was applied last to an object, by its UID: an apply that changes nothing is not sent.
+    applied: Mutex<HashMap<String, Value>>,
+}
+
+impl Actor {
+    /// Over the process's writer.
+    pub fn new(writer: Writer, foreign: Arc<Foreign>) -> Self {
+        Self { writer, foreign, applied: Mutex::default() }
+    }
+
+    /// Brings what may change in place to the machines and what belongs to them.
+    pub async fn sync(&self, observed: &Observed) -> Result<(), ReconcileError> {
+        for machine in &observed.machines {
+            if machine.is_deleting() {
+                self.sync_deleting(&observed.wanted, machine).await?;
+                continue;
+            }
+            let wanted = desired::existing_machine(&observed.wanted, machine);
+            if self.is_due(machine.uid(), &json!(wanted), &json!(**machine)) {
+                fault::around("sync-machine", self.writer.apply(&wanted, None)).await?;
+                self.note_applied(machine.uid(), json!(wanted));
+            }
+            self.sync_metadata(observed, machine).await?;
+        }
+        self.forget_gone(observed);
+        Ok(())
+    }
+
+    /// A machine that is being deleted: only what its deletion depends on.
+    async fn sync_deleting(&self, wanted: &Wanted, machine: &Machine) -> Result<(), ReconcileError> {
+        let deletion = desired::deletion(wanted);
+        if machine.spec.deletion.as_ref() == Some(&deletion) && machine.spec.taints == wanted.taints {
+            return Ok(());
+        }
+        let patch = json!({"spec": {"deletion": deletion, "taints": wanted.taints}});
+        fault::around("sync-machine", self.writer.merge(machine, patch)).await.map(drop)
+    }
+
+    async fn sync_metadata(&self, observed: &Observed, machine: &Machine) -> Result<(), ReconcileError> {
+        let name = machine.name_any();
+        let config = ContractReference {
+            api_group: bootstrap::GROUP.to_owned(),
+            kind: "KubeadmConfig".to_owned(),
+            name: machine.spec.bootstrap.config_ref.as_ref().map(|config| config.name.clone()).unwrap_or_default(),
+        };
+        let parts = [
+            (config, observed.configs.get(&name).map(|config| &config.metadata)),
+            (machine.spec.infrastructure_ref.clone(), observed.infrastructure.get(&name).map(|metadata| &**metadata)),
+        ];
+        for (reference, metadata) in parts {
+            let Some(metadata) = metadata else { continue };
+            let resource = self.foreign.resource(&reference.api_group, &reference.kind).await?;
+            let body = desired::metadata_only(&observed.wanted, metadata, &resource.api_version, &reference.kind);
+            if self.is_due(metadata.uid.clone(), &body, &json!({"metadata": metadata})) {
+                let key = ObjectKey::new(&observed.wanted.namespace, &reference.name);
+                fault::around("sync-metadata", self.foreign.apply(&reference, &key, &body, METADATA_MANAGER)).await?;
+                self.note_applied(metadata.uid.clone(), body);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an apply would change anything: something is not there as wanted, or more was wanted before.
+    fn is_due(&self, uid: Option<String>, wanted: &Value, current: &Value) -> bool {
+        let applied = self.applied.lock();
+        let same = uid.and_then(|uid| applied.get(&uid)).is_some_and(|before| before == wanted);
+        !same || !contains(current, wanted)
+    }
+
+    fn note_applied(&self, uid: Option<String>, body: Value) {
+        if let Some(uid) = uid {
+            self.applied.lock().insert(uid, body);
+        }
+    }
+
+    /// Bounds the memory: what was applied to objects of machines that are gone is forgotten.
+    fn forget_gone(&self, observed: &Observed) {
+        const CROWDED: usize = 10_000;
+        let mut applied = self.applied.lock();
+        if applied.len() > CROWDED {
+            applied.clear();
+            tracing::debug!(namespace = %observed.wanted.namespace, "Forgot what was applied: every object is applied once more.");
+        }
+    }
+
+    /// Makes the objects of a machine, the Machine itself last. A repeat under the same name continues.
+    pub async fn create(
+        &self,
+        observed: &Observed,
+        name: &str,
+        role: Role,
+        failure_domain: &str,
+        remediation: Option<&str>,
+    ) -> Result<(), ReconcileError> {
+        let wanted = &observed.wanted;
+        let template = observed.template.as_ref().map_err(|missing| {
+            ReconcileError::new(Category::Waiting(std::time::Duration::from_secs(10)), missing.clone())
+        })?;
+        let kind = desired::clone_kind(&wanted.infrastructure.kind);
+        let resource = self.foreign.resource(&wanted.infrastructure.api_group, kind).await?;
+        let infrastructure = desired::infrastructure(wanted, name, &resource.api_version, template)
+            .map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
+        let reference = ContractReference {
+            api_group: wanted.infrastructure.api_group.clone(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+        };
+        fault::around("create-infrastructure", self.make(&reference, wanted, infrastructure)).await?;
+        let config = desired::config(wanted, name, role);
+        let mut body = json!(config);
+        body["apiVersion"] = json!(bootstrap::API_VERSION);
+        body["kind"] = json!("KubeadmConfig");
+        let reference = ContractReference { api_group: bootstrap::GROUP.to_owned(), kind: "KubeadmConfig".to_owned(), name: name.to_owned() };
+        fault::around("create-config", self.make(&reference, wanted, body)).await?;
+        let machine = desired::new_machine(wanted, name, failure_domain, kind, remediation);
+        fault::around("create-machine", self.writer.apply(&machine, None)).await
+    }
+
+    /// Applies an object in two parts. The manager of metadata creates it, whole; the manager of specs takes the spec.
+    /// When the first then applies metadata alone (as every pass does), each owns its part, and a label that leaves the
+    /// template leaves the object.
+    async fn make(&self, reference: &ContractReference, wanted: &Wanted, mut body: Value) -> Result<(), ReconcileError> {
+        let key = ObjectKey::new(&wanted.namespace, &reference.name);
+        if let Some(object) = body.as_object_mut() {
+            object.retain(|_, value| !value.is_null());
+        }
+        self.foreign.apply(reference, &key, &body, METADATA_MANAGER).await?;
+        if let Some(metadata) = body["metadata"].as_object_mut() {
+            metadata.remove("labels");
+            metadata.remove("annotations");
+        }
+        self.foreign.apply(reference, &key, &body, FIELD_MANAGER).await
+    }
+
+    /// Makes the cluster an owner of the infrastructure template.
+    pub async fn own_template(&self, observed: &Observed) -> Result<(), ReconcileError> {
+        let Ok(template) = &observed.template else { return Ok(()) };
+        let owners = template["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+        let cluster = cluster_api::owner::plain(&*observed.cluster);
+        if owners.iter().any(|owner| owner["uid"] == json!(cluster.uid)) {
+            return Ok(());
+        }
+        let owners: Vec<_> = owners.into_iter().chain([json!(cluster)]).collect();
+        let version = &template["metadata"]["resourceVersion"];
+        let patch = json!({"metadata": {"resourceVersion": version, "ownerReferences": owners}});
+        let merge = self.foreign.merge(&observed.wanted.infrastructure, &observed.wanted.namespace, &patch);
+        fault::around("own-template", merge).await
+    }
+
+    /// Makes the control plane the controller of machines that have none.
+    pub async fn adopt(&self, observed: &Observed) -> Result<(), ReconcileError> {
+        for machine in &observed.orphans {
+            let others = machine.metadata.owner_references.iter().flatten().cloned();
+            let owners: Vec<_> = others.chain([observed.wanted.controller_reference()]).collect();
+            let patch = json!({"metadata": {"ownerReferences": owners}});
+            fault::around("adopt-machine", self.writer.merge(&**machine, patch)).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a machine.
+    pub async fn delete(&self, machine: &Machine) -> Result<(), ReconcileError> {
+        fault::around("delete-machine", self.writer.delete(machine)).await
+    }
+
+    /// Lets the deletion of a machine go on.
+    pub async fn remove_hook(&self, machine: &Machine) -> Result<(), ReconcileError> {
+        if !machine.annotations().contains_key(CLEANUP_HOOK) {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {"annotations": {CLEANUP_HOOK: null}}});
+        fault::around("remove-hook", self.writer.merge(machine, patch)).await.map(drop)
+    }
+
+    /// Moves etcd's leadership to the first heir that takes it.
+    pub async fn move_leader(
+        &self,
+        client: &WorkloadClient,
+        access: &EtcdAccess,
+        from: &str,
+        heirs: &[(u64, String)],
+    ) -> Result<(), workload::Error> {
+        let EtcdAccess::Pods(tls) = access else { return Ok(()) };
+        // Only the leader can hand over.
+        let mut leader = workload::etcd_client(client, from, tls).await?;
+        let mut failure = None;
+        for (id, _) in heirs {
+            if !leader.view().await?.leads(from) {
+                return Ok(());
+            }
+            match fault::around("move-etcd-leader", leader.move_leader(*id)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Removes an etcd member through the first other node that answers.
+    pub async fn remove_member(
+        &self,
+        client: &WorkloadClient,
+        access: &EtcdAccess,
+        id: u64,
+        through: &[String],
+    ) -> Result<(), workload::Error> {
+        let EtcdAccess::Pods(tls) = access else { return Ok(()) };
+        let mut failure = workload::Error::Content("no other etcd member can be asked".to_owned());
+        for node in through {
+            match workload::etcd_client(client, node, tls).await {
+                Ok(mut etcd) => return Ok(fault::around("remove-etcd-member", etcd.remove(id)).await?),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Writes conditions that are ours to a machine, unless it shows them.
+    pub async fn machine_conditions(
+        &self,
+        machine: &Machine,
+        wanted: &[Condition],
+    ) -> Result<(), ReconcileError> {
+        if wanted == machine.conditions() {
+            return Ok(());
+        }
+        // The list is replaced as a whole, under the version it was read at: core writes to it too.
+        let patch = json!({
+            "metadata": {"resourceVersion": machine.resource_version(), "uid": machine.uid()},
+            "status": {"conditions": wanted},
+        });
+        let api = self.writer.api::<Machine>(&machine.namespace().unwrap_or_default());
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let name = machine.name_any();
+        let patch = Patch::Merge(&patch);
+        match fault::around("write-machine-conditions", api.patch_status(&name, &parameters, &patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes on a KubeadmConfig when the API server's certificate expires.
+    pub async fn note_expiry(&self, config: &str, namespace: &str, expiry: Timestamp) -> Result<(), ReconcileError> {
+        let reference = ContractReference {
+            api_group: bootstrap::GROUP.to_owned(),
+            kind: "KubeadmConfig".to_owned(),
+            name: config.to_owned(),
+        };
+        let text = expiry.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let patch = json!({"metadata": {"annotations": {cluster_api::labels::CERTIFICATES_EXPIRY: text}}});
+        fault::around("note-certificate-expiry", self.foreign.merge(&reference, namespace, &patch)).await
+    }
+}
+
+/// A machine's conditions with ours in place: others' stay as they are, in their order. `None` removes ours.
+pub fn with_claims(
+    before: &[Condition],
+    claims: Vec<Claim>,
+    removed: &[&str],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut ours = conditions::settle(before, claims, generation, now);
+    let mut after = Vec::with_capacity(before.len() + ours.len());
+    for condition in before.iter().filter(|condition| !removed.contains(&condition.type_.as_str())) {
+        match ours.iter().position(|claimed| claimed.type_ == condition.type_) {
+            Some(index) => after.push(ours.remove(index)),
+            None => after.push(condition.clone()),
+        }
+    }
+    after.extend(ours);
+    after
+}
+
+/// Whether an object has everything that another says, ignoring what only it has.
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(name, value)| match whole.get(name) {
+            Some(present) => contains(present, value),
+            None => value.is_null() || value.as_array().is_some_and(Vec::is_empty) || name == "apiVersion" || name == "kind",
+        }),
+        (Value::Array(whole), Value::Array(part)) => {
+            part.iter().all(|wanted| whole.iter().any(|present| contains(present, wanted)))
+        }
+        (whole, part) => whole == part,
+    }
+}

@@ -1,0 +1,515 @@
+//! One pass over one control plane.
+
+use std::{sync::Arc, time::Duration};
+
+use cluster_api::{
+    conditions::{self, Claim, Status},
+    labels::REMEDIATE_MACHINE,
+    v1beta2::{Cluster, Machine},
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use manager::{
+    Category, ObjectKey, Outcome, ReconcileError, fault,
+    workload::{ConnectError, WorkloadClient},
+};
+use serde_json::json;
+
+use super::{
+    ControlPlanes, act,
+    decide::{self, Decision, Exit, Step, Wait, delete::Deletion},
+    desired::Role,
+    facts::{Facts, Remediation},
+    health::{self, Blind, Health},
+    names::{FINALIZER, NEXT_MACHINE, REMEDIATION_IN_PROGRESS, SKIP_CORE_DNS, SKIP_KUBE_PROXY, condition, machine, reason},
+    observe::{Observed, State},
+    report::Report,
+    secrets, status,
+};
+use crate::{
+    api::v1beta2::KubeadmControlPlane,
+    workload::{self, AddOns, EtcdAccess, Target, Workload},
+};
+
+/// A cluster that is silent for longer than this tells nothing any more: what it said before is withdrawn.
+const GRACE: SignedDuration = SignedDuration::from_mins(5);
+/// While a machine is young, its progress is looked at this often; nothing in the workload cluster wakes us.
+const POLL_YOUNG: Duration = Duration::from_secs(3);
+/// As above, for machines that take long.
+const POLL: Duration = Duration::from_secs(20);
+/// Until this age a machine is young.
+const YOUNG: SignedDuration = SignedDuration::from_mins(10);
+/// Add-ons that were right are looked at again after this time.
+const ADD_ONS: Duration = Duration::from_secs(600);
+/// When a missing template is looked for again.
+const TEMPLATE: Duration = Duration::from_secs(10);
+/// Look again after a step whose traces wake nobody.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What a pass found out in the workload cluster.
+struct Seen {
+    client: Option<WorkloadClient>,
+    access: EtcdAccess,
+    workload: Result<Workload, String>,
+    health: Health,
+    initialized: bool,
+}
+
+impl ControlPlanes {
+    pub(super) async fn pass(
+        &self,
+        key: &ObjectKey,
+        control_plane: Arc<KubeadmControlPlane>,
+        cluster: Arc<Cluster>,
+        paused: Claim,
+    ) -> Result<Outcome, ReconcileError> {
+        let now = self.clock.now();
+        let observed = Observed::read(&self.caches, &self.foreign, control_plane, cluster, now).await?;
+        if !observed.orphans.is_empty() && !observed.is_deleting() {
+            return self.adopt(&observed).await;
+        }
+        let mut report = Report::new(&observed, paused);
+        let result = if observed.is_deleting() {
+            self.wind_down(key, &observed, &mut report).await
+        } else {
+            self.work(key, &observed, &mut report).await
+        };
+        let completed = report.deletion_completed();
+        let written = if completed { Ok(()) } else { self.write(&observed, &report, result.is_ok()).await };
+        let outcome = result?;
+        written?;
+        if completed {
+            let remove = self.actor.writer.remove_finalizer(&*observed.control_plane, FINALIZER);
+            fault::around("remove-finalizer", remove).await?;
+            self.memory.lock().remove(key);
+            self.secrets.forget(&ObjectKey::of(&*observed.cluster));
+            return Ok(Outcome::Settled);
+        }
+        Ok(outcome)
+    }
+
+    /// Takes over machines that were made without a control plane object.
+    async fn adopt(&self, observed: &Observed) -> Result<Outcome, ReconcileError> {
+        for orphan in &observed.orphans {
+            let name = orphan.name_any();
+            let terminal = |reason: String| ReconcileError::new(Category::Terminal, reason);
+            let config = orphan.spec.bootstrap.config_ref.as_ref();
+            if config.is_none_or(|config| config.kind != "KubeadmConfig") {
+                return Err(terminal(format!("Machine {name} cannot be adopted: its bootstrap.configRef is no KubeadmConfig")));
+            }
+            let theirs = orphan.spec.version.parse::<cluster_api::version::Version>().ok();
+            let (theirs, ours) = (theirs.map(|version| version.minor()), observed.wanted.parsed_version().map(|version| version.minor()));
+            if let (Some(theirs), Some(ours)) = (theirs, ours)
+                && theirs.1.abs_diff(ours.1) > 1
+            {
+                tracing::warn!(machine = name, version = orphan.spec.version, "Adoption failed: its version is more than one minor away.");
+                return Ok(Outcome::Settled);
+            }
+        }
+        self.actor.adopt(observed).await?;
+        Ok(Outcome::Requeue(SOON))
+    }
+
+    async fn work(&self, key: &ObjectKey, observed: &Observed, report: &mut Report) -> Result<Outcome, ReconcileError> {
+        self.actor.own_template(observed).await?;
+        let cluster = &observed.cluster;
+        let blind = |message: &str| Blind { reason: reason::INSPECTION_FAILED, message: message.to_owned() };
+        if !cluster.is_infrastructure_provisioned() {
+            report.see_nothing(observed, &blind("Waiting for Cluster status.initialization.infrastructureProvisioned to be true"));
+            return Ok(Outcome::Settled);
+        }
+        let was_initialized = observed.control_plane.is_initialized();
+        report.certificates = match self.secrets.certificates(&observed.wanted, was_initialized).await {
+            Ok(claim) => claim,
+            Err(error) => {
+                report.certificates = secrets::unknown(&error);
+                return Err(error);
+            }
+        };
+        if !cluster.spec.control_plane_endpoint.is_valid() {
+            report.see_nothing(observed, &blind("Waiting for Cluster spec.controlPlaneEndpoint to be set"));
+            return Ok(Outcome::Settled);
+        }
+        let server = format!("https://{}", cluster.spec.control_plane_endpoint);
+        self.secrets.kubeconfig(&observed.wanted, &server).await?;
+        self.actor.sync(observed).await?;
+        let seen = self.look(key, observed, report).await?;
+        let state = State {
+            initialized: seen.initialized,
+            certificates_available: report.certificates.status == Status::True,
+        };
+        let tie = self.random.below(u64::MAX);
+        let mut facts = observed.facts(seen.workload.as_ref().map_err(String::as_str), state, tie);
+        self.judge(observed, &seen, &mut facts, report);
+        let decision = match (&seen.workload, seen.initialized) {
+            // Nothing is decided while the cluster cannot be seen.
+            (Err(reason), true) => Decision {
+                next: Err(Wait::Unreachable(reason.clone())),
+                remediated: std::collections::BTreeMap::new(),
+                forget_remediation: false,
+            },
+            _ => decide::next(&facts),
+        };
+        report.blocked = decision.blocked();
+        report.remediated.clone_from(&decision.remediated);
+        report.facts = facts;
+        self.keep_notes(observed, &decision).await?;
+        let outcome = self.perform(key, observed, &seen, report, &decision).await?;
+        Ok(self.paced(observed, report, outcome))
+    }
+
+    /// Asks the workload cluster.
+    async fn look(&self, key: &ObjectKey, observed: &Observed, report: &mut Report) -> Result<Seen, ReconcileError> {
+        let subjects = observed.subjects();
+        let managed = observed.wanted.has_managed_etcd();
+        let cluster = ObjectKey::of(&*observed.cluster);
+        let access = self.secrets.etcd(&observed.wanted, &cluster).await?;
+        let mut seen = Seen {
+            client: None,
+            access,
+            workload: Err("the control plane is not initialized".to_owned()),
+            health: Health::default(),
+            initialized: observed.control_plane.is_initialized(),
+        };
+        let not_yet = || Blind {
+            reason: reason::INSPECTION_FAILED,
+            message: "Waiting for Cluster control plane to be initialized".to_owned(),
+        };
+        if !seen.initialized && !may_initialize(&observed.machines) {
+            seen.health = health::unknown(&subjects, managed, &not_yet());
+            return Ok(seen);
+        }
+        match self.workload.connect(&cluster).await {
+            Ok(client) => seen.client = Some(client),
+            Err(ConnectError::Management(error)) => return Err(error),
+            Err(ConnectError::Unreachable(error)) => seen.workload = Err(error.to_string()),
+        }
+        if let Some(client) = &seen.client
+            && !seen.initialized
+        {
+            // What fails before the first start is no failure.
+            seen.initialized = workload::is_initialized(client).await.unwrap_or(false);
+        }
+        if !seen.initialized {
+            seen.health = health::unknown(&subjects, managed, &not_yet());
+            return Ok(seen);
+        }
+        report.initialized = true;
+        if let Some(client) = &seen.client {
+            seen.workload = workload::read(client, &observed.nodes(), &seen.access).await.map_err(|error| {
+                self.workload.report_down(&cluster, &error.to_string());
+                error.to_string()
+            });
+        }
+        match &seen.workload {
+            Ok(workload) => {
+                self.memory.lock().entry(key.clone()).or_default().answered = Some(observed.now);
+                seen.health = health::evaluate(&subjects, workload);
+                report.members_match = health::members_match(&subjects, workload, observed.now);
+            }
+            Err(error) => seen.health = self.silent(key, observed, error),
+        }
+        Ok(seen)
+    }
+
+    /// Health while the cluster does not answer: what it said stands for a while.
+    fn silent(&self, key: &ObjectKey, observed: &Observed, error: &str) -> Health {
+        let last = self.memory.lock().get(key).and_then(|memory| memory.answered);
+        let since = initialized_since(&observed.control_plane).into_iter().chain(last).max();
+        let patient = since.is_none_or(|since| observed.now.duration_since(since) <= GRACE);
+        let known = conditions::get(observed.control_plane.conditions(), condition::COMPONENTS).is_some();
+        if patient && known {
+            return Health::default();
+        }
+        let when = last.map(|last| format!("Last successful probe at {}. ", last.strftime("%Y-%m-%dT%H:%M:%SZ")));
+        let message = format!("{}Remote connection down: {error}", when.unwrap_or_default());
+        let blind = Blind { reason: reason::CONNECTION_DOWN, message };
+        health::unknown(&observed.subjects(), observed.wanted.has_managed_etcd(), &blind)
+    }
+
+    /// Takes the machines' conditions of this pass into facts and report.
+    fn judge(&self, observed: &Observed, seen: &Seen, facts: &mut Facts, report: &mut Report) {
+        for fact in &mut facts.machines {
+            let Some(machine) = observed.machine(&fact.name) else { continue };
+            let kubelet = machine.status.as_ref().and_then(|status| status.node_info.as_ref());
+            let kubelet = kubelet.map(|info| info.kubelet_version.as_str());
+            let mut claims = vec![status::up_to_date(&fact.outdated, &machine.spec.version, kubelet)];
+            claims.extend(seen.health.machines.get(&fact.name).cloned().unwrap_or_default());
+            fact.conditions =
+                act::with_claims(machine.conditions(), claims, &[], machine.metadata.generation, observed.now);
+        }
+        report.health.clone_from(&seen.health.control_plane);
+    }
+
+    /// Keeps the annotations right that tell of work under way.
+    async fn keep_notes(&self, observed: &Observed, decision: &Decision) -> Result<(), ReconcileError> {
+        let mut notes = serde_json::Map::new();
+        if decision.forget_remediation {
+            notes.insert(REMEDIATION_IN_PROGRESS.to_owned(), json!(null));
+        }
+        // The machine whose making was recorded is there.
+        if observed.annotation(NEXT_MACHINE).is_some_and(|name| observed.machine(name).is_some()) {
+            notes.insert(NEXT_MACHINE.to_owned(), json!(null));
+        }
+        if notes.is_empty() { Ok(()) } else { self.note(observed, notes).await }
+    }
+
+    async fn note(&self, observed: &Observed, notes: serde_json::Map<String, serde_json::Value>) -> Result<(), ReconcileError> {
+        let key = ObjectKey::of(&*observed.control_plane);
+        let patch = json!({"metadata": {"annotations": notes}});
+        let write = self.actor.writer.merge_anyway::<KubeadmControlPlane>(&key, &patch);
+        fault::around("note-on-control-plane", write).await.map(drop)
+    }
+
+    async fn perform(
+        &self,
+        key: &ObjectKey,
+        observed: &Observed,
+        seen: &Seen,
+        report: &mut Report,
+        decision: &Decision,
+    ) -> Result<Outcome, ReconcileError> {
+        let step = match &decision.next {
+            Ok(step) => step,
+            Err(wait) => {
+                tracing::debug!(?wait, "Waiting.");
+                return Ok(Outcome::Requeue(wait.after()));
+            }
+        };
+        if *step != Step::Settle {
+            tracing::info!(?step, "Acting.");
+        }
+        match step {
+            Step::Settle => return self.settle(key, observed, seen).await,
+            Step::RemoveStray { id, .. } => {
+                let client = reached(seen)?;
+                let others = observed.nodes();
+                self.actor.remove_member(client, &seen.access, *id, &others).await.map_err(failed)?;
+            }
+            Step::LetGo { machine, exit } => {
+                if let Some(exit) = exit {
+                    self.leave(observed, seen, report, machine, exit).await?;
+                }
+                if let Some(machine) = observed.machine(machine) {
+                    self.actor.remove_hook(machine).await?;
+                }
+            }
+            Step::Create { init, failure_domain, rollout } => {
+                if *rollout {
+                    self.prepare_rollout(observed, seen).await?;
+                }
+                self.create(observed, *init, failure_domain).await?;
+            }
+            Step::Delete { machine, handover, rollout } => {
+                if *rollout {
+                    self.prepare_rollout(observed, seen).await?;
+                }
+                self.hand_over(seen, handover.as_ref()).await?;
+                if let Some(machine) = observed.machine(machine) {
+                    self.actor.delete(machine).await?;
+                }
+            }
+            Step::Remediate { record, handover } => {
+                self.hand_over(seen, handover.as_ref()).await?;
+                self.remediate(observed, record).await?;
+            }
+        }
+        Ok(Outcome::Requeue(SOON))
+    }
+
+    /// Everything is as wanted: add-ons and notes.
+    async fn settle(&self, key: &ObjectKey, observed: &Observed, seen: &Seen) -> Result<Outcome, ReconcileError> {
+        let (Some(client), true) = (&seen.client, seen.initialized) else { return Ok(Outcome::Settled) };
+        let cluster = observed.wanted.cluster_configuration();
+        let add_ons = AddOns {
+            version: observed.wanted.version.clone(),
+            repository: cluster.map(|cluster| cluster.image_repository.clone()).unwrap_or_default(),
+            dns: cluster.and_then(|cluster| cluster.dns.clone()),
+            skip_kube_proxy: observed.annotation(SKIP_KUBE_PROXY).is_some(),
+            skip_core_dns: observed.annotation(SKIP_CORE_DNS).is_some() || cluster.is_none(),
+        };
+        let wish = format!("{add_ons:?}");
+        let now = self.clock.monotonic();
+        let is_right = self.memory.lock().get(key).is_some_and(|memory| {
+            memory.add_ons.as_ref().is_some_and(|(when, kept)| *kept == wish && now.saturating_sub(*when) < ADD_ONS)
+        });
+        if !is_right {
+            fault::around("keep-add-ons", workload::keep_add_ons(client, &add_ons)).await.map_err(failed)?;
+            self.memory.lock().entry(key.clone()).or_default().add_ons = Some((now, wish));
+        }
+        for (config, node) in observed.without_expiry() {
+            let port = bind_port(&config.spec.0);
+            let expiry = workload::certificate_expiry(client, &node, port).await.map_err(failed)?;
+            self.actor.note_expiry(&config.name_any(), &observed.wanted.namespace, expiry).await?;
+        }
+        Ok(Outcome::Settled)
+    }
+
+    /// An etcd member leaves. The member list is read once more just before, and the decision taken again on it.
+    async fn leave(&self, observed: &Observed, seen: &Seen, report: &Report, machine: &str, exit: &Exit) -> Result<(), ReconcileError> {
+        let client = reached(seen)?;
+        let fresh = workload::read(client, &observed.nodes(), &seen.access).await.map_err(failed)?;
+        let facts = Facts { etcd: fresh.etcd, ..report.facts.clone() };
+        match decide::members::terminate(&facts) {
+            Ok(Step::LetGo { machine: still, exit: Some(now) }) if still == machine && now == *exit => {}
+            Ok(Step::LetGo { machine: still, exit: None }) if still == machine => return Ok(()),
+            _ => return Err(ReconcileError::new(Category::Conflict, "etcd changed meanwhile; deciding again")),
+        }
+        if !exit.heir.is_empty() {
+            self.actor.move_leader(client, &seen.access, &exit.node, &exit.heir).await.map_err(failed)?;
+        }
+        let others: Vec<_> = observed.nodes().into_iter().filter(|node| *node != exit.node).collect();
+        self.actor.remove_member(client, &seen.access, exit.id, &others).await.map_err(failed)
+    }
+
+    async fn hand_over(&self, seen: &Seen, handover: Option<&(String, Vec<(u64, String)>)>) -> Result<(), ReconcileError> {
+        let Some((node, heirs)) = handover else { return Ok(()) };
+        self.actor.move_leader(reached(seen)?, &seen.access, node, heirs).await.map_err(failed)
+    }
+
+    /// What machines of the target version read when they join.
+    async fn prepare_rollout(&self, observed: &Observed, seen: &Seen) -> Result<(), ReconcileError> {
+        let client = reached(seen)?;
+        let version = observed.wanted.parsed_version().ok_or_else(|| {
+            ReconcileError::new(Category::Terminal, format!("spec.version: {:?} is no version", observed.wanted.version))
+        })?;
+        let spec = super::desired::config_spec(&observed.wanted, Role::Join);
+        let target = Target {
+            version: &version,
+            version_text: &observed.wanted.version,
+            cluster: observed.wanted.cluster_configuration().and(spec.cluster_configuration.as_ref()),
+        };
+        let write = async {
+            workload::ensure_rbac(client, &version).await?;
+            workload::write_kubeadm_config(client, &target).await
+        };
+        fault::around("write-kubeadm-config", write).await.map_err(failed)
+    }
+
+    async fn create(&self, observed: &Observed, init: bool, failure_domain: &str) -> Result<(), ReconcileError> {
+        // A missing template is said before anything is recorded.
+        if let Err(missing) = &observed.template {
+            return Err(ReconcileError::new(Category::Waiting(TEMPLATE), format!("{missing} does not exist")));
+        }
+        let name = match observed.annotation(NEXT_MACHINE) {
+            Some(name) if observed.machine(name).is_none() => name.clone(),
+            _ => {
+                let name = observed.wanted.machine_name(&self.random.name_suffix());
+                let name = name.map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
+                let patch = json!({"metadata": {"annotations": {NEXT_MACHINE: name}}});
+                let record = self.actor.writer.merge(&*observed.control_plane, patch);
+                fault::around("record-machine-name", record).await?;
+                name
+            }
+        };
+        let role = if init { Role::Init } else { Role::Join };
+        let remediation = observed.annotation(REMEDIATION_IN_PROGRESS).map(String::as_str);
+        self.actor.create(observed, &name, role, failure_domain, remediation).await?;
+        let mut notes = serde_json::Map::from_iter([(NEXT_MACHINE.to_owned(), json!(null))]);
+        if remediation.is_some() {
+            // The new machine carries the record now.
+            notes.insert(REMEDIATION_IN_PROGRESS.to_owned(), json!(null));
+        }
+        self.note(observed, notes).await
+    }
+
+    async fn remediate(&self, observed: &Observed, record: &Remediation) -> Result<(), ReconcileError> {
+        let Some(machine) = observed.machine(&record.machine) else { return Ok(()) };
+        // Recorded first: after a crash in between the machine is still there, and the record counts for nothing.
+        let note = serde_json::Map::from_iter([(REMEDIATION_IN_PROGRESS.to_owned(), json!(record.to_annotation()))]);
+        self.note(observed, note).await?;
+        self.actor.delete(machine).await
+    }
+
+    /// How soon to look again: what happens in a workload cluster wakes nobody.
+    fn paced(&self, observed: &Observed, report: &Report, outcome: Outcome) -> Outcome {
+        let healthy = report.health.iter().all(|claim| claim.status == Status::True);
+        let young = |machine: &Arc<Machine>| {
+            machine.metadata.creation_timestamp.as_ref().is_some_and(|time| observed.now.duration_since(time.0) < YOUNG)
+        };
+        let pace = if report.initialized && healthy && !report.facts.machines.is_empty() {
+            None
+        } else if observed.machines.iter().any(young) {
+            Some(POLL_YOUNG)
+        } else {
+            Some(POLL)
+        };
+        let missing = observed.template.is_err().then_some(TEMPLATE);
+        let asked = match outcome {
+            Outcome::Settled => None,
+            Outcome::Requeue(after) => Some(after),
+        };
+        [asked, pace, missing].into_iter().flatten().min().map_or(Outcome::Settled, Outcome::Requeue)
+    }
+
+    /// The end of a control plane.
+    async fn wind_down(&self, key: &ObjectKey, observed: &Observed, report: &mut Report) -> Result<Outcome, ReconcileError> {
+        let state = State { initialized: observed.control_plane.is_initialized(), certificates_available: true };
+        report.initialized = state.initialized;
+        report.facts = observed.facts(Err("the control plane is being deleted"), state, 0);
+        if let Ok(seen) = self.look(key, observed, report).await {
+            let mut facts = observed.facts(seen.workload.as_ref().map_err(String::as_str), state, 0);
+            self.judge(observed, &seen, &mut facts, report);
+            report.facts = facts;
+        }
+        let cluster = ObjectKey::of(&*observed.cluster);
+        let pools = if observed.machines.is_empty() { Vec::new() } else { self.foreign.machine_pools(&cluster).await? };
+        let deletion = decide::delete::next(observed.machines.len(), &observed.others, &pools);
+        report.deletion = Some(deletion.clone());
+        match deletion {
+            Deletion::Completed => return Ok(Outcome::Settled),
+            Deletion::WaitingForWorkers { .. } => {}
+            Deletion::DeleteMachines => {
+                for machine in &observed.machines {
+                    if !machine.is_deleting() {
+                        self.actor.delete(machine).await?;
+                    }
+                }
+                // Hooks of machines that are deleting already; of the others in the pass that their deletion wakes.
+                for machine in observed.machines.iter().filter(|machine| machine.is_deleting()) {
+                    self.actor.remove_hook(machine).await?;
+                }
+            }
+        }
+        Ok(Outcome::Requeue(Duration::from_secs(30)))
+    }
+
+}
+
+/// Whether the first `kubeadm init` may be done and may count. A single machine that goes away will not be what the
+/// cluster starts from: were it taken for initialized, its replacement would try to join nothing.
+fn may_initialize(machines: &[Arc<Machine>]) -> bool {
+    match machines {
+        [] => false,
+        [only] => {
+            let unhealthy = conditions::is_false(only.conditions(), machine::OWNER_REMEDIATED);
+            !only.is_deleting() && !unhealthy && !only.annotations().contains_key(REMEDIATE_MACHINE)
+        }
+        _ => true,
+    }
+}
+
+fn initialized_since(control_plane: &KubeadmControlPlane) -> Option<Timestamp> {
+    let condition = conditions::get(control_plane.conditions(), condition::INITIALIZED)?;
+    (condition.status == "True").then_some(condition.last_transition_time.0)
+}
+
+fn reached(seen: &Seen) -> Result<&WorkloadClient, ReconcileError> {
+    seen.client.as_ref().ok_or_else(|| ReconcileError::transient("the workload cluster does not answer"))
+}
+
+fn failed(error: workload::Error) -> ReconcileError {
+    match error {
+        workload::Error::Api(error) => ReconcileError::from(error).context("workload cluster"),
+        workload::Error::Content(reason) => ReconcileError::new(Category::Waiting(Duration::from_secs(60)), reason),
+        other => ReconcileError::transient(other.to_string()),
+    }
+}
+
+fn bind_port(config: &kubeadm::api::spec::KubeadmConfigSpec) -> u16 {
+    let init = config.init_configuration.as_ref().and_then(|init| init.local_api_endpoint.as_ref());
+    let join = config.join_configuration.as_ref().and_then(|join| join.control_plane.as_ref());
+    let join = join.and_then(|control_plane| control_plane.local_api_endpoint.as_ref());
+    let port = [init, join].into_iter().flatten().find_map(|endpoint| endpoint.bind_port);
+    port.and_then(|port| u16::try_from(port).ok()).unwrap_or(6443)
+}

@@ -1,0 +1,251 @@
+//! The cluster's Secrets: certificate authorities, the administrator's kubeconfig, and our own way to etcd.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use cluster_api::{
+    conditions::{Claim, Status},
+    labels::{CLUSTER_NAME, SECRET_TYPE},
+    owner,
+};
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kubeadm::{
+    api::spec::EncryptionAlgorithm,
+    kubeconfig,
+    pki::{self, Leaf, Pair, Purpose},
+};
+use manager::{Category, ObjectKey, ReconcileError, Writer, clock::Clock, fault, secrets::{SecretCache, value}};
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use serde_json::json;
+
+use super::{
+    names::{condition, reason},
+    wanted::Wanted,
+};
+use crate::{etcd, workload::EtcdAccess};
+
+/// Life of our certificate for etcd in memory: making keys is dear.
+const ETCD_CLIENT_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// When a Secret that users must bring is looked for again.
+const MISSING: Duration = Duration::from_secs(20);
+
+/// Makes, finds and owns the Secrets of clusters.
+pub struct Secrets {
+    cache: SecretCache,
+    writer: Writer,
+    clock: Arc<dyn Clock>,
+    etcd: Mutex<HashMap<ObjectKey, EtcdClient>>,
+}
+
+struct EtcdClient {
+    made: Duration,
+    ca: Vec<u8>,
+    config: Arc<ClientConfig>,
+}
+
+impl Secrets {
+    /// Over the process's cache of Secrets and its writer.
+    pub fn new(cache: SecretCache, writer: Writer, clock: Arc<dyn Clock>) -> Self {
+        Self { cache, writer, clock, etcd: Mutex::default() }
+    }
+
+    /// Sees that the certificate Secrets exist; makes them while nothing depends on them yet. The answer is the
+    /// condition `CertificatesAvailable`.
+    pub async fn certificates(&self, wanted: &Wanted, initialized: bool) -> Result<Claim, ReconcileError> {
+        let mut missing = Vec::new();
+        for purpose in purposes(wanted) {
+            let name = purpose.secret_name(&wanted.cluster);
+            let key = ObjectKey::new(&wanted.namespace, &name);
+            let users = purpose == Purpose::ApiServerEtcdClient || purpose == Purpose::EtcdCa && !wanted.has_managed_etcd();
+            match self.cache.get(&key).await? {
+                Some(secret) => self.own(wanted, &secret).await?,
+                None if initialized || users => missing.push(name),
+                None => self.make(wanted, purpose, &key).await?,
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Claim::holds(condition::CERTIFICATES, "Available"));
+        }
+        let message = format!("Secrets do not exist: {}", missing.join(", "));
+        Ok(Claim::new(condition::CERTIFICATES, Status::False, "NotAvailable", message))
+    }
+
+    async fn make(&self, wanted: &Wanted, purpose: Purpose, key: &ObjectKey) -> Result<(), ReconcileError> {
+        let algorithm = wanted.algorithm();
+        let days = wanted.cluster_configuration().and_then(|cluster| cluster.ca_certificate_validity_period_days);
+        let now = self.clock.now();
+        let pair = blocking(move || pki::generate(purpose, algorithm, days, now)).await?;
+        let data = [("tls.crt", pair.certificate.as_bytes()), ("tls.key", pair.key.as_bytes())];
+        let secret = secret(wanted, key, &data);
+        fault::around("create-certificate", self.writer.create_secret(&secret, &wanted.uid)).await?;
+        self.cache.forget(key);
+        Ok(())
+    }
+
+    /// Makes the control plane the controller of a Secret of the cluster; what users brought stays theirs.
+    async fn own(&self, wanted: &Wanted, secret: &Secret) -> Result<(), ReconcileError> {
+        let ours = owner::is_controlled_by(&secret.metadata, &wanted.uid);
+        if secret.type_.as_deref() != Some(SECRET_TYPE) || ours {
+            return Ok(());
+        }
+        let others = secret.metadata.owner_references.iter().flatten().filter(|owner| owner.controller != Some(true));
+        let owners: Vec<_> = others.cloned().chain([wanted.controller_reference()]).collect();
+        let patch = json!({"metadata": {"ownerReferences": owners}});
+        fault::around("own-secret", self.writer.merge(secret, patch)).await?;
+        self.cache.forget(&ObjectKey::of(secret));
+        Ok(())
+    }
+
+    /// Sees that the administrator's kubeconfig exists and lasts.
+    pub async fn kubeconfig(&self, wanted: &Wanted, server: &str) -> Result<(), ReconcileError> {
+        let key = ObjectKey::new(&wanted.namespace, kubeconfig::secret_name(&wanted.cluster));
+        let Some(found) = self.cache.get(&key).await? else {
+            let text = self.new_kubeconfig(wanted, server).await?;
+            let secret = secret(wanted, &key, &[("value", text.as_bytes())]);
+            fault::around("create-kubeconfig", self.writer.create_secret(&secret, &wanted.uid)).await?;
+            self.cache.forget(&key);
+            return Ok(());
+        };
+        self.own(wanted, &found).await?;
+        if !owner::is_controlled_by(&found.metadata, &wanted.uid) {
+            // What users brought is theirs to renew; one just taken over is looked at in the next pass.
+            return Ok(());
+        }
+        let ca = self.pair(wanted, Purpose::ClusterCa).await?;
+        let stored = value(&found, "value").and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+        if !kubeconfig::is_outdated(stored, server, &ca.certificate, self.clock.now()) || ca.key.is_empty() {
+            return Ok(());
+        }
+        let text = self.new_kubeconfig(wanted, server).await?;
+        let mut renewed = (*found).clone();
+        renewed.data.get_or_insert_default().insert("value".to_owned(), ByteString(text.into_bytes()));
+        fault::around("renew-kubeconfig", self.writer.replace_secret(&renewed)).await?;
+        self.cache.forget(&key);
+        Ok(())
+    }
+
+    async fn new_kubeconfig(&self, wanted: &Wanted, server: &str) -> Result<String, ReconcileError> {
+        let ca = self.pair(wanted, Purpose::ClusterCa).await?;
+        if ca.key.is_empty() {
+            let name = Purpose::ClusterCa.secret_name(&wanted.cluster);
+            let message = format!(
+                "Secret {name} has no tls.key: create Secret {} with a kubeconfig of your own, or add the key",
+                kubeconfig::secret_name(&wanted.cluster)
+            );
+            return Err(ReconcileError::new(Category::Waiting(MISSING), message));
+        }
+        let (cluster, server, algorithm, now) =
+            (wanted.cluster.clone(), server.to_owned(), wanted.algorithm(), self.clock.now());
+        blocking(move || kubeconfig::generate(&cluster, &server, &ca, algorithm, now)).await
+    }
+
+    async fn pair(&self, wanted: &Wanted, purpose: Purpose) -> Result<Pair, ReconcileError> {
+        let name = purpose.secret_name(&wanted.cluster);
+        let found = self.cache.get(&ObjectKey::new(&wanted.namespace, &name)).await?;
+        let found = found.ok_or_else(|| {
+            ReconcileError::new(Category::Waiting(MISSING), format!("Secret {name} does not exist"))
+        })?;
+        let text = |key: &str| value(&found, key).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+        Ok(Pair { certificate: text("tls.crt"), key: text("tls.key").into() })
+    }
+
+    /// How etcd is reached.
+    pub async fn etcd(&self, wanted: &Wanted, cluster: &ObjectKey) -> Result<EtcdAccess, ReconcileError> {
+        if !wanted.has_managed_etcd() {
+            return Ok(EtcdAccess::External);
+        }
+        let now = self.clock.monotonic();
+        let authority = match self.pair(wanted, Purpose::EtcdCa).await {
+            Ok(pair) => pair,
+            Err(error) if matches!(error.category, Category::Waiting(_)) => return Ok(EtcdAccess::Broken(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        if let Some(known) = self.etcd.lock().get(cluster)
+            && known.ca == authority.certificate.as_bytes()
+            && now.saturating_sub(known.made) < ETCD_CLIENT_LIFE
+        {
+            return Ok(EtcdAccess::Pods(Arc::clone(&known.config)));
+        }
+        let client = match authority.key.is_empty() {
+            false => issue(authority.clone(), wanted.algorithm(), self.clock.now()).await,
+            true => self.pair(wanted, Purpose::ApiServerEtcdClient).await,
+        };
+        let client = match client {
+            Ok(client) => client,
+            Err(error) => return Ok(EtcdAccess::Broken(error.to_string())),
+        };
+        let ca = authority.certificate.into_bytes();
+        match etcd::client_config(&ca, client.certificate.as_bytes(), client.key.as_bytes()) {
+            Ok(config) => {
+                let known = EtcdClient { made: now, ca, config: Arc::clone(&config) };
+                self.etcd.lock().insert(cluster.clone(), known);
+                Ok(EtcdAccess::Pods(config))
+            }
+            Err(error) => Ok(EtcdAccess::Broken(error.to_string())),
+        }
+    }
+
+    /// Forgets a cluster that is gone.
+    pub fn forget(&self, cluster: &ObjectKey) {
+        self.etcd.lock().remove(cluster);
+    }
+}
+
+fn purposes(wanted: &Wanted) -> Vec<Purpose> {
+    let mut purposes = Purpose::STACKED.to_vec();
+    if !wanted.has_managed_etcd() {
+        purposes.push(Purpose::ApiServerEtcdClient);
+    }
+    purposes
+}
+
+async fn issue(authority: Pair, algorithm: EncryptionAlgorithm, now: Timestamp) -> Result<Pair, ReconcileError> {
+    blocking(move || {
+        let leaf = Leaf {
+            name: "cluster-api.x-k8s.io",
+            organisations: &[],
+            dns: &[],
+            addresses: &[],
+            server: false,
+            client: true,
+        };
+        pki::issue(&authority, &leaf, algorithm, now)
+    })
+    .await
+}
+
+/// Keys take long to make: not on a thread that serves everyone.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, pki::Error> + Send + 'static,
+) -> Result<T, ReconcileError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(made) => made.map_err(|error| ReconcileError::new(Category::Waiting(MISSING), error.to_string())),
+        Err(error) => Err(ReconcileError::new(Category::Bug, error.to_string())),
+    }
+}
+
+fn secret(wanted: &Wanted, key: &ObjectKey, data: &[(&str, &[u8])]) -> Secret {
+    let data = data.iter().map(|(name, value)| ((*name).to_owned(), ByteString(value.to_vec())));
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(key.name.clone()),
+            namespace: Some(key.namespace.clone()),
+            labels: Some([(CLUSTER_NAME.to_owned(), wanted.cluster.clone())].into()),
+            owner_references: Some(vec![wanted.controller_reference()]),
+            ..ObjectMeta::default()
+        },
+        type_: Some(SECRET_TYPE.to_owned()),
+        data: Some(data.collect()),
+        ..Secret::default()
+    }
+}
+
+/// What is said when the Secrets could not be looked at.
+pub fn unknown(error: &ReconcileError) -> Claim {
+    Claim::new(condition::CERTIFICATES, Status::Unknown, reason::INTERNAL_ERROR, error.to_string())
+}
