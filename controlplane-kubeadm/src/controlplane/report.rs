@@ -148,7 +148,7 @@ fn rendered(observed: &Observed, report: &Report, succeeded: bool) -> KubeadmCon
         deletion: observed.is_deleting().then(|| report.deletion_claim()),
         health: &report.health,
         certificates: report.certificates.clone(),
-        blocked: &report.blocked,
+        blocked: report.blocked.clone(),
         missing_template: observed.template.as_ref().err().cloned(),
         reach: Reach {
             initialized: report.initialized,

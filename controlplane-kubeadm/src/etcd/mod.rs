@@ -206,3 +206,6 @@ fn known_alarm(alarm: i32) -> Option<Alarm> {
         Err(_) => Some(Alarm::Other),
     }
 }
+
+#[cfg(test)]
+mod tests;

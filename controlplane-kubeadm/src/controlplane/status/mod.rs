@@ -38,7 +38,7 @@ pub struct Inputs<'a> {
     /// `CertificatesAvailable`.
     pub certificates: Claim,
     /// What holds up a change of scale.
-    pub blocked: &'a Blocked,
+    pub blocked: Blocked,
     /// A template that does not exist: its kind and name.
     pub missing_template: Option<String>,
     /// What is known of the cluster as a whole.
