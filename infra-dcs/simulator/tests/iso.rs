@@ -17,9 +17,13 @@ const DOCUMENT: &[u8] = br#"{"ignition":{"version":"3.3.0"}}"#;
 
 fn image(label: &str, features: CreationFeatures) -> Vec<u8> {
     let dir = |name: &str, children| File::Directory { name: Arc::new(name.to_owned()), children };
-    let file = |name: &str, contents: &[u8]| File::File { name: Arc::new(name.to_owned()), contents: contents.to_vec() };
+    let file =
+        |name: &str, contents: &[u8]| File::File { name: Arc::new(name.to_owned()), contents: contents.to_vec() };
     // Long and mixed-case names, a file over several sectors, and an empty one.
-    let latest = dir("latest", vec![file("meta_data.json", b"{}"), file("network_data.json", &[b'x'; 5000]), file("empty", b"")]);
+    let latest = dir(
+        "latest",
+        vec![file("meta_data.json", b"{}"), file("network_data.json", &[b'x'; 5000]), file("empty", b"")],
+    );
     let files = InputFiles {
         path_separator: PathSeparator::ForwardSlash,
         files: vec![dir("ignition", vec![file("config.ign", DOCUMENT)]), dir("openstack", vec![latest])],
@@ -50,7 +54,9 @@ fn read(bytes: &[u8]) -> Result<iso::Medium, iso::IsoError> {
 
 #[test]
 fn names_and_contents_survive_in_both_extensions() {
-    for features in [CreationFeatures::rock_ridge(), CreationFeatures::joliet(JolietLevel::Level3), CreationFeatures::extensions()] {
+    for features in
+        [CreationFeatures::rock_ridge(), CreationFeatures::joliet(JolietLevel::Level3), CreationFeatures::extensions()]
+    {
         let medium = read(&image("config-2", features)).unwrap();
         assert_eq!(medium.label, "config-2");
         let names: Vec<_> = medium.files.keys().map(|path| path.to_str().unwrap()).collect();

@@ -58,7 +58,8 @@ impl BackEnd {
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
                     let _ = stream.read(&mut [0; 1024]).await;
                     let status = if state.load(Ordering::SeqCst) { "200 OK" } else { "500 Internal Server Error" };
-                    let _ = stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await;
+                    let _ =
+                        stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await;
                     let _ = stream.shutdown().await;
                 });
             }
@@ -72,7 +73,8 @@ async fn visit(balancer: SocketAddr) -> Option<(u8, TcpStream)> {
     let mut stream = TcpStream::connect(balancer).await.ok()?;
     stream.write_all(b"x").await.ok()?;
     let mut name = [0];
-    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut name)).await.expect("an answer or an end");
+    let read =
+        tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut name)).await.expect("an answer or an end");
     read.ok().map(|_| (name[0], stream))
 }
 
@@ -101,7 +103,10 @@ async fn live_back_ends_take_turns_and_dead_ones_lose_their_connections() {
 
     wait_until(balancer, "the healthy one answers", |names| names == [Some(b'a'); 4]).await;
     b.healthy.store(true, Ordering::SeqCst);
-    wait_until(balancer, "both take turns", |names| names.windows(2).all(|pair| pair[0].is_some() && pair[0] != pair[1])).await;
+    wait_until(balancer, "both take turns", |names| {
+        names.windows(2).all(|pair| pair[0].is_some() && pair[0] != pair[1])
+    })
+    .await;
 
     let mut held = loop {
         match visit(balancer).await.unwrap() {
@@ -110,7 +115,8 @@ async fn live_back_ends_take_turns_and_dead_ones_lose_their_connections() {
         }
     };
     a.healthy.store(false, Ordering::SeqCst);
-    let end = tokio::time::timeout(Duration::from_secs(20), held.read(&mut [0; 16])).await.expect("the connection is cut");
+    let end =
+        tokio::time::timeout(Duration::from_secs(20), held.read(&mut [0; 16])).await.expect("the connection is cut");
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     wait_until(balancer, "only the other one answers", |names| names == [Some(b'b'); 4]).await;
 

@@ -104,7 +104,13 @@ impl Site {
         let disk = |sequence: u32, megabytes: u64| {
             let path = self.data.join(format!("volume-{sequence}"));
             File::create(&path).unwrap().set_len(megabytes << 20).unwrap();
-            GuestDisk { sequence, path, size_bytes: megabytes << 20, volume_id: sequence.to_string(), system: sequence == 1 }
+            GuestDisk {
+                sequence,
+                path,
+                size_bytes: megabytes << 20,
+                volume_id: sequence.to_string(),
+                system: sequence == 1,
+            }
         };
         let cdrom = self.data.join("medium.iso");
         medium(&cdrom, document);
@@ -229,7 +235,9 @@ fn sandbox_guests() {
         assert!(status.success(), "{status}");
         return;
     }
-    for arguments in ["link set lo up", "link add br0 type bridge", "address add 10.77.0.1/16 dev br0", "link set br0 up"] {
+    for arguments in
+        ["link set lo up", "link add br0 type bridge", "address add 10.77.0.1/16 dev br0", "link set br0 up"]
+    {
         assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

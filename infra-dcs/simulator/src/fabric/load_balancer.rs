@@ -56,7 +56,8 @@ impl FromStr for LoadBalancerSpec {
             let text = text.trim();
             text.parse().or_else(|_| text.parse().map(|address| SocketAddr::new(address, listen.port())))
         };
-        let back_ends: Vec<SocketAddr> = back_ends.split(',').map(back_end).collect::<Result<_, _>>().map_err(|_| form())?;
+        let back_ends: Vec<SocketAddr> =
+            back_ends.split(',').map(back_end).collect::<Result<_, _>>().map_err(|_| form())?;
         Ok(Self { listen, back_ends })
     }
 }
@@ -111,7 +112,8 @@ async fn pass(mut client: TcpStream, back_ends: &[BackEnd], turn: &AtomicUsize) 
         if !*live.borrow_and_update() {
             continue;
         }
-        let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(back_end.address)).await else {
+        let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(back_end.address)).await
+        else {
             continue;
         };
         // Watches and port-forwards are many small writes.
@@ -160,9 +162,10 @@ fn unverified() -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(provider.clone());
     // The provider has these versions: the fallback is never taken, and would only mean dead back ends.
     match builder.with_safe_default_protocol_versions() {
-        Ok(builder) => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth()
-        }
+        Ok(builder) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth(),
         Err(_) => ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
     }
 }

@@ -61,9 +61,9 @@ impl Registry {
             known.sort_unstable();
             format!("there is no image `{name}` here; there are {}", known.join(", "))
         })?;
-        let found = images.iter().find(|image| {
-            if reference.contains(':') { image.manifest == reference } else { image.serves(reference) }
-        });
+        let found = images
+            .iter()
+            .find(|image| if reference.contains(':') { image.manifest == reference } else { image.serves(reference) });
         found.map(|image| image.manifest.clone()).ok_or_else(|| {
             let versions: Vec<_> = images.iter().filter_map(|image| image.version.as_deref()).collect();
             format!("image `{name}` is here as {}, not as `{reference}`", versions.join(", "))
@@ -110,7 +110,8 @@ impl Registry {
         let Some(name) = blob_name(digest) else { return unknown() };
         let Ok(file) = tokio::fs::File::open(self.dir.join("blobs/sha256").join(name)).await else { return unknown() };
         let Ok(metadata) = file.metadata().await else { return unknown() };
-        let body = if with_body { Body::from_stream(ReaderStream::with_capacity(file, 256 * 1024)) } else { Body::empty() };
+        let body =
+            if with_body { Body::from_stream(ReaderStream::with_capacity(file, 256 * 1024)) } else { Body::empty() };
         let headers = [
             (header::CONTENT_TYPE, media_type.to_owned()),
             (header::CONTENT_LENGTH, metadata.len().to_string()),
@@ -185,7 +186,10 @@ mod tests {
         assert_eq!((status, told.as_deref(), kind.as_deref()), (StatusCode::OK, Some(&*digest), Some(store::MANIFEST)));
         assert!(body.is_empty());
         assert_eq!(ask(Method::GET, format!("/v2/vendor/etcd/blobs/{digest}")).await.3, "{}");
-        assert_eq!(ask(Method::GET, format!("/v2/etcd/blobs/sha256:{}", "b".repeat(64))).await.0, StatusCode::NOT_FOUND);
+        assert_eq!(
+            ask(Method::GET, format!("/v2/etcd/blobs/sha256:{}", "b".repeat(64))).await.0,
+            StatusCode::NOT_FOUND
+        );
         assert_eq!(ask(Method::GET, "/v2/vendor/nginx/manifests/1".into()).await.0, StatusCode::NOT_FOUND);
         assert_eq!(ask(Method::POST, "/v2/vendor/etcd/blobs/uploads/".into()).await.0, StatusCode::METHOD_NOT_ALLOWED);
     }

@@ -1,13 +1,13 @@
 //! Sub-commands that concern guests: made for `#[command(flatten)]` in the program's own.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
 use super::{
     image,
-    sandbox::{clean, launch, probe},
+    sandbox::{clean, exec, launch, probe},
 };
 
 /// See the variants.
@@ -26,6 +26,17 @@ pub enum GuestCommand {
         /// The data directory that was given to `serve`.
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
+    },
+    /// Runs a command inside a running machine, as its root; without one, a shell.
+    Exec {
+        /// The data directory that was given to `serve`.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Id of the machine, for example `i-00000001`.
+        machine: String,
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
     },
     /// First stage of a machine's first process.
     #[command(hide = true)]
@@ -65,6 +76,7 @@ pub fn run(command: GuestCommand) -> Result<()> {
                 println!("{line}");
             }
         }
+        GuestCommand::Exec { data_dir, machine, command } => exec::exec(&data_dir, &machine, command)?,
         GuestCommand::GuestEnter { machine } => launch::enter(&machine)?,
         GuestCommand::GuestInit { machine } => {
             if launch::init(&machine).is_err() {

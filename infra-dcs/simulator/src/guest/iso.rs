@@ -201,7 +201,9 @@ fn plain_name(name: &[u8]) -> String {
 }
 
 fn without_version(name: &str) -> &str {
-    name.rsplit_once(';').filter(|(_, version)| version.bytes().all(|byte| byte.is_ascii_digit())).map_or(name, |(name, _)| name)
+    name.rsplit_once(';')
+        .filter(|(_, version)| version.bytes().all(|byte| byte.is_ascii_digit()))
+        .map_or(name, |(name, _)| name)
 }
 
 /// The name that Rock Ridge's NM entries give, if there are any.

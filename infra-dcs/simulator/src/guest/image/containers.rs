@@ -29,7 +29,8 @@ pub fn make(store: &Path, root: &Path, bin: &Path, kubernetes: &str, bar: &Progr
         add(name, Some(kubernetes), &[], Layer::new().file(&format!("usr/local/bin/{name}"), bin.join(name)))?;
     }
     add("kube-proxy", Some(kubernetes), &[], kube_proxy(root, bin)?)?;
-    let etcd = Layer::new().file("usr/local/bin/etcd", bin.join("etcd")).file("usr/local/bin/etcdctl", bin.join("etcdctl"));
+    let etcd =
+        Layer::new().file("usr/local/bin/etcd", bin.join("etcd")).file("usr/local/bin/etcdctl", bin.join("etcdctl"));
     add("etcd", None, &[], etcd)?;
     add("coredns", None, &["/coredns"], Layer::new().file("coredns", bin.join("coredns")))?;
     // catatonit's pause mode does what the pause program does: it reaps, and ends on SIGTERM.
@@ -49,7 +50,9 @@ fn kube_proxy(root: &Path, bin: &Path) -> Result<Layer> {
         .file("usr/local/bin/kube-proxy.real", bin.join("kube-proxy"));
     let extensions = root.join("usr/lib/x86_64-linux-gnu/xtables");
     let mut programs: Vec<String> =
-        ["/bin/sh", "/bin/sed", "/usr/sbin/nft", "/usr/sbin/xtables-nft-multi", "/usr/sbin/conntrack"].map(str::to_owned).to_vec();
+        ["/bin/sh", "/bin/sed", "/usr/sbin/nft", "/usr/sbin/xtables-nft-multi", "/usr/sbin/conntrack"]
+            .map(str::to_owned)
+            .to_vec();
     for entry in fs::read_dir(&extensions).with_context(|| format!("cannot read {}", extensions.display()))? {
         let name = entry?.file_name();
         programs.push(format!("/usr/lib/x86_64-linux-gnu/xtables/{}", name.to_string_lossy()));

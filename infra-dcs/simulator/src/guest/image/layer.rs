@@ -23,7 +23,10 @@ pub struct Layer {
 enum Source {
     /// A host file, executable.
     File(PathBuf),
-    Text { content: String, mode: u32 },
+    Text {
+        content: String,
+        mode: u32,
+    },
     Link(String),
 }
 

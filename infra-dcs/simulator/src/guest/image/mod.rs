@@ -160,7 +160,10 @@ fn forget_old(cache: &Path, key: &str) -> Result<()> {
     for entry in fs::read_dir(cache)? {
         let entry = entry?;
         let is_link = entry.file_type()?.is_symlink();
-        if !is_link && entry.file_name() != key && let Ok(metadata) = fs::metadata(entry.path().join("image.json")) {
+        if !is_link
+            && entry.file_name() != key
+            && let Ok(metadata) = fs::metadata(entry.path().join("image.json"))
+        {
             others.push((metadata.modified()?, entry.path()));
         }
     }

@@ -17,6 +17,7 @@ impl Progress {
     }
 
     /// Runs one stage under a bar; `work` sets the bar's message, and its length once it knows one.
+    #[allow(clippy::unused_self, reason = "stages belong to the build whose time is shown at the end")]
     pub fn stage<T>(&self, name: &str, work: impl FnOnce(&ProgressBar) -> Result<T>) -> Result<T> {
         let started = Instant::now();
         let bar = ProgressBar::new_spinner();
@@ -45,7 +46,9 @@ impl Progress {
 /// Makes a stage's bar count up to `length`.
 pub fn count(bar: &ProgressBar, length: u64) {
     bar.set_length(length);
-    if let Ok(style) = ProgressStyle::with_template("  {spinner} {prefix:<22} {elapsed:>4} [{bar:24}] {pos}/{len} {wide_msg}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("  {spinner} {prefix:<22} {elapsed:>4} [{bar:24}] {pos}/{len} {wide_msg}")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
 }

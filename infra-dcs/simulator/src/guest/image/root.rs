@@ -186,7 +186,9 @@ pub fn make(base: &Path, root: &Path, args: &BuildArgs, bar: &ProgressBar) -> Re
     }
     enable_units(root)?;
     leave_identity_open(root)?;
-    for dir in ["opt/cni", "etc/cni/net.d", "etc/kubernetes/manifests", "var/lib/kubelet", "var/lib/etcd", "var/log/journal"] {
+    for dir in
+        ["opt/cni", "etc/cni/net.d", "etc/kubernetes/manifests", "var/lib/kubelet", "var/lib/etcd", "var/log/journal"]
+    {
         fs::create_dir_all(root.join(dir))?;
     }
     relink("/usr/lib/cni", &root.join("opt/cni/bin"))?;

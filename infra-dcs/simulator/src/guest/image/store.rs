@@ -37,7 +37,8 @@ impl StoredImage {
     /// Whether this image may be served under a tag.
     pub fn serves(&self, tag: &str) -> bool {
         self.version.as_deref().is_none_or(|version| {
-            tag.strip_prefix(version).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit() || next == '.'))
+            tag.strip_prefix(version)
+                .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit() || next == '.'))
         })
     }
 }
@@ -117,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_version_serves_itself_and_vendor_builds_of_it() {
-        let image = StoredImage { name: "kube-apiserver".into(), version: Some("v1.36.3".into()), manifest: String::new() };
+        let image =
+            StoredImage { name: "kube-apiserver".into(), version: Some("v1.36.3".into()), manifest: String::new() };
         for tag in ["v1.36.3", "v1.36.3-5", "v1.36.3_acp.1"] {
             assert!(image.serves(tag), "{tag}");
         }

@@ -139,6 +139,22 @@ impl SiteGroups {
         ids
     }
 
+    /// The first process of a running machine, as this process sees it.
+    pub fn init_of(&self, id: &str) -> Option<i32> {
+        let pids = self.groups(id).find(|group| group.is_dir()).map(|group| processes(&group)).unwrap_or_default();
+        pids.into_iter().find(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            // The last of its ids is the one in its own namespace.
+            let own = status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split_whitespace().last());
+            own == Some("1") && status.contains("Name:\tsystemd\n")
+        })
+    }
+
+    /// Makes this process one of the machine's, so that it ends with it.
+    pub fn join(&self, id: &str) -> io::Result<()> {
+        self.groups(id).try_for_each(|group| fs::write(group.join("cgroup.procs"), "0"))
+    }
+
     /// Kills every process of a machine and removes its groups. Blocks for up to some seconds.
     /// Returns how many processes were still there.
     pub fn remove(&self, id: &str) -> io::Result<usize> {

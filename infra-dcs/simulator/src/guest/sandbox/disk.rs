@@ -45,7 +45,8 @@ pub async fn attach(file: &Path) -> Result<u32, GuestError> {
         let free = command::output(Command::new("losetup").arg("--find")).await?;
         let device = PathBuf::from(free.trim());
         let minor = free.trim().strip_prefix("/dev/loop").and_then(|minor| minor.parse().ok());
-        let minor: u32 = minor.ok_or_else(|| GuestError::Host { what: "losetup --find".into(), reason: free.clone() })?;
+        let minor: u32 =
+            minor.ok_or_else(|| GuestError::Host { what: "losetup --find".into(), reason: free.clone() })?;
         make_node(&device, minor)?;
         match command::output(Command::new("losetup").arg(&device).arg(file)).await {
             Ok(_) => return Ok(minor),
@@ -58,7 +59,8 @@ pub async fn attach(file: &Path) -> Result<u32, GuestError> {
 
 /// Beyond the eight devices made at boot nobody makes the node where no udev runs.
 fn make_node(device: &Path, minor: u32) -> Result<(), GuestError> {
-    let made = mknodat(rustix::fs::CWD, device, FileType::BlockDevice, Mode::from_raw_mode(0o600), makedev(LOOP_MAJOR, minor));
+    let made =
+        mknodat(rustix::fs::CWD, device, FileType::BlockDevice, Mode::from_raw_mode(0o600), makedev(LOOP_MAJOR, minor));
     match made {
         Err(error) if error != rustix::io::Errno::EXIST => {
             Err(GuestError::Host { what: format!("device node {}", device.display()), reason: error.to_string() })
@@ -74,7 +76,14 @@ pub async fn detach(minor: u32) -> Result<(), GuestError> {
 
 /// Loop devices whose backing file lies below `dir`.
 pub async fn attached_below(dir: &Path) -> Result<Vec<u32>, GuestError> {
-    let list = command::output(Command::new("losetup").args(["--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"])).await?;
+    let list = command::output(Command::new("losetup").args([
+        "--list",
+        "--noheadings",
+        "--raw",
+        "--output",
+        "NAME,BACK-FILE",
+    ]))
+    .await?;
     Ok(list
         .lines()
         .filter_map(|line| line.split_once(' '))

@@ -133,7 +133,8 @@ fn apply_ignition(golden: &Path, machine: &Path, root: &Path, document: &Path) -
         fs::write(machine.join(format!("ignition-{stage}.log")), log.as_bytes())?;
         if !output.status.success() {
             // Its reasons stand in the last lines, before a long state dump of the document it refuses.
-            let tail: Vec<&str> = log.lines().filter(|line| line.contains("CRITICAL") || line.contains("rror")).collect();
+            let tail: Vec<&str> =
+                log.lines().filter(|line| line.contains("CRITICAL") || line.contains("rror")).collect();
             let tail = if tail.is_empty() { log.lines().rev().take(3).collect() } else { tail };
             for line in &tail {
                 println!("{line}");

@@ -163,7 +163,8 @@ fn mount_root(launch: &Launch, machine: &Path, root: &Path) -> Result<()> {
     options.push(",workdir=");
     options.push(machine.join("work"));
     let options = std::ffi::CString::new(options.into_encoded_bytes())?;
-    mount("overlay", root, "overlay", MountFlags::empty(), Some(options.as_c_str())).context("overlay of the system disk")?;
+    mount("overlay", root, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+        .context("overlay of the system disk")?;
     for name in PLAIN_DIRS {
         let target = root.join("var/lib").join(name);
         fs::create_dir_all(&target)?;
@@ -175,7 +176,8 @@ fn mount_root(launch: &Launch, machine: &Path, root: &Path) -> Result<()> {
 fn file_system(kind: &str, target: &Path, flags: MountFlags, data: &str) -> Result<()> {
     fs::create_dir_all(target).with_context(|| format!("mount point {}", target.display()))?;
     let data = std::ffi::CString::new(data)?;
-    mount(kind, target, kind, flags, Some(data.as_c_str())).with_context(|| format!("mount of {kind} at {}", target.display()))
+    mount(kind, target, kind, flags, Some(data.as_c_str()))
+        .with_context(|| format!("mount of {kind} at {}", target.display()))
 }
 
 /// `/proc`, `/sys` and the control groups, with the host's settings out of reach.
@@ -236,7 +238,12 @@ fn mount_devices(launch: &Launch, root: &Path) -> Result<()> {
     for disk in &launch.disks {
         node(&dev.join(&disk.name), rustix::fs::FileType::BlockDevice, 0o660, LOOP_MAJOR, disk.minor)?;
     }
-    file_system("devpts", &dev.join("pts"), MountFlags::NOSUID | MountFlags::NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")?;
+    file_system(
+        "devpts",
+        &dev.join("pts"),
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        "newinstance,ptmxmode=0666,mode=620,gid=5",
+    )?;
     file_system("tmpfs", &dev.join("shm"), MountFlags::NOSUID | MountFlags::NODEV, "mode=1777")?;
     file_system("mqueue", &dev.join("mqueue"), MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, "")?;
     for (target, link) in

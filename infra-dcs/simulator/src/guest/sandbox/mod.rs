@@ -37,6 +37,7 @@ pub mod clean;
 mod command;
 mod console;
 mod disk;
+pub mod exec;
 mod first_boot;
 pub mod launch;
 mod network;
@@ -97,10 +98,16 @@ struct Machine {
 impl SandboxGuests {
     /// A platform for one site. Machines that an earlier process left running lose their power.
     pub fn new(config: SandboxConfig, events: mpsc::Sender<GuestEvent>) -> Result<Self, GuestError> {
-        let refused = |what: &str, error: &dyn std::fmt::Display| GuestError::Host { what: what.to_owned(), reason: error.to_string() };
+        let refused = |what: &str, error: &dyn std::fmt::Display| GuestError::Host {
+            what: what.to_owned(),
+            reason: error.to_string(),
+        };
         let guests = config.data_dir.join("guests");
         fs::create_dir_all(&guests).map_err(|error| refused(&format!("directory {}", guests.display()), &error))?;
-        let config = SandboxConfig { data_dir: config.data_dir.canonicalize().map_err(|error| refused("data directory", &error))?, ..config };
+        let config = SandboxConfig {
+            data_dir: config.data_dir.canonicalize().map_err(|error| refused("data directory", &error))?,
+            ..config
+        };
         let groups = SiteGroups::of(&config.data_dir).map_err(|error| refused("control groups", &error))?;
         for id in groups.machines() {
             groups.remove(&id).map_err(|error| refused("machine of an earlier run", &error))?;
@@ -138,8 +145,11 @@ impl Site {
     async fn power_on(self: &Arc<Self>, spec: GuestSpec) -> Result<(), GuestError> {
         let id = spec.id.clone();
         check_id(&id)?;
-        let machine =
-            Arc::new(Machine { init: watch::Sender::new(0), cut: AtomicBool::new(false), off: watch::Sender::new(false) });
+        let machine = Arc::new(Machine {
+            init: watch::Sender::new(0),
+            cut: AtomicBool::new(false),
+            off: watch::Sender::new(false),
+        });
         {
             let mut running = self.running.lock();
             if running.contains_key(&id) {
@@ -164,11 +174,18 @@ impl Site {
                 }
             }
         });
-        started.await.unwrap_or_else(|error| Err(GuestError::Host { what: format!("start of {id}"), reason: error.to_string() }))
+        started
+            .await
+            .unwrap_or_else(|error| Err(GuestError::Host { what: format!("start of {id}"), reason: error.to_string() }))
     }
 
     /// Everything up to the machine's first process; what is taken of the host is noted in `held` as it is taken.
-    async fn start(self: &Arc<Self>, spec: &GuestSpec, machine: &Machine, held: &mut Held) -> Result<Child, GuestError> {
+    async fn start(
+        self: &Arc<Self>,
+        spec: &GuestSpec,
+        machine: &Machine,
+        held: &mut Held,
+    ) -> Result<Child, GuestError> {
         let dir = self.machine_dir(&spec.id);
         let host = |what: &str| {
             let what = format!("{what} of machine {}", spec.id);
@@ -353,7 +370,10 @@ struct Held {
 fn check_id(id: &str) -> Result<(), GuestError> {
     let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
     if id.is_empty() || !id.chars().all(plain) {
-        return Err(GuestError::Host { what: "machine id".into(), reason: format!("`{id}` has other characters than letters, digits and `-`") });
+        return Err(GuestError::Host {
+            what: "machine id".into(),
+            reason: format!("`{id}` has other characters than letters, digits and `-`"),
+        });
     }
     Ok(())
 }

@@ -22,14 +22,20 @@ pub fn obstacles() -> Vec<String> {
         // Everything below would only say the same in other words.
         return found;
     }
-    found.extend(PROGRAMS.iter().filter(|(program, _)| !on_path(program)).map(|(program, package)| {
-        format!("the program `{program}` is missing (Debian package {package})")
-    }));
+    found.extend(
+        PROGRAMS
+            .iter()
+            .filter(|(program, _)| !on_path(program))
+            .map(|(program, package)| format!("the program `{program}` is missing (Debian package {package})")),
+    );
     found.extend(missing_hierarchies());
     let file_systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let known: BTreeSet<&str> = file_systems.lines().filter_map(|line| line.split_whitespace().last()).collect();
     found.extend(
-        ["overlay", "xfs", "ext4"].iter().filter(|name| !known.contains(*name)).map(|name| format!("the kernel has no file system `{name}`")),
+        ["overlay", "xfs", "ext4"]
+            .iter()
+            .filter(|name| !known.contains(*name))
+            .map(|name| format!("the kernel has no file system `{name}`")),
     );
     if !Path::new("/dev/loop-control").exists() {
         found.push("no loop devices: /dev/loop-control is missing".to_owned());
@@ -42,7 +48,10 @@ pub fn obstacles() -> Vec<String> {
 
 fn missing_hierarchies() -> Vec<String> {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        return vec!["the host has only cgroup v2; the launcher knows version 1 (boot with systemd.unified_cgroup_hierarchy=0)".to_owned()];
+        return vec![
+            "the host has only cgroup v2; the launcher knows version 1 (boot with systemd.unified_cgroup_hierarchy=0)"
+                .to_owned(),
+        ];
     }
     match cgroup::hierarchies() {
         Ok(present) => cgroup::missing(&present)
@@ -60,7 +69,20 @@ fn try_namespaces() -> Result<(), String> {
                   mount -t proc proc /mnt/l && ip link add br0 type bridge && \
                   ip link add eth0 type veth peer name p0 && ip link set p0 master br0";
     let tried = Command::new("unshare")
-        .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--propagation", "private", "sh", "-c", script])
+        .args([
+            "--net",
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--pid",
+            "--cgroup",
+            "--fork",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            script,
+        ])
         .output();
     match tried {
         Ok(output) if output.status.success() => Ok(()),

@@ -64,7 +64,8 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().join("i-00000001");
         let path = temporary.path().join("volume");
-        let disk = GuestDisk { sequence: 1, path: path.clone(), size_bytes: 1 << 20, volume_id: "1".into(), system: true };
+        let disk =
+            GuestDisk { sequence: 1, path: path.clone(), size_bytes: 1 << 20, volume_id: "1".into(), system: true };
         File::create(&path).unwrap().set_len(1 << 20).unwrap();
         let written = dir.join("upper/written");
 

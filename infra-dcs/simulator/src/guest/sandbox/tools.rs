@@ -44,9 +44,16 @@ struct Address {
 /// Asks the namespaces of process `pid`.
 pub async fn ask(pid: i32) -> Result<Facts, GuestError> {
     let script = "hostname; exec ip -json address show up";
-    let answer = command::output(
-        Command::new("nsenter").args(["--target", &pid.to_string(), "--net", "--uts", "--", "sh", "-c", script]),
-    )
+    let answer = command::output(Command::new("nsenter").args([
+        "--target",
+        &pid.to_string(),
+        "--net",
+        "--uts",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]))
     .await?;
     let (hostname, links) = answer.split_once('\n').unwrap_or((&answer, "[]"));
     parse(hostname, links).map_err(|error| GuestError::Host { what: "guest tools".into(), reason: error.to_string() })
