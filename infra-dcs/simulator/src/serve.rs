@@ -1,6 +1,6 @@
 //! `serve`: flags, logs, and the life of the process.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{fs, io::IsTerminal, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -88,7 +88,8 @@ pub struct ServeArgs {
 
 /// Runs a site until a signal ends it.
 pub fn run(args: ServeArgs) -> Result<()> {
-    let logs = tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_ansi(colours).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
