@@ -1,1 +1,8 @@
-//! gRPC machine service over the VRM REST API of Huawei DCS.
+//! The adapter: the machine service over a Unix socket, VRM's REST behind it. It holds nothing that cannot be lost.
+
+pub mod fault;
+pub mod iso;
+pub mod server;
+pub mod service;
+pub mod session;
+pub mod vrm;

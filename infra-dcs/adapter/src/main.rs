@@ -1,3 +1,17 @@
-//! gRPC machine service over the VRM REST API of Huawei DCS.
+//! The adapter's process.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use dcs_adapter::server::{self, Cli};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match server::run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The site, and names to URNs. VRM's filters are fuzzy: everything is compared again here, exactly.
+
+use dcs_proto::{
+    MachineError,
+    error::Reason,
+    v1::{
+        Capability, DatastoreReference, GetSiteRequest, NetworkReference, Placement, ResolvePlacementRequest, Site,
+        Template, Unresolved,
+    },
+};
+use serde_json::Value;
+
+use crate::{
+    session::Session,
+    vrm::{path_of, wire},
+};
+
+pub(super) async fn site(session: &Session, _: GetSiteRequest) -> Result<Site, MachineError> {
+    let site: wire::Named = session.vrm.get(&session.site_path, &[]).await?;
+    let version: Value = session.vrm.get(&format!("{}/siteversion", session.site_path), &[]).await.unwrap_or_default();
+    Ok(Site {
+        id: session.site.clone(),
+        urn: site.urn,
+        name: site.name,
+        status: site.status.unwrap_or_default(),
+        version: version["version"].as_str().unwrap_or_default().to_owned(),
+        capabilities: vec![Capability::MediaOnStopped.into(), Capability::MediaDetachRunning.into()],
+    })
+}
+
+pub(super) async fn resolve(session: &Session, request: ResolvePlacementRequest) -> Result<Placement, MachineError> {
+    let mut placement = Placement::default();
+    let mut home = String::new();
+    let template = request.template.unwrap_or_default();
+    match template_of(session, &template.name, &template.urn).await? {
+        Ok(vm) => {
+            home = vm.cluster_urn.clone().unwrap_or_default();
+            placement.template = Some(describe(vm));
+        }
+        Err(unresolved) => placement.unresolved.push(unresolved),
+    }
+    placement.compute_cluster_urn = match request.compute_cluster {
+        None => home,
+        Some(reference) if !reference.urn.is_empty() => reference.urn,
+        Some(reference) => {
+            let clusters: Value =
+                session.vrm.get(&format!("{}/clusters", session.site_path), &[("name", &reference.name)]).await?;
+            let found = exactly("compute cluster", &reference.name, named(&clusters["clusters"]));
+            take(found, &mut placement.unresolved)
+        }
+    };
+    placement.folder_urn = match request.folder {
+        None => String::new(),
+        Some(reference) if !reference.urn.is_empty() => reference.urn,
+        Some(reference) => take(folder(session, &reference.name).await?, &mut placement.unresolved),
+    };
+    for network in &request.networks {
+        let found = port_group(session, network).await?;
+        let urn = take(found, &mut placement.unresolved);
+        placement.port_group_urns.push(urn);
+    }
+    if !request.datastores.is_empty() {
+        let query: &[(&str, &str)] = &[("scope", &placement.compute_cluster_urn)];
+        let query = if placement.compute_cluster_urn.is_empty() { &[] } else { query };
+        let path = format!("{}/datastores", session.site_path);
+        let known: Vec<wire::Datastore> = session.vrm.list(&path, query, "datastores").await?;
+        for wanted in &request.datastores {
+            let urn = take(datastore(wanted, &known), &mut placement.unresolved);
+            placement.datastore_urns.push(urn);
+        }
+    }
+    Ok(placement)
+}
+
+type Found = Result<String, Unresolved>;
+
+fn take(found: Found, unresolved: &mut Vec<Unresolved>) -> String {
+    found.unwrap_or_else(|missing| {
+        if !unresolved.iter().any(|known| known.kind == missing.kind && known.name == missing.name) {
+            unresolved.push(missing);
+        }
+        String::new()
+    })
+}
+
+fn missing(kind: &str, name: &str, reason: Reason, message: impl Into<String>) -> Unresolved {
+    Unresolved { kind: kind.to_owned(), name: name.to_owned(), reason: reason.into(), message: message.into() }
+}
+
+fn named(list: &Value) -> Vec<wire::Named> {
+    serde_json::from_value(list.clone()).unwrap_or_default()
+}
+
+/// The one item of exactly this name.
+fn exactly(kind: &str, name: &str, found: Vec<wire::Named>) -> Found {
+    let mut fitting = found.into_iter().filter(|item| item.name == name);
+    match (fitting.next(), fitting.next()) {
+        (Some(one), None) => Ok(one.urn),
+        (Some(one), Some(other)) => {
+            let message = format!("{kind} {name}: {} and {} have this name", one.urn, other.urn);
+            Err(missing(kind, name, Reason::Ambiguous, message))
+        }
+        _ => Err(missing(kind, name, Reason::NotFound, format!("{kind} {name} does not exist at the site"))),
+    }
+}
+
+async fn template_of(session: &Session, name: &str, urn: &str) -> Result<Result<wire::Vm, Unresolved>, MachineError> {
+    let kind = "VM template";
+    let urn = if urn.is_empty() {
+        let path = format!("{}/vms", session.site_path);
+        let found: Vec<wire::Named> = session.vrm.list(&path, &[("isTemplate", "true"), ("name", name)], "vms").await?;
+        match exactly(kind, name, found) {
+            Ok(urn) => urn,
+            Err(unresolved) => return Ok(Err(unresolved)),
+        }
+    } else {
+        urn.to_owned()
+    };
+    match session.vrm.get::<wire::Vm>(&path_of(&urn)?, &[]).await {
+        Ok(vm) if vm.is_template == Some(true) => Ok(Ok(vm)),
+        Ok(_) => Ok(Err(missing(kind, name, Reason::Invalid, format!("{name} is a virtual machine, not a template")))),
+        Err(error) if error.reason == Reason::NotFound => {
+            Ok(Err(missing(kind, name, Reason::NotFound, format!("{kind} {name} does not exist at the site"))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn describe(vm: wire::Vm) -> Template {
+    let disks = vm.vm_config.disks.unwrap_or_default();
+    let system = disks.iter().find(|disk| disk.sequence_num == 1).or(disks.first());
+    Template {
+        urn: vm.urn,
+        name: vm.name,
+        cpus: vm.vm_config.cpu.quantity,
+        memory_mib: vm.vm_config.memory.quantity_mb,
+        system_disk_gib: system.map(|disk| disk.quantity_gb).unwrap_or_default(),
+        system_datastore_urn: system.and_then(|disk| disk.datastore_urn.clone()).unwrap_or_default(),
+        os_type: vm.os_options.and_then(|options| options.os_type).unwrap_or_default(),
+    }
+}
+
+/// A VM folder; `a/b` descends.
+async fn folder(session: &Session, name: &str) -> Result<Found, MachineError> {
+    let mut parent = format!("urn:sites:{}", session.site);
+    for part in name.split('/') {
+        let path = format!("{}/folder", session.site_path);
+        let query = [("parentObjUrn", parent.as_str()), ("type", "1")];
+        let found: Vec<wire::Named> = session.vrm.list(&path, &query, "folders").await?;
+        match exactly("folder", part, found) {
+            Ok(urn) => parent = urn,
+            Err(unresolved) => return Ok(Err(Unresolved { name: name.to_owned(), ..unresolved })),
+        }
+    }
+    Ok(Ok(parent))
+}
+
+async fn port_group(session: &Session, wanted: &NetworkReference) -> Result<Found, MachineError> {
+    if !wanted.port_group_urn.is_empty() {
+        return Ok(Ok(wanted.port_group_urn.clone()));
+    }
+    let switches: Value =
+        session.vrm.get(&format!("{}/dvswitchs", session.site_path), &[("name", &wanted.switch_name)]).await?;
+    let switch = match exactly("switch", &wanted.switch_name, named(&switches["dvSwitchs"])) {
+        Ok(urn) => urn,
+        Err(unresolved) => return Ok(Err(unresolved)),
+    };
+    let path = format!("{}/portgroups", path_of(&switch)?);
+    let groups: Vec<wire::Named> =
+        session.vrm.list(&path, &[("portGroupName", &wanted.port_group_name)], "portGroups").await?;
+    Ok(exactly("port group", &wanted.port_group_name, groups))
+}
+
+/// A datastore by name, or the member of a cluster with the most free space.
+fn datastore(wanted: &DatastoreReference, known: &[wire::Datastore]) -> Found {
+    #[allow(clippy::cast_precision_loss)] // Sizes of disks are far below 2^52 GiB.
+    let needed = wanted.needed_gib as f64;
+    if !wanted.urn.is_empty() {
+        return Ok(wanted.urn.clone());
+    }
+    let (kind, name) =
+        if wanted.name.is_empty() { ("datastore cluster", &wanted.cluster_name) } else { ("datastore", &wanted.name) };
+    let fits = |store: &&wire::Datastore| {
+        if wanted.name.is_empty() { store.datastore_cluster_name.as_ref() == Some(name) } else { store.name == *name }
+    };
+    let all: Vec<_> = known.iter().filter(fits).collect();
+    if all.is_empty() {
+        let message = format!("{kind} {name} does not exist, or the target compute cluster does not see it");
+        return Err(missing(kind, name, Reason::NotFound, message));
+    }
+    let usable = all.iter().filter(|store| store.status == "NORMAL");
+    let best = usable.max_by(|a, b| a.free().total_cmp(&b.free()).then_with(|| b.urn.cmp(&a.urn)));
+    match best {
+        Some(store) if store.free() >= needed => Ok(store.urn.clone()),
+        Some(store) => {
+            let message = format!("{kind} {name}: {:.0} GiB free, {needed:.0} GiB needed", store.free());
+            Err(missing(kind, name, Reason::Capacity, message))
+        }
+        None => {
+            let message = format!("{kind} {name}: its state is {}, not NORMAL", all[0].status);
+            Err(missing(kind, name, Reason::Busy, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(name: &str, cluster: &str, free: f64, status: &str) -> wire::Datastore {
+        wire::Datastore {
+            urn: format!("urn:{name}"),
+            name: name.into(),
+            status: status.into(),
+            actual_free_size_gb: Some(free),
+            datastore_cluster_name: Some(cluster.into()),
+            ..wire::Datastore::default()
+        }
+    }
+
+    #[test]
+    fn a_cluster_member_with_space_is_chosen_and_the_same_again() {
+        let known =
+            [store("a", "dsc", 10.0, "NORMAL"), store("b", "dsc", 90.0, "ABNORMAL"), store("c", "dsc", 50.0, "NORMAL")];
+        let wanted =
+            |needed_gib| DatastoreReference { cluster_name: "dsc".into(), needed_gib, ..DatastoreReference::default() };
+        assert_eq!(datastore(&wanted(40), &known).unwrap(), "urn:c");
+        assert_eq!(datastore(&wanted(60), &known).unwrap_err().reason(), Reason::Capacity);
+        let other = DatastoreReference { name: "x".into(), ..DatastoreReference::default() };
+        assert_eq!(datastore(&other, &known).unwrap_err().reason(), Reason::NotFound);
+    }
+
+    #[test]
+    fn only_the_exact_name_counts() {
+        let item = |urn: &str, name: &str| wire::Named { urn: urn.into(), name: name.into(), ..wire::Named::default() };
+        let found = vec![item("1", "Node"), item("2", "node"), item("3", "node-2")];
+        assert_eq!(exactly("VM template", "node", found).unwrap(), "2");
+        let twice = exactly("VM template", "n", vec![item("1", "n"), item("2", "n")]).unwrap_err();
+        assert_eq!(twice.reason(), Reason::Ambiguous);
+    }
+}

@@ -1,0 +1,156 @@
+//! Tasks: followed by one loop a stream, never by blocking a call.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use dcs_proto::{
+    MachineError,
+    error::Reason,
+    v1::{Failure, GetTaskRequest, Task, TaskState},
+};
+use serde_json::Value;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::Status;
+
+use crate::{
+    session::Session,
+    vrm::{codes, wire},
+};
+
+/// Time between two looks at the running tasks.
+const INTERVAL: Duration = Duration::from_millis(700);
+/// Changes that a slow reader may be behind; the loop waits for it then.
+const BACKLOG: usize = 64;
+
+/// A task that ended before it began.
+pub(super) fn done(entity_urn: impl Into<String>) -> Task {
+    Task { entity_urn: entity_urn.into(), progress: 100, state: TaskState::Done.into(), ..Task::default() }
+}
+
+/// The task that a call started; it is followed from now on.
+pub(super) fn started(session: &Session, answer: &wire::Started, entity_urn: &str) -> Task {
+    let path = answer.task_uri.clone().or_else(|| crate::vrm::path_of(answer.task_urn.as_deref()?).ok());
+    let entity_urn = answer.urn.clone().unwrap_or_else(|| entity_urn.to_owned());
+    match path {
+        Some(path) => {
+            session.running.lock().insert(path.clone());
+            Task { id: path, entity_urn, state: TaskState::Running.into(), ..Task::default() }
+        }
+        // An answer without a task means that it is done.
+        None => done(entity_urn),
+    }
+}
+
+pub(super) async fn get(session: &Session, request: GetTaskRequest) -> Result<Task, MachineError> {
+    let prefix = format!("{}/tasks/", session.site_path);
+    let number = request.id.strip_prefix(&prefix).filter(|number| number.bytes().all(|c| c.is_ascii_alphanumeric()));
+    if number.is_none_or(str::is_empty) {
+        return Err(MachineError::new(Reason::Invalid, format!("id: {:?} is no task of this site", request.id)));
+    }
+    let task = read(session, &request.id).await?;
+    if task.state() == TaskState::Running {
+        session.running.lock().insert(request.id);
+    }
+    Ok(task)
+}
+
+async fn read(session: &Session, path: &str) -> Result<Task, MachineError> {
+    match session.vrm.get::<wire::Task>(path, &[]).await {
+        Ok(task) => Ok(translate(path, &task)),
+        // Forgotten: that is neither success nor failure.
+        Err(error) if error.reason == Reason::NotFound || codes::is(&error, &["10000008"]) => {
+            Ok(Task { id: path.to_owned(), state: TaskState::Unknown.into(), ..Task::default() })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn translate(path: &str, task: &wire::Task) -> Task {
+    let state = match task.status.as_str() {
+        "waiting" | "running" => TaskState::Running,
+        "success" => TaskState::Done,
+        "failed" | "cancelling" => TaskState::Failed,
+        _ => TaskState::Unknown,
+    };
+    let failure = (state == TaskState::Failed).then(|| {
+        let code = match &task.reason {
+            Some(Value::String(code)) => code.clone(),
+            Some(Value::Number(code)) => code.to_string(),
+            _ => String::new(),
+        };
+        let says = task.reason_des.clone().unwrap_or_else(|| "the site gives no reason".to_owned());
+        let error = codes::error(&code, 400, &says);
+        Failure { reason: error.reason.into(), message: says, code }
+    });
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Clamped to 0..=100 just before.
+    let progress = task.progress.unwrap_or(0.0).clamp(0.0, 100.0) as u32;
+    Task {
+        id: path.to_owned(),
+        entity_urn: task.entity_urn.clone().unwrap_or_default(),
+        progress,
+        state: state.into(),
+        failure,
+    }
+}
+
+/// Tasks of a session as they change, until the reader goes.
+pub(super) fn watch(session: Arc<Session>) -> Pin<Box<dyn Stream<Item = Result<Task, Status>> + Send>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(BACKLOG);
+    tokio::spawn(async move {
+        while !sender.is_closed() {
+            let running: Vec<String> = session.running.lock().iter().cloned().collect();
+            for path in running {
+                // A site that does not answer is asked again with the next round.
+                let Ok(task) = read(&session, &path).await else { continue };
+                if task.state() == TaskState::Running {
+                    continue;
+                }
+                session.running.lock().remove(&path);
+                if sender.send(Ok(task)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    });
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+/// The running task that works on an entity, if the site knows one.
+pub(super) async fn running_on(session: &Session, entity_urn: &str) -> Result<Option<Task>, MachineError> {
+    let path = format!("{}/tasks", session.site_path);
+    for status in ["running", "waiting"] {
+        let tasks: Vec<wire::Task> = session.vrm.list(&path, &[("status", status)], "tasks").await?;
+        if let Some(task) = tasks.iter().find(|task| task.entity_urn.as_deref() == Some(entity_urn)) {
+            session.running.lock().insert(task.uri.clone());
+            return Ok(Some(translate(&task.uri, task)));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn state_of(task: Value) -> Task {
+        translate("/t", &serde_json::from_value(task).unwrap())
+    }
+
+    #[test]
+    fn a_failure_keeps_the_sites_words() {
+        let task = state_of(json!({"status": "failed", "progress": 40, "reason": "10410003", "reasonDes": "no space"}));
+        let failure = task.failure.clone().unwrap();
+        assert_eq!(
+            (task.state(), failure.reason(), failure.code.as_str()),
+            (TaskState::Failed, Reason::Capacity, "10410003")
+        );
+    }
+
+    #[test]
+    fn a_state_that_is_not_known_is_no_failure() {
+        assert_eq!(state_of(json!({"status": "pondering"})).state(), TaskState::Unknown);
+        assert_eq!(state_of(json!({"status": "running", "progress": 300})).progress, 100);
+    }
+}
