@@ -2,20 +2,30 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Milliseconds since the epoch, which tests can move forward.
-#[derive(Debug, Default)]
+/// Milliseconds since the epoch, which tests can move forward. It never goes back, whatever the machine's clock does:
+/// tasks and tokens would not end otherwise.
+#[derive(Debug)]
 pub struct Clock {
+    began: Instant,
+    began_at: u64,
     ahead: AtomicU64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Self { began: Instant::now(), began_at: u64::try_from(machine).unwrap_or_default(), ahead: AtomicU64::new(0) }
+    }
 }
 
 impl Clock {
     /// Now, in milliseconds since the epoch.
     pub fn now(&self) -> u64 {
-        let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        u64::try_from(machine).unwrap_or(u64::MAX).saturating_add(self.ahead.load(Ordering::Relaxed))
+        let passed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.began_at.saturating_add(passed).saturating_add(self.ahead.load(Ordering::Relaxed))
     }
 
     /// Moves time forward.

@@ -128,7 +128,7 @@ impl Engine {
                 }
                 (std::mem::take(&mut site.effects), site.next_due(), now)
             };
-            for effect in effects {
+            for effect in &effects {
                 self.clone().act(effect);
             }
             let sleep = due.map_or(LONGEST_SLEEP, |due| Duration::from_millis(due.saturating_sub(now)));
@@ -169,8 +169,8 @@ impl Engine {
         }
     }
 
-    fn act(self: Arc<Self>, effect: Effect) {
-        match effect {
+    fn act(self: Arc<Self>, effect: &Effect) {
+        match *effect {
             Effect::SizeDisk { volume, bytes } => report(set_size(&self.disk_path(volume), bytes, false), volume),
             Effect::BlankDisk { volume, bytes } => report(set_size(&self.disk_path(volume), bytes, true), volume),
             Effect::RemoveDisk { volume } => report(remove(&self.disk_path(volume)), volume),

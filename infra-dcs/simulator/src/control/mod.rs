@@ -129,6 +129,7 @@ fn find_vm(site: &Site, text: &str) -> Result<u64, Refusal> {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "it is the answer of handlers")]
 fn done() -> Answer {
     Ok(Json(json!({})))
 }
@@ -399,7 +400,7 @@ async fn expire_sessions(State(engine): App) -> Answer {
 }
 
 async fn restart(State(engine): App) -> Answer {
-    engine.with(|site, now| site.restart(now));
+    engine.with(Site::restart);
     done()
 }
 

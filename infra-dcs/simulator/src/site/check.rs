@@ -19,7 +19,7 @@ impl Site {
                 }
             }
             if let Some(task) = volume.task
-                && !self.tasks.get(&task).is_some_and(|task| !task.status.is_final())
+                && self.tasks.get(&task).is_none_or(|task| task.status.is_final())
             {
                 found.push(format!("volume {} is held by task {task}, which is over", volume.id));
             }
@@ -36,7 +36,7 @@ impl Site {
                 }
             }
             let task = vm.task.and_then(|task| self.tasks.get(&task));
-            if vm.task.is_some() && !task.is_some_and(|task| !task.status.is_final()) {
+            if vm.task.is_some() && task.is_none_or(|task| task.status.is_final()) {
                 found.push(format!("{} is held by a task that is over", VmId(vm.id)));
             }
             let transitional = matches!(

@@ -137,7 +137,7 @@ impl Site {
         let nics = self.plan_nics(&origin, config.nics.as_deref())?;
         let customization = request.vm_customization.unwrap_or(Value::Null);
         customization_fits(&customization, nics.len(), self.policy.release)?;
-        let medium = self.clone_medium(&request.cd_rom_protocol, &request.cd_rom_device_path, request.cd_rom_attach_at_power_on, now)?;
+        let medium = self.clone_medium(request.cd_rom_protocol.as_deref(), request.cd_rom_device_path.as_deref(), request.cd_rom_attach_at_power_on, now)?;
 
         let id = self.new_vm_id();
         let nics = nics.into_iter().map(|planned| self.make_nic(planned)).collect();
@@ -346,13 +346,13 @@ impl Site {
         }
     }
 
-    fn clone_medium(&self, protocol: &Option<String>, path: &Option<String>, at_power_on: Option<bool>, now: u64) -> Result<Option<Medium>> {
+    fn clone_medium(&self, protocol: Option<&str>, path: Option<&str>, at_power_on: Option<bool>, now: u64) -> Result<Option<Medium>> {
         let Some(path) = path else { return Ok(None) };
         if self.policy.release == Release::R6 {
             // Release 6 does not know the fields, and ignores what it does not know.
             return Ok(None);
         }
-        let medium = Medium::read(path, protocol.as_deref(), self.policy.release, now)?;
+        let medium = Medium::read(path, protocol, self.policy.release, now)?;
         if medium.protocol != cdrom::FILE {
             return codes::CD_PROTOCOL.refuse();
         }

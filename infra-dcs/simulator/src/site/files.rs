@@ -119,7 +119,7 @@ impl Site {
 
     /// Deletes a file that no VM has in its drive.
     pub fn delete_file(&mut self, datastore: u64, id: u64) -> Result<()> {
-        if !self.files.get(&id).is_some_and(|file| file.datastore == datastore) {
+        if self.files.get(&id).is_none_or(|file| file.datastore != datastore) {
             return Err(codes::GONE.because(format!("file {id}")));
         }
         if self.drive_with(id).is_some() {

@@ -292,6 +292,7 @@ impl Site {
     pub(super) fn accept(&mut self, now: u64, user: &str, work: Work, entity: Entity, name: String) -> Accepted {
         let id = self.id_after(7_700);
         let base = self.base_duration(&work);
+        #[allow(clippy::cast_precision_loss)]
         let jitter = 0.75 + (self.random() % 1_000) as f64 / 2_000.0;
         let trouble = self.take_troubles(work.word(), &name);
         let slow: f64 = trouble.iter().map(|trouble| if let Trouble::Slow(by) = trouble { *by } else { 1.0 }).product();

@@ -226,14 +226,14 @@ impl Site {
         if volume.status != VolumeStatus::Use {
             return Err(codes::VOLUME_STATE.because(volume.status.word()));
         }
-        if size_mb % 1024 != 0 {
+        if !size_mb.is_multiple_of(1024) {
             return Err(codes::BAD_PARAMETER.because("size: MB, a multiple of 1024"));
         }
-        let size_gb = size_mb / 1024;
-        if size_gb <= volume.size_gb {
+        let wanted_gb = size_mb / 1024;
+        if wanted_gb <= volume.size_gb {
             return codes::NOT_LARGER.refuse();
         }
-        let more = space_gb(size_gb, volume.thin) - space_gb(volume.size_gb, volume.thin);
+        let more = space_gb(wanted_gb, volume.thin) - space_gb(volume.size_gb, volume.thin);
         if more > self.free_gb(volume.datastore) {
             return codes::VOLUME_NO_SPACE.refuse();
         }
@@ -243,7 +243,7 @@ impl Site {
         if let Some(volume) = self.volumes.get_mut(&id) {
             volume.status = VolumeStatus::Resizing;
         }
-        Ok(self.accept_volume(now, user, id, Work::Expand { volume: id, vm, size_gb }))
+        Ok(self.accept_volume(now, user, id, Work::Expand { volume: id, vm, size_gb: wanted_gb }))
     }
 
     /// The volume of a URN in the body of a call.

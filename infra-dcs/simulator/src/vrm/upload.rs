@@ -74,16 +74,16 @@ async fn receive(
         Some(Extension(Fault::Truncate { bytes })) => bytes.min(size),
         _ => size,
     };
-    match commit(&engine, Ticket { size: kept, ..ticket }, &collected) {
+    match commit(&engine, &Ticket { size: kept, ..ticket }, &collected) {
         Ok(id) => Json(json!({"fileId": id, "size": kept})).into_response(),
         Err(error) => error.into_response(),
     }
 }
 
 /// The file exists from here on: bytes first, then the site's record of them.
-fn commit(engine: &Engine, ticket: Ticket, collected: &FilePath) -> Result<u64, VrmError> {
+fn commit(engine: &Engine, ticket: &Ticket, collected: &FilePath) -> Result<u64, VrmError> {
     engine.with(|site, now| {
-        let id = site.uploaded(now, &ticket)?;
+        let id = site.uploaded(now, ticket)?;
         let moved = std::fs::File::options()
             .write(true)
             .open(collected)

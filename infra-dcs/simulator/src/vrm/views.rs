@@ -253,11 +253,11 @@ fn disk(site: &Site, of: &Volume, at: &Attachment, attaching: bool) -> Value {
 
 fn nic(site: &Site, vm: &Vm, of: &Nic) -> Value {
     let vm_urn = site.urn(Entity::Vm(vm.id));
-    let vm_uri = Entity::Vm(vm.id).uri(&site.id);
+    let holder = Entity::Vm(vm.id).uri(&site.id);
     let four: Vec<String> = of.addresses.iter().filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect();
     let six: Vec<String> = of.addresses.iter().filter(|ip| ip.is_ipv6()).map(ToString::to_string).collect();
     json!({
-        "name": of.name, "urn": format!("{vm_urn}:nics:{}", of.id), "uri": format!("{vm_uri}/nics/{}", of.id),
+        "name": of.name, "urn": format!("{vm_urn}:nics:{}", of.id), "uri": format!("{holder}/nics/{}", of.id),
         "sequenceNum": of.sequence, "portGroupUrn": site.urn(site.port_group_entity(of.port_group)),
         "portGroupName": site.port_groups.get(&of.port_group).map(|group| &group.name), "mac": of.mac,
         "ip": four.first().map_or("0.0.0.0", String::as_str), "ipList": four.join(","), "ips6": six,
