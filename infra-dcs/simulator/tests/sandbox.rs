@@ -181,6 +181,28 @@ async fn machines_boot_keep_their_disks_and_leave_nothing(data: &Path, image: &P
     let line = site.line("boots:").await;
     assert!(line.contains("boots: 1 on the data disk, 1 on the system disk, vdc has 67108864 bytes"), "{line}");
 
+    // Looked up, never tried: where it failed, trying it would set the clock of the host.
+    let bounds = |status: &str| {
+        let set =
+            status.lines().find_map(|line| line.strip_prefix("CapBnd:")).expect("a bounding set").trim().to_owned();
+        u64::from_str_radix(&set, 16).unwrap()
+    };
+    let entered = Command::new(env!("CARGO_BIN_EXE_basalt-dcs-simulator"))
+        .arg("exec")
+        .arg("--data-dir")
+        .arg(data)
+        .args([spec.id.as_str(), "cat", "/proc/1/status", "/proc/self/status"])
+        .output()
+        .unwrap();
+    let statuses = String::from_utf8(entered.stdout).unwrap();
+    let (init, own) = statuses.split_once("Name:\tcat").expect("two processes");
+    for (who, set) in [("systemd", bounds(init)), ("a command that enters", bounds(own))] {
+        // SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME, AUDIT_CONTROL, MAC_OVERRIDE, MAC_ADMIN.
+        for capability in [16, 17, 22, 25, 30, 32, 33] {
+            assert_eq!(set >> capability & 1, 0, "{who} has capability {capability}");
+        }
+    }
+
     site.guests.power_off(&spec.id, PowerOff::Safe).await.unwrap();
     assert_eq!(site.stopped().await, StopReason::PoweredOffInside);
 

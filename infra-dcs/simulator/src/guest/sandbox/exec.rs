@@ -4,7 +4,7 @@ use std::{ffi::OsString, os::unix::process::CommandExt, path::Path, process::Com
 
 use anyhow::{Context, Result};
 
-use super::cgroup::SiteGroups;
+use super::{cgroup::SiteGroups, launch};
 
 /// Becomes a command inside a running machine; returns only in failure.
 pub fn exec(data_dir: &Path, id: &str, command: Vec<OsString>) -> Result<()> {
@@ -14,6 +14,8 @@ pub fn exec(data_dir: &Path, id: &str, command: Vec<OsString>) -> Result<()> {
         format!("machine `{id}` is not running; running are: {}", running.join(", "))
     })?;
     groups.join(id).context("cannot join the machine's control groups")?;
+    // nsenter enters namespaces, not limits: without this the command could set the host's clock.
+    launch::drop_capabilities()?;
     let command = if command.is_empty() { vec!["/bin/bash".into()] } else { command };
     let error = Command::new("nsenter")
         .args(["--target", &init.to_string(), "--all", "--"])

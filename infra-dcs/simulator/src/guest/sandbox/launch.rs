@@ -129,9 +129,7 @@ fn boot(machine: &Path) -> Result<()> {
     mount_devices(&launch, &root)?;
     rustix::system::sethostname(b"localhost")?;
     enter_root(&root)?;
-    for capability in DROPPED {
-        remove_capability_from_bounding_set(*capability).context("cannot drop a capability")?;
-    }
+    drop_capabilities()?;
     let error = Command::new("/lib/systemd/systemd")
         .args(["--log-target=journal", "--show-status=yes"])
         .env_clear()
@@ -141,6 +139,15 @@ fn boot(machine: &Path) -> Result<()> {
         .env("container", "basalt")
         .exec();
     Err(error).context("cannot start systemd")
+}
+
+/// Gives up for good what a machine must not be able to do to its host. Every program that enters a machine does this
+/// first: root in a machine's namespaces is root on the host but for these.
+pub fn drop_capabilities() -> Result<()> {
+    for capability in DROPPED {
+        remove_capability_from_bounding_set(*capability).context("cannot drop a capability")?;
+    }
+    Ok(())
 }
 
 fn wait_for_nics(machine: &Path) -> Result<()> {
