@@ -186,9 +186,12 @@ impl Actor {
             object.retain(|_, value| !value.is_null());
         }
         self.foreign.apply(reference, &key, &body, METADATA_MANAGER).await?;
-        if let Some(metadata) = body["metadata"].as_object_mut() {
-            metadata.remove("labels");
-            metadata.remove("annotations");
+        // What came with the infrastructure template, and from which one, is fixed at creation like the spec.
+        let changing = [("labels", desired::labels(wanted)), ("annotations", wanted.annotations.clone())];
+        for (field, changing) in changing {
+            if let Some(fields) = body["metadata"][field].as_object_mut() {
+                fields.retain(|name, _| !changing.contains_key(name));
+            }
         }
         self.foreign.apply(reference, &key, &body, FIELD_MANAGER).await
     }
@@ -334,16 +337,50 @@ pub fn with_claims(
     after
 }
 
+/// What the API server does not store.
+fn is_nothing(value: &Value) -> bool {
+    let is_empty_object = value.as_object().is_some_and(serde_json::Map::is_empty);
+    value.is_null() || is_empty_object || value.as_array().is_some_and(Vec::is_empty)
+}
+
 /// Whether an object has everything that another says, ignoring what only it has.
 fn contains(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => part.iter().all(|(name, value)| match whole.get(name) {
             Some(present) => contains(present, value),
-            None => value.is_null() || value.as_array().is_some_and(Vec::is_empty) || name == "apiVersion" || name == "kind",
+            None => is_nothing(value) || name == "apiVersion" || name == "kind",
         }),
         (Value::Array(whole), Value::Array(part)) => {
             part.iter().all(|wanted| whole.iter().any(|present| contains(present, wanted)))
         }
         (whole, part) => whole == part,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_applied_again() {
+        let current = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"list": [{"x": 1, "y": 2}]}});
+        assert!(contains(&current, &json!({"metadata": {"labels": {"a": "1"}, "annotations": {}}, "kind": "K"})));
+        assert!(contains(&current, &json!({"spec": {"list": [{"x": 1}]}})));
+        assert!(!contains(&current, &json!({"metadata": {"labels": {"c": ""}}})));
+        assert!(!contains(&current, &json!({"spec": {"list": [{"x": 2}]}})));
+    }
+
+    #[test]
+    fn claims_replace_ours_and_leave_others_in_their_place() {
+        let now = Timestamp::UNIX_EPOCH;
+        let claim = |type_: &str, holds: bool| Claim::new(type_, holds, "Reason", "");
+        let before: Vec<_> = ["Z", "Ours", "Gone", "A"]
+            .into_iter()
+            .flat_map(|type_| conditions::settle(&[], vec![claim(type_, true)], None, now))
+            .collect();
+        let after = with_claims(&before, vec![claim("Ours", false), claim("New", true)], &["Gone"], None, now);
+        let shown: Vec<_> = after.iter().map(|found| (found.type_.as_str(), found.status.as_str())).collect();
+        assert_eq!(shown, [("Z", "True"), ("Ours", "False"), ("A", "True"), ("New", "True")]);
+        assert_eq!(with_claims(&after, vec![claim("Ours", false), claim("New", true)], &["Gone"], None, now), after);
     }
 }
