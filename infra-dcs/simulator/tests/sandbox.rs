@@ -42,7 +42,8 @@ echo \"boots: $(wc -l </data/boots) on the data disk, $(wc -l </root/boots) on t
 
 fn ignition(script: &str) -> serde_json::Value {
     let file = |path: &str, mode: u32, text: &str| {
-        let source = format!("data:,{}", text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>());
+        let mut source = "data:,".to_owned();
+        text.bytes().for_each(|byte| source.push_str(&format!("%{byte:02x}")));
         json!({"path": path, "mode": mode, "overwrite": true, "contents": {"source": source}})
     };
     let profile = "[connection]\nid=eth0\ntype=ethernet\ninterface-name=eth0\n[ipv4]\nmethod=manual\naddress1=10.77.1.1/16\n[ipv6]\nmethod=disabled\n";
@@ -144,7 +145,7 @@ impl Site {
         });
         match found.await {
             Ok(found) => found,
-            Err(_) => panic!("no event `{what}` among {:#?}", self.kept),
+            Err(late) => panic!("no event `{what}` ({late}) among {:#?}", self.kept),
         }
     }
 
