@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -281,7 +282,10 @@ impl Engine {
     pub fn save(&self, path: &Path) -> io::Result<()> {
         let bytes = self.with(|site, _| serde_json::to_vec(site))?;
         let temporary = path.with_extension("tmp");
-        fs::write(&temporary, bytes)?;
+        // The state holds the users' passwords.
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
         fs::rename(temporary, path)
     }
 
