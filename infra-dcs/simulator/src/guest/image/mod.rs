@@ -58,9 +58,9 @@ pub struct BuildArgs {
     /// Directory that keeps the built images; give the same to `serve --image-dir`.
     #[arg(long, value_name = "DIR")]
     pub cache: PathBuf,
-    /// Debian mirror.
-    #[arg(long, env = "BASALT_DEBIAN_MIRROR", default_value = "http://deb.debian.org/debian")]
-    pub mirror: String,
+    /// Debian mirror [default: debootstrap's own].
+    #[arg(long, env = "BASALT_DEBIAN_MIRROR")]
+    pub mirror: Option<String>,
     /// Registry that the guests' containerd asks for every image.
     #[arg(long, default_value = "http://10.77.0.1:5000")]
     pub registry: String,
@@ -122,7 +122,7 @@ pub fn build(args: &BuildArgs) -> Result<PathBuf> {
         if !rustix::process::geteuid().is_root() {
             bail!("building a guest image needs root: debootstrap makes device nodes and files of other users");
         }
-        let base = root::ensure_base(&cache, &args.mirror, &progress)?;
+        let base = root::ensure_base(&cache, args.mirror.as_deref(), &progress)?;
         let staging = cache.join(format!("{key}.partial"));
         root::remove(&staging)?;
         fs::create_dir_all(&staging)?;

@@ -120,7 +120,7 @@ pub const FILES: &[RootFile] = &[
 ];
 
 /// Makes debootstrap's result, or finds it from an earlier build.
-pub fn ensure_base(cache: &Path, mirror: &str, progress: &Progress) -> Result<PathBuf> {
+pub fn ensure_base(cache: &Path, mirror: Option<&str>, progress: &Progress) -> Result<PathBuf> {
     let inputs = format!("{SUITE} {PACKAGES}");
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, inputs.as_bytes());
     let base = cache.join(format!("base-{}", hex::encode(&digest.as_ref()[..8])));
@@ -134,14 +134,14 @@ pub fn ensure_base(cache: &Path, mirror: &str, progress: &Progress) -> Result<Pa
     Ok(base)
 }
 
-fn debootstrap(target: &Path, mirror: &str, bar: &ProgressBar) -> Result<()> {
+fn debootstrap(target: &Path, mirror: Option<&str>, bar: &ProgressBar) -> Result<()> {
     // In a mount namespace of its own, so that what it mounts in the target goes with it however it ends.
     let mut child = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "debootstrap", "--variant=minbase"])
         .arg(format!("--include={PACKAGES}"))
         .arg(SUITE)
         .arg(target)
-        .arg(mirror)
+        .args(mirror)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
