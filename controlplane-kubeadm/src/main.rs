@@ -1,7 +1,10 @@
 //! The manager of kubeadm control planes.
 
 use clap::Parser;
-use controlplane_kubeadm::{controlplane::{CONCURRENCY, ControlPlanes, names::FIELD_MANAGER}, webhooks};
+use controlplane_kubeadm::{
+    controlplane::{CONCURRENCY, ControlPlanes, names::FIELD_MANAGER},
+    webhooks,
+};
 use manager::{Identity, Manager, cli::ManagerArgs};
 
 /// Runs Kubernetes control planes on machines that kubeadm sets up.

@@ -8,8 +8,9 @@ use manager::{
 use serde_json::Value;
 
 use crate::api::{
-    conversion, defaulting, validation,
+    conversion, defaulting,
     v1beta2::{KubeadmControlPlaneSpec, KubeadmControlPlaneTemplateSpec},
+    validation,
 };
 
 /// The webhooks of this provider. `ignition` says whether the Ignition format is switched on.

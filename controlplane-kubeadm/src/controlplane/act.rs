@@ -171,7 +171,11 @@ impl Actor {
         let mut body = json!(config);
         body["apiVersion"] = json!(bootstrap::API_VERSION);
         body["kind"] = json!("KubeadmConfig");
-        let reference = ContractReference { api_group: bootstrap::GROUP.to_owned(), kind: "KubeadmConfig".to_owned(), name: name.to_owned() };
+        let reference = ContractReference {
+            api_group: bootstrap::GROUP.to_owned(),
+            kind: "KubeadmConfig".to_owned(),
+            name: name.to_owned(),
+        };
         fault::around("create-config", self.make(&reference, wanted, body)).await?;
         let machine = desired::new_machine(wanted, name, failure_domain, kind, remediation);
         fault::around("create-machine", self.writer.apply(&machine, None)).await
@@ -180,7 +184,12 @@ impl Actor {
     /// Applies an object in two parts. The manager of metadata creates it, whole; the manager of specs takes the spec.
     /// When the first then applies metadata alone (as every pass does), each owns its part, and a label that leaves the
     /// template leaves the object.
-    async fn make(&self, reference: &ContractReference, wanted: &Wanted, mut body: Value) -> Result<(), ReconcileError> {
+    async fn make(
+        &self,
+        reference: &ContractReference,
+        wanted: &Wanted,
+        mut body: Value,
+    ) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, &reference.name);
         if let Some(object) = body.as_object_mut() {
             object.retain(|_, value| !value.is_null());
@@ -280,11 +289,7 @@ impl Actor {
     }
 
     /// Writes conditions that are ours to a machine, unless it shows them.
-    pub async fn machine_conditions(
-        &self,
-        machine: &Machine,
-        wanted: &[Condition],
-    ) -> Result<(), ReconcileError> {
+    pub async fn machine_conditions(&self, machine: &Machine, wanted: &[Condition]) -> Result<(), ReconcileError> {
         if wanted == machine.conditions() {
             return Ok(());
         }

@@ -41,10 +41,7 @@ pub fn new_machine(
     let spec = MachineSpec {
         version: wanted.version.clone(),
         failure_domain: failure_domain.to_owned(),
-        bootstrap: Bootstrap {
-            config_ref: Some(reference(bootstrap::GROUP, "KubeadmConfig")),
-            data_secret_name: None,
-        },
+        bootstrap: Bootstrap { config_ref: Some(reference(bootstrap::GROUP, "KubeadmConfig")), data_secret_name: None },
         infrastructure_ref: reference(&wanted.infrastructure.api_group, infrastructure_kind),
         ..MachineSpec::default()
     };
@@ -196,7 +193,12 @@ pub fn clone_kind(template_kind: &str) -> &str {
 }
 
 /// The infrastructure object of a new machine, cloned from its template; `api_version` is that of its own kind.
-pub fn infrastructure(wanted: &Wanted, name: &str, api_version: &str, template: &Value) -> Result<Value, TemplateError> {
+pub fn infrastructure(
+    wanted: &Wanted,
+    name: &str,
+    api_version: &str,
+    template: &Value,
+) -> Result<Value, TemplateError> {
     let source = &wanted.infrastructure;
     let content = &template["spec"]["template"];
     if !content["spec"].is_object() {

@@ -131,7 +131,8 @@ impl MachineFact {
 
     /// Whether its static pods are healthy; etcd's too where it is ours.
     pub fn has_healthy_pods(&self, managed_etcd: bool) -> bool {
-        machine::COMPONENTS.iter().all(|type_| self.is_true(type_)) && (!managed_etcd || self.is_true(machine::ETCD_POD))
+        machine::COMPONENTS.iter().all(|type_| self.is_true(type_))
+            && (!managed_etcd || self.is_true(machine::ETCD_POD))
     }
 
     /// Whether a health check wants it replaced by us.

@@ -55,7 +55,9 @@ impl Foreign {
         let waiting = |reason: String| ReconcileError::new(Category::Waiting(MISSING), reason);
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let Some(definition) = definitions.get_metadata_opt(&name).await? else {
-            return Err(waiting(format!("CustomResourceDefinition {name} does not exist; install the provider of {kind}")));
+            return Err(waiting(format!(
+                "CustomResourceDefinition {name} does not exist; install the provider of {kind}"
+            )));
         };
         let label = CONTRACTS.iter().find_map(|contract| definition.labels().get(*contract));
         let label = label.ok_or_else(|| {
@@ -73,12 +75,20 @@ impl Foreign {
     }
 
     /// An object as it is now.
-    pub async fn get(&self, reference: &ContractReference, namespace: &str) -> Result<Option<DynamicObject>, ReconcileError> {
+    pub async fn get(
+        &self,
+        reference: &ContractReference,
+        namespace: &str,
+    ) -> Result<Option<DynamicObject>, ReconcileError> {
         Ok(self.api(reference, namespace).await?.get_opt(&reference.name).await?)
     }
 
     /// Metadata of an object, at most [`FRESH`] old. That one is missing is never remembered.
-    pub async fn metadata(&self, reference: &ContractReference, namespace: &str) -> Result<Option<Arc<ObjectMeta>>, ReconcileError> {
+    pub async fn metadata(
+        &self,
+        reference: &ContractReference,
+        namespace: &str,
+    ) -> Result<Option<Arc<ObjectMeta>>, ReconcileError> {
         let now = self.clock.monotonic();
         let known = (reference.clone(), namespace.to_owned());
         if let Some((read, metadata)) = self.metadata.lock().get(&known)
@@ -96,7 +106,13 @@ impl Foreign {
     }
 
     /// Applies an object's fields as one field manager.
-    pub async fn apply(&self, reference: &ContractReference, key: &ObjectKey, body: &Value, manager: &str) -> Result<(), ReconcileError> {
+    pub async fn apply(
+        &self,
+        reference: &ContractReference,
+        key: &ObjectKey,
+        body: &Value,
+        manager: &str,
+    ) -> Result<(), ReconcileError> {
         let api = self.api(reference, &key.namespace).await?;
         api.patch(&key.name, &PatchParams::apply(manager).force(), &Patch::Apply(body)).await?;
         self.metadata.lock().remove(&(reference.clone(), key.namespace.clone()));
@@ -104,7 +120,12 @@ impl Foreign {
     }
 
     /// Merge-patches an object that only we write in this place.
-    pub async fn merge(&self, reference: &ContractReference, namespace: &str, patch: &Value) -> Result<(), ReconcileError> {
+    pub async fn merge(
+        &self,
+        reference: &ContractReference,
+        namespace: &str,
+        patch: &Value,
+    ) -> Result<(), ReconcileError> {
         let api = self.api(reference, namespace).await?;
         api.patch(&reference.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         self.metadata.lock().remove(&(reference.clone(), namespace.to_owned()));
@@ -114,7 +135,8 @@ impl Foreign {
     /// Names of the machine pools of a cluster; none where the kind is not installed.
     pub async fn machine_pools(&self, cluster: &ObjectKey) -> Result<Vec<String>, ReconcileError> {
         let kind = GroupVersionKind::gvk(cluster_api::v1beta2::GROUP, "v1beta2", "MachinePool");
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &cluster.namespace, &ApiResource::from_gvk(&kind));
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &cluster.namespace, &ApiResource::from_gvk(&kind));
         let selector = format!("{}={}", cluster_api::labels::CLUSTER_NAME, cluster.name);
         match api.list_metadata(&kube::api::ListParams::default().labels(&selector)).await {
             Ok(pools) => Ok(pools.items.iter().map(ResourceExt::name_any).collect()),

@@ -69,7 +69,12 @@ impl ControlPlanes {
         let configs: Informer<KubeadmConfig> = manager.informer(Informer::default());
         let foreign = Arc::new(Foreign::new(manager.client(), manager.clock()));
         let reconciler = Self {
-            caches: Caches { control_planes: control_planes.clone(), clusters: clusters.clone(), machines: machines.clone(), configs },
+            caches: Caches {
+                control_planes: control_planes.clone(),
+                clusters: clusters.clone(),
+                machines: machines.clone(),
+                configs,
+            },
             actor: Actor::new(manager.writer(), Arc::clone(&foreign)),
             foreign,
             secrets: Secrets::new(manager.secrets(), manager.writer(), manager.clock()),
@@ -79,7 +84,7 @@ impl ControlPlanes {
             memory: Mutex::default(),
         };
         let controller = manager.controller("kubeadmcontrolplane", &control_planes, reconciler, concurrency);
-        let controller = controller.watches(&clusters, |old, new| wakes_of_cluster(old, new));
+        let controller = controller.watches(&clusters, wakes_of_cluster);
         // A machine of the cluster that is not ours matters too: the control plane's deletion waits for it.
         let known = clusters.clone();
         let _ = controller.watches(&machines, move |old, new| {
@@ -93,7 +98,8 @@ impl ControlPlanes {
 
 /// The control plane of a cluster, where it is of our kind.
 fn control_plane_of(cluster: &Cluster) -> Option<ObjectKey> {
-    let reference = cluster.spec.control_plane_ref.as_ref().filter(|reference| reference.kind == "KubeadmControlPlane")?;
+    let reference =
+        cluster.spec.control_plane_ref.as_ref().filter(|reference| reference.kind == "KubeadmControlPlane")?;
     Some(ObjectKey::of(cluster).sibling(&reference.name))
 }
 

@@ -141,7 +141,12 @@ impl Observed {
         }
     }
 
-    async fn read_parts(&mut self, caches: &Caches, foreign: &Foreign, machine: &Machine) -> Result<(), ReconcileError> {
+    async fn read_parts(
+        &mut self,
+        caches: &Caches,
+        foreign: &Foreign,
+        machine: &Machine,
+    ) -> Result<(), ReconcileError> {
         let name = machine.name_any();
         let namespace = self.wanted.namespace.clone();
         let config = machine.spec.bootstrap.config_ref.as_ref();
@@ -242,7 +247,9 @@ impl Observed {
             Err(_) => Etcd::External,
         };
         let nodes = match workload {
-            Ok(workload) => workload.nodes.as_ref().map(|nodes| nodes.values().map(node_fact).collect()).map_err(Clone::clone),
+            Ok(workload) => {
+                workload.nodes.as_ref().map(|nodes| nodes.values().map(node_fact).collect()).map_err(Clone::clone)
+            }
             Err(blind) => Err(blind.to_owned()),
         };
         let domains = self.cluster.status.as_ref().map(|status| status.failure_domains.as_slice()).unwrap_or_default();

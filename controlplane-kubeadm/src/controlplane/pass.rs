@@ -17,11 +17,13 @@ use serde_json::json;
 
 use super::{
     ControlPlanes, act,
-    decide::{self, Decision, Exit, Step, Wait, delete::Deletion},
+    decide::{self, Decision, Exit, Handover, Step, Wait, delete::Deletion},
     desired::Role,
     facts::{Facts, Remediation},
     health::{self, Blind, Health},
-    names::{FINALIZER, NEXT_MACHINE, REMEDIATION_IN_PROGRESS, SKIP_CORE_DNS, SKIP_KUBE_PROXY, condition, machine, reason},
+    names::{
+        FINALIZER, NEXT_MACHINE, REMEDIATION_IN_PROGRESS, SKIP_CORE_DNS, SKIP_KUBE_PROXY, condition, machine, reason,
+    },
     observe::{Observed, State},
     report::Report,
     secrets, status,
@@ -95,14 +97,23 @@ impl ControlPlanes {
             let terminal = |reason: String| ReconcileError::new(Category::Terminal, reason);
             let config = orphan.spec.bootstrap.config_ref.as_ref();
             if config.is_none_or(|config| config.kind != "KubeadmConfig") {
-                return Err(terminal(format!("Machine {name} cannot be adopted: its bootstrap.configRef is no KubeadmConfig")));
+                return Err(terminal(format!(
+                    "Machine {name} cannot be adopted: its bootstrap.configRef is no KubeadmConfig"
+                )));
             }
             let theirs = orphan.spec.version.parse::<cluster_api::version::Version>().ok();
-            let (theirs, ours) = (theirs.map(|version| version.minor()), observed.wanted.parsed_version().map(|version| version.minor()));
+            let (theirs, ours) = (
+                theirs.map(|version| version.minor()),
+                observed.wanted.parsed_version().map(|version| version.minor()),
+            );
             if let (Some(theirs), Some(ours)) = (theirs, ours)
                 && theirs.1.abs_diff(ours.1) > 1
             {
-                tracing::warn!(machine = name, version = orphan.spec.version, "Adoption failed: its version is more than one minor away.");
+                tracing::warn!(
+                    machine = name,
+                    version = orphan.spec.version,
+                    "Adoption failed: its version is more than one minor away."
+                );
                 return Ok(Outcome::Settled);
             }
         }
@@ -115,7 +126,10 @@ impl ControlPlanes {
         let cluster = &observed.cluster;
         let blind = |message: &str| Blind { reason: reason::INSPECTION_FAILED, message: message.to_owned() };
         if !cluster.is_infrastructure_provisioned() {
-            report.see_nothing(observed, &blind("Waiting for Cluster status.initialization.infrastructureProvisioned to be true"));
+            report.see_nothing(
+                observed,
+                &blind("Waiting for Cluster status.initialization.infrastructureProvisioned to be true"),
+            );
             return Ok(Outcome::Settled);
         }
         let was_initialized = observed.control_plane.is_initialized();
@@ -134,13 +148,11 @@ impl ControlPlanes {
         self.secrets.kubeconfig(&observed.wanted, &server).await?;
         self.actor.sync(observed).await?;
         let seen = self.look(key, observed, report).await?;
-        let state = State {
-            initialized: seen.initialized,
-            certificates_available: report.certificates.status == Status::True,
-        };
+        let state =
+            State { initialized: seen.initialized, certificates_available: report.certificates.status == Status::True };
         let tie = self.random.below(u64::MAX);
         let mut facts = observed.facts(seen.workload.as_ref().map_err(String::as_str), state, tie);
-        self.judge(observed, &seen, &mut facts, report);
+        Self::judge(observed, &seen, &mut facts, report);
         let decision = match (&seen.workload, seen.initialized) {
             // Nothing is decided while the cluster cannot be seen.
             (Err(reason), true) => Decision {
@@ -155,7 +167,7 @@ impl ControlPlanes {
         report.facts = facts;
         self.keep_notes(observed, &decision).await?;
         let outcome = self.perform(key, observed, &seen, report, &decision).await?;
-        Ok(self.paced(observed, report, outcome))
+        Ok(Self::paced(observed, report, outcome))
     }
 
     /// Asks the workload cluster.
@@ -228,7 +240,7 @@ impl ControlPlanes {
     }
 
     /// Takes the machines' conditions of this pass into facts and report.
-    fn judge(&self, observed: &Observed, seen: &Seen, facts: &mut Facts, report: &mut Report) {
+    fn judge(observed: &Observed, seen: &Seen, facts: &mut Facts, report: &mut Report) {
         for fact in &mut facts.machines {
             let Some(machine) = observed.machine(&fact.name) else { continue };
             let kubelet = machine.status.as_ref().and_then(|status| status.node_info.as_ref());
@@ -254,7 +266,11 @@ impl ControlPlanes {
         if notes.is_empty() { Ok(()) } else { self.note(observed, notes).await }
     }
 
-    async fn note(&self, observed: &Observed, notes: serde_json::Map<String, serde_json::Value>) -> Result<(), ReconcileError> {
+    async fn note(
+        &self,
+        observed: &Observed,
+        notes: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<(), ReconcileError> {
         let key = ObjectKey::of(&*observed.control_plane);
         let patch = json!({"metadata": {"annotations": notes}});
         let write = self.actor.writer.merge_anyway::<KubeadmControlPlane>(&key, &patch);
@@ -346,7 +362,14 @@ impl ControlPlanes {
     }
 
     /// An etcd member leaves. The member list is read once more just before, and the decision taken again on it.
-    async fn leave(&self, observed: &Observed, seen: &Seen, report: &Report, machine: &str, exit: &Exit) -> Result<(), ReconcileError> {
+    async fn leave(
+        &self,
+        observed: &Observed,
+        seen: &Seen,
+        report: &Report,
+        machine: &str,
+        exit: &Exit,
+    ) -> Result<(), ReconcileError> {
         let client = reached(seen)?;
         let fresh = workload::read(client, &observed.nodes(), &seen.access).await.map_err(failed)?;
         let facts = Facts { etcd: fresh.etcd, ..report.facts.clone() };
@@ -362,7 +385,7 @@ impl ControlPlanes {
         self.actor.remove_member(client, &seen.access, exit.id, &others).await.map_err(failed)
     }
 
-    async fn hand_over(&self, seen: &Seen, handover: Option<&(String, Vec<(u64, String)>)>) -> Result<(), ReconcileError> {
+    async fn hand_over(&self, seen: &Seen, handover: Option<&Handover>) -> Result<(), ReconcileError> {
         let Some((node, heirs)) = handover else { return Ok(()) };
         self.actor.move_leader(reached(seen)?, &seen.access, node, heirs).await.map_err(failed)
     }
@@ -371,7 +394,10 @@ impl ControlPlanes {
     async fn prepare_rollout(&self, observed: &Observed, seen: &Seen) -> Result<(), ReconcileError> {
         let client = reached(seen)?;
         let version = observed.wanted.parsed_version().ok_or_else(|| {
-            ReconcileError::new(Category::Terminal, format!("spec.version: {:?} is no version", observed.wanted.version))
+            ReconcileError::new(
+                Category::Terminal,
+                format!("spec.version: {:?} is no version", observed.wanted.version),
+            )
         })?;
         let spec = super::desired::config_spec(&observed.wanted, Role::Join);
         let target = Target {
@@ -422,7 +448,7 @@ impl ControlPlanes {
     }
 
     /// How soon to look again: what happens in a workload cluster wakes nobody.
-    fn paced(&self, observed: &Observed, report: &Report, outcome: Outcome) -> Outcome {
+    fn paced(observed: &Observed, report: &Report, outcome: Outcome) -> Outcome {
         let healthy = report.health.iter().all(|claim| claim.status == Status::True);
         let young = |machine: &Arc<Machine>| {
             machine.metadata.creation_timestamp.as_ref().is_some_and(|time| observed.now.duration_since(time.0) < YOUNG)
@@ -443,17 +469,23 @@ impl ControlPlanes {
     }
 
     /// The end of a control plane.
-    async fn wind_down(&self, key: &ObjectKey, observed: &Observed, report: &mut Report) -> Result<Outcome, ReconcileError> {
+    async fn wind_down(
+        &self,
+        key: &ObjectKey,
+        observed: &Observed,
+        report: &mut Report,
+    ) -> Result<Outcome, ReconcileError> {
         let state = State { initialized: observed.control_plane.is_initialized(), certificates_available: true };
         report.initialized = state.initialized;
         report.facts = observed.facts(Err("the control plane is being deleted"), state, 0);
         if let Ok(seen) = self.look(key, observed, report).await {
             let mut facts = observed.facts(seen.workload.as_ref().map_err(String::as_str), state, 0);
-            self.judge(observed, &seen, &mut facts, report);
+            Self::judge(observed, &seen, &mut facts, report);
             report.facts = facts;
         }
         let cluster = ObjectKey::of(&*observed.cluster);
-        let pools = if observed.machines.is_empty() { Vec::new() } else { self.foreign.machine_pools(&cluster).await? };
+        let pools =
+            if observed.machines.is_empty() { Vec::new() } else { self.foreign.machine_pools(&cluster).await? };
         let deletion = decide::delete::next(observed.machines.len(), &observed.others, &pools);
         report.deletion = Some(deletion.clone());
         match deletion {
@@ -473,7 +505,6 @@ impl ControlPlanes {
         }
         Ok(Outcome::Requeue(Duration::from_secs(30)))
     }
-
 }
 
 /// Whether the first `kubeadm init` may be done and may count. A single machine that goes away will not be what the

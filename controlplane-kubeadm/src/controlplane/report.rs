@@ -76,13 +76,18 @@ impl Report {
             Some(Deletion::WaitingForWorkers { pools, machines }) => {
                 let lists = [("MachinePools", pools), ("Machines", machines)];
                 let lines = lists.iter().filter(|(_, names)| !names.is_empty());
-                let lines: Vec<_> = lines.map(|(kind, names)| format!("* {kind}: {}", status::named(names, WORKERS))).collect();
-                ("WaitingForWorkersDeletion", format!("KubeadmControlPlane deletion blocked because:\n{}", lines.join("\n")))
+                let lines: Vec<_> =
+                    lines.map(|(kind, names)| format!("* {kind}: {}", status::named(names, WORKERS))).collect();
+                (
+                    "WaitingForWorkersDeletion",
+                    format!("KubeadmControlPlane deletion blocked because:\n{}", lines.join("\n")),
+                )
             }
             Some(Deletion::DeleteMachines) => {
                 let count = self.facts.machines.len();
                 let plural = if count == 1 { "" } else { "s" };
-                let stale = status::stale_deletions(&self.facts).map(|stale| format!("\n* {stale}")).unwrap_or_default();
+                let stale =
+                    status::stale_deletions(&self.facts).map(|stale| format!("\n* {stale}")).unwrap_or_default();
                 ("WaitingForMachineDeletion", format!("Deleting {count} Machine{plural}{stale}"))
             }
             Some(Deletion::Completed) => ("DeletionCompleted", String::new()),
@@ -102,10 +107,15 @@ fn as_claim(condition: &Condition) -> Claim {
 
 impl ControlPlanes {
     /// Says that nothing is done.
-    pub(super) async fn report_paused(&self, control_plane: &KubeadmControlPlane, pause: Claim) -> Result<(), ReconcileError> {
+    pub(super) async fn report_paused(
+        &self,
+        control_plane: &KubeadmControlPlane,
+        pause: Claim,
+    ) -> Result<(), ReconcileError> {
         let before = control_plane.conditions();
         let generation = control_plane.metadata.generation;
-        let claims = before.iter().filter(|condition| condition.type_ != pause.type_).map(as_claim).chain([pause.clone()]);
+        let claims =
+            before.iter().filter(|condition| condition.type_ != pause.type_).map(as_claim).chain([pause.clone()]);
         let mut status = control_plane.status.clone().unwrap_or_default();
         let kept = before.iter().filter(|condition| condition.type_ != pause.type_).cloned();
         let paused = settle(before, claims.collect(), generation, self.clock.now());
@@ -115,7 +125,12 @@ impl ControlPlanes {
     }
 
     /// Says what the pass found out, on the machines and on the control plane.
-    pub(super) async fn write(&self, observed: &Observed, report: &Report, succeeded: bool) -> Result<(), ReconcileError> {
+    pub(super) async fn write(
+        &self,
+        observed: &Observed,
+        report: &Report,
+        succeeded: bool,
+    ) -> Result<(), ReconcileError> {
         let mut outcome = Ok(());
         for fact in &report.facts.machines {
             let Some(machine) = observed.machine(&fact.name) else { continue };
@@ -141,7 +156,8 @@ fn rendered(observed: &Observed, report: &Report, succeeded: bool) -> KubeadmCon
     let control_plane = &observed.control_plane;
     let before = control_plane.status.clone().unwrap_or_default();
     let facts = &report.facts;
-    let initialized = conditions::get(&before.conditions, condition::INITIALIZED).filter(|found| found.status == "True");
+    let initialized =
+        conditions::get(&before.conditions, condition::INITIALIZED).filter(|found| found.status == "True");
     let inputs = Inputs {
         facts,
         replicas: observed.wanted.replicas,
@@ -185,7 +201,10 @@ fn rendered(observed: &Observed, report: &Report, succeeded: bool) -> KubeadmCon
         available_replicas: count("Available"),
         up_to_date_replicas: count(machine::UP_TO_DATE),
         version: versions.first().map_or(before.version, |(version, _)| version.clone()),
-        versions: versions.into_iter().map(|(version, count)| StatusVersion { version, replicas: Some(count) }).collect(),
+        versions: versions
+            .into_iter()
+            .map(|(version, count)| StatusVersion { version, replicas: Some(count) })
+            .collect(),
         observed_generation: if succeeded { generation } else { before.observed_generation },
         last_remediation: last_remediation(observed, facts).or(before.last_remediation),
     }
@@ -193,7 +212,13 @@ fn rendered(observed: &Observed, report: &Report, succeeded: bool) -> KubeadmCon
 
 fn last_remediation(observed: &Observed, facts: &Facts) -> Option<LastRemediation> {
     let in_progress = observed.annotation(REMEDIATION_IN_PROGRESS).and_then(|text| Remediation::parse(text));
-    let newest = || facts.machines.iter().filter_map(super::facts::MachineFact::remediation_for).max_by_key(|record| record.timestamp);
+    let newest = || {
+        facts
+            .machines
+            .iter()
+            .filter_map(super::facts::MachineFact::remediation_for)
+            .max_by_key(|record| record.timestamp)
+    };
     in_progress.or_else(newest).map(|record| LastRemediation {
         machine: record.machine,
         time: Time(record.timestamp),
@@ -203,8 +228,13 @@ fn last_remediation(observed: &Observed, facts: &Facts) -> Option<LastRemediatio
 
 /// What readers of v1beta1 see: counters, and the conditions that existed then.
 fn deprecated(facts: &Facts, conditions: &[Condition]) -> Value {
-    const THEN: [&str; 5] =
-        [condition::AVAILABLE, condition::CERTIFICATES, condition::COMPONENTS, condition::ETCD, condition::MACHINES_READY];
+    const THEN: [&str; 5] = [
+        condition::AVAILABLE,
+        condition::CERTIFICATES,
+        condition::COMPONENTS,
+        condition::ETCD,
+        condition::MACHINES_READY,
+    ];
     let ready = facts.machines.iter().filter(|machine| machine.is_true("NodeReady")).count();
     let shown = conditions.iter().filter(|condition| THEN.contains(&condition.type_.as_str())).map(|condition| {
         let mut shown = json!({

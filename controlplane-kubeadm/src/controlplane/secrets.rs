@@ -8,17 +8,18 @@ use cluster_api::{
     owner,
 };
 use jiff::Timestamp;
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kubeadm::{
     api::spec::EncryptionAlgorithm,
     kubeconfig,
     pki::{self, Leaf, Pair, Purpose},
 };
-use manager::{Category, ObjectKey, ReconcileError, Writer, clock::Clock, fault, secrets::{SecretCache, value}};
+use manager::{
+    Category, ObjectKey, ReconcileError, Writer,
+    clock::Clock,
+    fault,
+    secrets::{SecretCache, value},
+};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use serde_json::json;
@@ -61,7 +62,8 @@ impl Secrets {
         for purpose in purposes(wanted) {
             let name = purpose.secret_name(&wanted.cluster);
             let key = ObjectKey::new(&wanted.namespace, &name);
-            let users = purpose == Purpose::ApiServerEtcdClient || purpose == Purpose::EtcdCa && !wanted.has_managed_etcd();
+            let users =
+                purpose == Purpose::ApiServerEtcdClient || purpose == Purpose::EtcdCa && !wanted.has_managed_etcd();
             match self.cache.get(&key).await? {
                 Some(secret) => self.own(wanted, &secret).await?,
                 None if initialized || users => missing.push(name),
@@ -147,10 +149,10 @@ impl Secrets {
     async fn pair(&self, wanted: &Wanted, purpose: Purpose) -> Result<Pair, ReconcileError> {
         let name = purpose.secret_name(&wanted.cluster);
         let found = self.cache.get(&ObjectKey::new(&wanted.namespace, &name)).await?;
-        let found = found.ok_or_else(|| {
-            ReconcileError::new(Category::Waiting(MISSING), format!("Secret {name} does not exist"))
-        })?;
-        let text = |key: &str| value(&found, key).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+        let found = found
+            .ok_or_else(|| ReconcileError::new(Category::Waiting(MISSING), format!("Secret {name} does not exist")))?;
+        let text =
+            |key: &str| value(&found, key).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
         Ok(Pair { certificate: text("tls.crt"), key: text("tls.key").into() })
     }
 
@@ -162,7 +164,9 @@ impl Secrets {
         let now = self.clock.monotonic();
         let authority = match self.pair(wanted, Purpose::EtcdCa).await {
             Ok(pair) => pair,
-            Err(error) if matches!(error.category, Category::Waiting(_)) => return Ok(EtcdAccess::Broken(error.to_string())),
+            Err(error) if matches!(error.category, Category::Waiting(_)) => {
+                return Ok(EtcdAccess::Broken(error.to_string()));
+            }
             Err(error) => return Err(error),
         };
         if let Some(known) = self.etcd.lock().get(cluster)
@@ -171,9 +175,10 @@ impl Secrets {
         {
             return Ok(EtcdAccess::Pods(Arc::clone(&known.config)));
         }
-        let client = match authority.key.is_empty() {
-            false => issue(authority.clone(), wanted.algorithm(), self.clock.now()).await,
-            true => self.pair(wanted, Purpose::ApiServerEtcdClient).await,
+        let client = if authority.key.is_empty() {
+            self.pair(wanted, Purpose::ApiServerEtcdClient).await
+        } else {
+            issue(authority.clone(), wanted.algorithm(), self.clock.now()).await
         };
         let client = match client {
             Ok(client) => client,

@@ -136,7 +136,8 @@ impl Client {
                 let taken = once.lock().take();
                 async move { taken.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected)) }
             });
-            let endpoint = Endpoint::try_from(format!("http://{node}:2379")).map_err(|error| failed(error.to_string()))?;
+            let endpoint =
+                Endpoint::try_from(format!("http://{node}:2379")).map_err(|error| failed(error.to_string()))?;
             let endpoint = endpoint.timeout(CALL);
             endpoint.connect_with_connector(connector).await.map_err(|error| failed(error.to_string()))
         };
@@ -187,8 +188,12 @@ impl Client {
         // Linearizable: a member that lags behind must not answer for the cluster.
         let listed = self.cluster.member_list(MemberListRequest { linearizable: true }).await;
         let listed = listed.map_err(|status| self.refused("MemberList", &status))?.into_inner().members;
-        let member =
-            |member: api::Member| Member { id: member.id, name: member.name, learner: member.is_learner, alarms: vec![] };
+        let member = |member: api::Member| Member {
+            id: member.id,
+            name: member.name,
+            learner: member.is_learner,
+            alarms: vec![],
+        };
         Ok(listed.into_iter().map(member).collect())
     }
 

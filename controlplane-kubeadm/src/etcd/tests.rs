@@ -36,14 +36,7 @@ struct Site {
 }
 
 fn issue(ca: &Pair, name: &str, dns: &[&str], server: bool) -> Pair {
-    let leaf = Leaf {
-        name,
-        organisations: &[],
-        dns,
-        addresses: &[Ipv4Addr::LOCALHOST.into()],
-        server,
-        client: true,
-    };
+    let leaf = Leaf { name, organisations: &[], dns, addresses: &[Ipv4Addr::LOCALHOST.into()], server, client: true };
     pki::issue(ca, &leaf, EncryptionAlgorithm::EcdsaP256, Timestamp::now()).unwrap()
 }
 
@@ -60,7 +53,8 @@ impl Site {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let ca = pki::generate(Purpose::EtcdCa, EncryptionAlgorithm::EcdsaP256, None, Timestamp::now()).unwrap();
         let client = issue(&ca, "cluster-api.x-k8s.io", &[], false);
-        let tls = client_config(ca.certificate.as_bytes(), client.certificate.as_bytes(), client.key.as_bytes()).unwrap();
+        let tls =
+            client_config(ca.certificate.as_bytes(), client.certificate.as_bytes(), client.key.as_bytes()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.crt"), &ca.certificate).unwrap();
         Some(Self { etcd, folder, ca, tls })
@@ -103,10 +97,9 @@ impl Site {
     }
 
     async fn connect(&self, at: SocketAddr, name: &str) -> Result<Client, Error> {
-        let stream = TcpStream::connect(at).await.map_err(|error| Error::Connect {
-            node: name.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let stream = TcpStream::connect(at)
+            .await
+            .map_err(|error| Error::Connect { node: name.to_owned(), reason: error.to_string() })?;
         Client::over(stream, Arc::clone(&self.tls), name).await
     }
 
@@ -158,7 +151,8 @@ async fn a_real_etcd_is_seen_led_and_shrunk() {
     let add = MemberAddRequest { peer_ur_ls: vec![format!("http://127.0.0.1:{peer}")], is_learner: false };
     client.cluster.member_add(add).await.unwrap();
     let second = site.start("n2", peer, &[format!("n1={}", first.peer)]);
-    let (mut through_second, view) = site.view(&second, "n2", |view| view.member("n2").is_some() && view.leads("n1")).await;
+    let (mut through_second, view) =
+        site.view(&second, "n2", |view| view.member("n2").is_some() && view.leads("n1")).await;
     let (old, new) = (view.member("n1").unwrap().id, view.member("n2").unwrap().id);
     let mut moved = client.move_leader(new).await;
     for _ in 0..50 {

@@ -46,7 +46,9 @@ pub async fn keep(client: &WorkloadClient, wanted: &AddOns) -> Result<(), Error>
 async fn keep_kube_proxy(client: &WorkloadClient, wanted: &AddOns) -> Result<(), Error> {
     let sets: Api<DaemonSet> = Api::namespaced(client.client().clone(), KUBE_SYSTEM);
     let Some(set) = sets.get_opt("kube-proxy").await? else { return Ok(()) };
-    let Some(current) = set.spec.as_ref().and_then(|spec| image_of(&spec.template, "kube-proxy")) else { return Ok(()) };
+    let Some(current) = set.spec.as_ref().and_then(|spec| image_of(&spec.template, "kube-proxy")) else {
+        return Ok(());
+    };
     let Some(image) = kube_proxy_image(&current, wanted)? else { return Ok(()) };
     // A strategic merge finds the container by its name and leaves the others alone.
     let containers = json!([{"name": "kube-proxy", "image": image}]);
@@ -121,7 +123,8 @@ fn core_dns_image(current: &str, wanted: &AddOns) -> Result<Option<String>, Erro
     let tag = if dns.image_tag.is_empty() { from.tag } else { &dns.image_tag };
     let (old, new) = (release(from.tag)?, release(tag)?);
     if new < old {
-        let message = format!("CoreDNS cannot go back from {} to {tag}: set dns.imageTag to {} or later", from.tag, from.tag);
+        let message =
+            format!("CoreDNS cannot go back from {} to {tag}: set dns.imageTag to {} or later", from.tag, from.tag);
         return Err(Error::Content(message));
     }
     if new != old && old < (1, 11, 0) {
@@ -179,7 +182,13 @@ mod tests {
 
     #[rstest]
     #[case("registry.k8s.io/coredns/coredns:v1.11.1", "", "", "", None)]
-    #[case("registry.k8s.io/coredns/coredns:v1.11.1", "", "", "v1.12.1", Some("registry.k8s.io/coredns/coredns:v1.12.1"))]
+    #[case(
+        "registry.k8s.io/coredns/coredns:v1.11.1",
+        "",
+        "",
+        "v1.12.1",
+        Some("registry.k8s.io/coredns/coredns:v1.12.1")
+    )]
     #[case("registry.k8s.io/coredns/coredns:v1.11.1", "r.example/k8s", "", "", Some("r.example/k8s/coredns:v1.11.1"))]
     #[case("r.example/coredns:v1.11.1", "registry.k8s.io", "", "", Some("registry.k8s.io/coredns/coredns:v1.11.1"))]
     #[case("r.example/coredns:1.12.3", "x", "d.example/", "1.14.1", Some("d.example/coredns:1.14.1"))]

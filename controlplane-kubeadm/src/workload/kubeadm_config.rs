@@ -1,4 +1,4 @@
-//! The ConfigMap `kubeadm-config`, from which `kubeadm join` takes the cluster's configuration, and the role bindings
+//! The `ConfigMap` `kubeadm-config`, from which `kubeadm join` takes the cluster's configuration, and the role bindings
 //! that newer kubeadms expect. Both are brought to the target version before its first machine joins.
 
 use cluster_api::version::Version;
@@ -11,7 +11,7 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use kubeadm::{
-    api::spec::{ClusterConfiguration, ImageMeta},
+    api::spec::{ClusterConfiguration, ImageMeta, InitConfiguration},
     config::{self, ClusterFacts, KubeadmApi},
 };
 use manager::workload::WorkloadClient;
@@ -36,7 +36,8 @@ pub struct Target<'a> {
 /// The stored configuration brought to the target; `None` when it says that already. What is not ours (networks, names,
 /// the DNS add-on, the life of authorities) stays as it is.
 pub fn updated(stored: &str, target: &Target<'_>) -> Result<Option<String>, Error> {
-    let bad = |reason: &dyn std::fmt::Display| Error::Content(format!("ConfigMap {KUBE_SYSTEM}/{NAME}, key {KEY}: {reason}"));
+    let bad =
+        |reason: &dyn std::fmt::Display| Error::Content(format!("ConfigMap {KUBE_SYSTEM}/{NAME}, key {KEY}: {reason}"));
     let before: Value = if stored.trim().is_empty() {
         json!({})
     } else {
@@ -46,17 +47,28 @@ pub fn updated(stored: &str, target: &Target<'_>) -> Result<Option<String>, Erro
     let api = KubeadmApi::for_version(target.version).map_err(|error| bad(&error))?;
     let facts = ClusterFacts { version: target.version_text.to_owned(), ..ClusterFacts::default() };
     let cluster = target.cluster.cloned().unwrap_or_default();
-    let (rendered, _) = config::init(api, &cluster, &Default::default(), &facts).map_err(|error| bad(&error))?;
+    let (rendered, _) =
+        config::init(api, &cluster, &InitConfiguration::default(), &facts).map_err(|error| bad(&error))?;
     let rendered: Map<String, Value> = serde_saphyr::from_str(&rendered).map_err(|error| bad(&error))?;
     let mut after = before.clone();
     let mut replaced = vec!["apiVersion", "kind", "kubernetesVersion"];
     if target.cluster.is_some() {
-        replaced.extend(["featureGates", "apiServer", "controllerManager", "scheduler", "certificateValidityPeriod", "encryptionAlgorithm", "etcd"]);
+        replaced.extend([
+            "featureGates",
+            "apiServer",
+            "controllerManager",
+            "scheduler",
+            "certificateValidityPeriod",
+            "encryptionAlgorithm",
+            "etcd",
+        ]);
         if !cluster.image_repository.is_empty() {
             replaced.push("imageRepository");
         }
     } else if before.get("apiVersion") != rendered.get("apiVersion") {
-        return Err(bad(&"its format changes with this version, for which spec.kubeadmConfigSpec.clusterConfiguration is needed"));
+        return Err(bad(
+            &"its format changes with this version, for which spec.kubeadmConfigSpec.clusterConfiguration is needed",
+        ));
     }
     for field in replaced {
         match rendered.get(field) {
@@ -100,7 +112,9 @@ pub async fn write(client: &WorkloadClient, target: &Target<'_>) -> Result<(), E
 /// Stores the DNS add-on's image, unless it is there.
 pub(super) async fn write_dns(client: &WorkloadClient, dns: Option<&ImageMeta>) -> Result<(), Error> {
     edit(client, |stored| {
-        let bad = |reason: &dyn std::fmt::Display| Error::Content(format!("ConfigMap {KUBE_SYSTEM}/{NAME}, key {KEY}: {reason}"));
+        let bad = |reason: &dyn std::fmt::Display| {
+            Error::Content(format!("ConfigMap {KUBE_SYSTEM}/{NAME}, key {KEY}: {reason}"))
+        };
         let mut document: Map<String, Value> = serde_saphyr::from_str(stored).map_err(|error| bad(&error))?;
         let wanted = serde_json::to_value(dns.cloned().unwrap_or_default()).map_err(|error| bad(&error))?;
         if document.get("dns").unwrap_or(&json!({})) == &wanted {
@@ -112,10 +126,7 @@ pub(super) async fn write_dns(client: &WorkloadClient, dns: Option<&ImageMeta>) 
     .await
 }
 
-async fn edit(
-    client: &WorkloadClient,
-    change: impl Fn(&str) -> Result<Option<String>, Error>,
-) -> Result<(), Error> {
+async fn edit(client: &WorkloadClient, change: impl Fn(&str) -> Result<Option<String>, Error>) -> Result<(), Error> {
     let maps: Api<ConfigMap> = Api::namespaced(client.client().clone(), KUBE_SYSTEM);
     let found = maps.get(NAME).await?;
     let stored = found.data.as_ref().and_then(|data| data.get(KEY));
@@ -186,10 +197,8 @@ mod tests {
     #[test]
     fn an_upgrade_changes_version_and_settings_and_keeps_the_rest() {
         let version = "v1.35.6-acp.1".parse().unwrap();
-        let api_server = ApiServer {
-            extra_args: vec![Arg { name: "v".to_owned(), value: "2".to_owned() }],
-            ..ApiServer::default()
-        };
+        let api_server =
+            ApiServer { extra_args: vec![Arg { name: "v".to_owned(), value: "2".to_owned() }], ..ApiServer::default() };
         let cluster = ClusterConfiguration { api_server: Some(api_server), ..ClusterConfiguration::default() };
         let text = updated(STORED, &target(&version, "v1.35.6-acp.1", &cluster)).unwrap().unwrap();
         let after: Value = serde_saphyr::from_str(&text).unwrap();

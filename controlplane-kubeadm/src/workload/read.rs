@@ -15,7 +15,7 @@ use crate::{
     etcd::Client,
 };
 
-/// Name of the ConfigMap with kubeadm's configuration.
+/// Name of the `ConfigMap` with kubeadm's configuration.
 const KUBEADM_CONFIG: &str = "kubeadm-config";
 /// Port of etcd's clients.
 const ETCD_PORT: u16 = 2379;

@@ -64,8 +64,11 @@ fn every_cause_is_named_in_order() {
         Some(ApiServer { extra_args: vec![arg], ..ApiServer::default() });
     let cloned = |name: &str| ObjectMeta {
         annotations: Some(
-            [(CLONED_FROM_NAME.to_owned(), name.to_owned()), (CLONED_FROM_GROUP_KIND.to_owned(), wanted.template_group_kind())]
-                .into(),
+            [
+                (CLONED_FROM_NAME.to_owned(), name.to_owned()),
+                (CLONED_FROM_GROUP_KIND.to_owned(), wanted.template_group_kind()),
+            ]
+            .into(),
         ),
         ..ObjectMeta::default()
     };

@@ -42,7 +42,8 @@ pub fn stray(facts: &Facts) -> Option<Result<Step, Wait>> {
 
 /// Whether the machine's etcd member may be one without a name yet.
 fn may_be_joining(facts: &Facts, machine: &MachineFact) -> bool {
-    let named = machine.node.as_ref().is_some_and(|node| facts.etcd.view().is_some_and(|view| view.member(node).is_some()));
+    let named =
+        machine.node.as_ref().is_some_and(|node| facts.etcd.view().is_some_and(|view| view.member(node).is_some()));
     if named || machine.deleting.is_some() {
         return false;
     }
@@ -66,10 +67,9 @@ pub fn terminate(facts: &Facts) -> Result<Step, Wait> {
     if facts.local_kubelet_mode && leaving.annotations.keys().any(other_hook) {
         return Err(Wait::OtherHook(leaving.name.clone()));
     }
-    let waits_for_us = leaving
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == "Deleting" && condition.status == "True" && condition.reason == "WaitingForPreTerminateHook");
+    let waits_for_us = leaving.conditions.iter().any(|condition| {
+        condition.type_ == "Deleting" && condition.status == "True" && condition.reason == "WaitingForPreTerminateHook"
+    });
     if !waits_for_us {
         return Err(Wait::Draining(leaving.name.clone()));
     }

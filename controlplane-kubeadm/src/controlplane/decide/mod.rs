@@ -21,6 +21,9 @@ use super::facts::{Facts, Remediation};
 pub use members::Exit;
 pub use preflight::Blocked;
 
+/// The node whose member leads etcd, and who may lead instead, best first: identity and node.
+pub type Handover = (String, Vec<(u64, String)>);
+
 /// One change of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -54,7 +57,7 @@ pub enum Step {
         /// The machine.
         machine: String,
         /// Its node and who may lead etcd instead of its member; absent where it does not lead.
-        handover: Option<(String, Vec<(u64, String)>)>,
+        handover: Option<Handover>,
         /// Whether it is part of a rollout.
         rollout: bool,
     },
@@ -63,7 +66,7 @@ pub enum Step {
         /// What is recorded of it.
         record: Remediation,
         /// As in [`Step::Delete`].
-        handover: Option<(String, Vec<(u64, String)>)>,
+        handover: Option<Handover>,
     },
 }
 
@@ -185,10 +188,7 @@ fn shrink(facts: &Facts, rollout: bool) -> Result<Step, Wait> {
 }
 
 /// Who leads etcd instead of a machine's member; `None` where it does not lead.
-fn handover(
-    facts: &Facts,
-    leaving: &super::facts::MachineFact,
-) -> Result<Option<(String, Vec<(u64, String)>)>, Wait> {
+fn handover(facts: &Facts, leaving: &super::facts::MachineFact) -> Result<Option<Handover>, Wait> {
     let Some(node) = leaving.node.as_deref().filter(|_| facts.managed_etcd()) else { return Ok(None) };
     if let super::facts::Etcd::Unknown(reason) = &facts.etcd {
         return Err(Wait::Unreachable(reason.clone()));

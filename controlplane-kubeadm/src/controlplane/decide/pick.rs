@@ -34,13 +34,8 @@ fn age_order(machine: &MachineFact) -> (jiff::Timestamp, &str) {
 /// The first group that is not empty: what users marked and is outdated, what users marked, what is outdated and broken,
 /// what is outdated, all.
 fn eligible(facts: &Facts) -> Vec<&MachineFact> {
-    let health = [
-        machine::API_SERVER,
-        machine::CONTROLLER_MANAGER,
-        machine::SCHEDULER,
-        machine::ETCD_POD,
-        machine::ETCD_MEMBER,
-    ];
+    let health =
+        [machine::API_SERVER, machine::CONTROLLER_MANAGER, machine::SCHEDULER, machine::ETCD_POD, machine::ETCD_MEMBER];
     let marked = |machine: &MachineFact| machine.has(labels::DELETE_MACHINE);
     let outdated = |machine: &MachineFact| !machine.is_up_to_date();
     let broken = |machine: &MachineFact| health.iter().any(|type_| machine.is_false(type_));
@@ -52,7 +47,8 @@ fn eligible(facts: &Facts) -> Vec<&MachineFact> {
         &|_| true,
     ];
     let staying = || facts.machines.iter().filter(|machine| machine.deleting.is_none());
-    let members = |group: &&dyn Fn(&MachineFact) -> bool| staying().filter(|machine| group(machine)).collect::<Vec<_>>();
+    let members =
+        |group: &&dyn Fn(&MachineFact) -> bool| staying().filter(|machine| group(machine)).collect::<Vec<_>>();
     groups.iter().map(members).find(|group| !group.is_empty()).unwrap_or_default()
 }
 

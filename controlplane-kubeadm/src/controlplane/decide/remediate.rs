@@ -12,7 +12,7 @@ use super::{
         facts::{Facts, MachineFact, Remediation},
         names::{machine, reason},
     },
-    Decision, Step, handover,
+    Decision, Handover, Step, handover,
     projection::{Change, control_plane_survives, etcd_survives},
 };
 
@@ -68,7 +68,7 @@ fn most_broken(facts: &Facts) -> Option<&MachineFact> {
     })
 }
 
-type Permitted = (Remediation, Option<(String, Vec<(u64, String)>)>);
+type Permitted = (Remediation, Option<Handover>);
 
 fn permitted(facts: &Facts, broken: &MachineFact) -> Result<Permitted, Claim> {
     let deferred = |message: &str| Err(claim(reason::REMEDIATION_DEFERRED, message));
@@ -85,8 +85,9 @@ fn permitted(facts: &Facts, broken: &MachineFact) -> Result<Permitted, Claim> {
     if facts.machines.len() <= 1 {
         return refused("the control plane has a single Machine: deleting it would lose the cluster");
     }
-    let provisioning =
-        |machine: &&MachineFact| machine.node.is_none() && machine.name != broken.name && !machine.is_to_be_remediated();
+    let provisioning = |machine: &&MachineFact| {
+        machine.node.is_none() && machine.name != broken.name && !machine.is_to_be_remediated()
+    };
     if let Some(other) = facts.machines.iter().find(provisioning) {
         return deferred(&format!("waiting for Machine {} to become a node", other.name));
     }

@@ -111,7 +111,8 @@ fn the_first_machine_initializes() {
 
 #[test]
 fn the_second_machine_waits_for_the_first() {
-    let mut facts = Facts { replicas: 3, initialized: false, etcd: Etcd::Unknown("not initialized".to_owned()), ..settled(1) };
+    let mut facts =
+        Facts { replicas: 3, initialized: false, etcd: Etcd::Unknown("not initialized".to_owned()), ..settled(1) };
     facts.machines[0].node = None;
     facts.machines[0].conditions.clear();
     let blocked = blocked(&facts);
@@ -262,7 +263,9 @@ fn a_broken_machine_is_replaced_where_the_rest_carries_the_cluster() {
     unhealthy(&mut facts.machines[1]);
     set(&mut facts.machines[1], machine::ETCD_MEMBER, false, "NotHealthy");
     let decision = next(&facts);
-    assert!(matches!(&decision.next, Ok(Step::Remediate { record, .. }) if record.machine == "m2" && record.retry_count == 0));
+    assert!(
+        matches!(&decision.next, Ok(Step::Remediate { record, .. }) if record.machine == "m2" && record.retry_count == 0)
+    );
     set(&mut facts.machines[2], machine::ETCD_MEMBER, false, "NotHealthy");
     let refused = next(&facts);
     assert!(!matches!(refused.next, Ok(Step::Remediate { .. })));

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use cluster_api::conditions::{Claim, Status};
 
-use super::{
-    super::names::reason,
-    Subject,
-};
+use super::{super::names::reason, Subject};
 
 /// Most names in one line.
 const NAMES: usize = 3;
@@ -17,7 +14,7 @@ pub(super) fn claim(
     type_: &str,
     subjects: &[Subject],
     machines: &BTreeMap<String, Vec<Claim>>,
-    types: &[&str],
+    of: &[&str],
     errors: &[String],
 ) -> Claim {
     let (mut any_false, mut any_unknown, mut any_other) = (!errors.is_empty(), false, false);
@@ -25,7 +22,7 @@ pub(super) fn claim(
     for subject in subjects {
         let mut lines = Vec::new();
         let claims = machines.get(&subject.name).map(Vec::as_slice).unwrap_or_default();
-        for claim in types.iter().filter_map(|type_| claims.iter().find(|claim| &claim.type_ == type_)) {
+        for claim in of.iter().filter_map(|type_| claims.iter().find(|claim| &claim.type_ == type_)) {
             match claim.status {
                 Status::True => any_other = true,
                 // A machine that is still being provisioned has nothing to tell yet.
@@ -44,7 +41,8 @@ pub(super) fn claim(
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by(|(_, a), (_, b)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-    let mut message: Vec<String> = groups.iter().map(|(text, names)| format!("* {}:\n{text}", listed("Machine", names))).collect();
+    let mut message: Vec<String> =
+        groups.iter().map(|(text, names)| format!("* {}:\n{text}", listed("Machine", names))).collect();
     message.extend(errors.iter().map(|error| format!("* {error}")));
     let message = message.join("\n");
     if any_false {

@@ -47,7 +47,9 @@ fn member_claim(subject: &Subject, workload: &Workload) -> Claim {
     let not_healthy = |message: &str| claim(Status::False, reason::NOT_HEALTHY, message);
     match view.member(node) {
         None => not_healthy(&format!("Etcd doesn't have an etcd member for Node {node}")),
-        Some(member) if member.learner => not_healthy("Waiting for the etcd member to be promoted from learner to voter"),
+        Some(member) if member.learner => {
+            not_healthy("Waiting for the etcd member to be promoted from learner to voter")
+        }
         Some(member) if !member.alarms.is_empty() => {
             let alarms: Vec<_> = member.alarms.iter().map(|alarm| alarm.as_str()).collect();
             not_healthy(&format!("Etcd reports alarms: {}", alarms.join(", ")))
@@ -73,7 +75,8 @@ pub fn members_match(subjects: &[Subject], workload: &Workload, now: Timestamp) 
     let Ok(view) = workload.etcd.known() else { return subjects.iter().all(|subject| subject.node.is_none()) };
     let nodes = workload.nodes.as_ref();
     let is_old = |node: &str| {
-        let created = nodes.ok().and_then(|nodes| nodes.get(node)?.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        let created =
+            nodes.ok().and_then(|nodes| nodes.get(node)?.metadata.creation_timestamp.as_ref().map(|time| time.0));
         created.is_some_and(|created| now.duration_since(created) > MEMBER_DELAY)
     };
     let lacks_member = subjects

@@ -87,15 +87,22 @@ pub fn evaluate(subjects: &[Subject], workload: &Workload) -> Health {
 }
 
 fn blind_claim(type_: &str, error: &str) -> Claim {
-    Claim::new(type_, Status::Unknown, reason::INSPECTION_FAILED, format!("Failed to get Nodes hosting the control plane: {error}"))
+    Claim::new(
+        type_,
+        Status::Unknown,
+        reason::INSPECTION_FAILED,
+        format!("Failed to get Nodes hosting the control plane: {error}"),
+    )
 }
 
 /// Health when nothing could be read.
 pub fn unknown(subjects: &[Subject], managed_etcd: bool, blind: &Blind) -> Health {
     let claim = |type_: &str| Claim::new(type_, Status::Unknown, blind.reason, blind.message.clone());
     let types = machine_types(managed_etcd);
-    let machines = subjects.iter().map(|subject| (subject.name.clone(), types.iter().map(|type_| claim(type_)).collect()));
-    let control_plane = [condition::COMPONENTS, condition::ETCD].into_iter().filter(|type_| managed_etcd || *type_ != condition::ETCD);
+    let machines =
+        subjects.iter().map(|subject| (subject.name.clone(), types.iter().map(|type_| claim(type_)).collect()));
+    let control_plane =
+        [condition::COMPONENTS, condition::ETCD].into_iter().filter(|type_| managed_etcd || *type_ != condition::ETCD);
     Health { machines: machines.collect(), control_plane: control_plane.map(claim).collect() }
 }
 

@@ -69,7 +69,12 @@ pub(super) fn evaluate(subjects: &[Subject], workload: &Workload, managed_etcd: 
                         let message = format!("Node {name} does not report its state: its Pods may be out of date");
                         Claim::new(*type_, Status::Unknown, reason::INSPECTION_FAILED, message)
                     }
-                    Err(error) => Claim::new(*type_, Status::Unknown, reason::INSPECTION_FAILED, format!("Failed to get Pods: {error}")),
+                    Err(error) => Claim::new(
+                        *type_,
+                        Status::Unknown,
+                        reason::INSPECTION_FAILED,
+                        format!("Failed to get Pods: {error}"),
+                    ),
                     Ok(pods) => pod_claim(type_, &format!("{component}-{name}"), pods),
                 };
                 std::iter::once(node_claim(node, subject.expects_taint)).chain(components.iter().map(pod)).collect()
@@ -87,7 +92,9 @@ fn nodes_without_machine(subjects: &[Subject], workload: &Workload) -> Vec<Strin
         return Vec::new();
     }
     let owned: BTreeSet<&str> = subjects.iter().filter_map(|subject| subject.node.as_deref()).collect();
-    let stray = nodes.values().filter(|node| node.labels().contains_key(NODE_ROLE) && !owned.contains(node.name_any().as_str()));
+    let stray = nodes
+        .values()
+        .filter(|node| node.labels().contains_key(NODE_ROLE) && !owned.contains(node.name_any().as_str()));
     stray.map(|node| format!("Control plane Node {} does not have a corresponding Machine", node.name_any())).collect()
 }
 
@@ -127,7 +134,12 @@ fn pod_claim(type_: &str, name: &str, pods: &BTreeMap<String, Pod>) -> Claim {
         return claim(Status::Unknown, reason::INSPECTION_FAILED, &format!("Pod {name} has no status"));
     };
     let is_true = |wanted: &str| {
-        status.conditions.as_deref().unwrap_or_default().iter().any(|found| found.type_ == wanted && found.status == "True")
+        status
+            .conditions
+            .as_deref()
+            .unwrap_or_default()
+            .iter()
+            .any(|found| found.type_ == wanted && found.status == "True")
     };
     match status.phase.as_deref() {
         Some("Pending") => {
@@ -140,9 +152,11 @@ fn pod_claim(type_: &str, name: &str, pods: &BTreeMap<String, Pod>) -> Claim {
         }
         Some("Running") if is_true("Ready") => claim(Status::True, "Running", ""),
         Some("Running") => running_claim(type_, status.container_statuses.as_deref().unwrap_or_default()),
-        Some("Succeeded" | "Failed") => {
-            claim(Status::False, "Failed", &format!("Pod {name} ended: {}", status.phase.as_deref().unwrap_or_default()))
-        }
+        Some("Succeeded" | "Failed") => claim(
+            Status::False,
+            "Failed",
+            &format!("Pod {name} ended: {}", status.phase.as_deref().unwrap_or_default()),
+        ),
         _ => claim(Status::Unknown, reason::INSPECTION_FAILED, &format!("Pod {name} is in an unknown phase")),
     }
 }

@@ -26,7 +26,8 @@ fn node(name: &str) -> Node {
 
 fn pod(ready: bool) -> Pod {
     let status = if ready { "True" } else { "False" };
-    serde_json::from_value(json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}})).unwrap()
+    serde_json::from_value(json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}}))
+        .unwrap()
 }
 
 fn member(id: u64, name: &str) -> Member {

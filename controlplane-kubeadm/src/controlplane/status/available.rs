@@ -80,7 +80,9 @@ struct Components {
 impl Components {
     fn line(&self) -> Option<String> {
         let (healthy, failing, all) = (self.healthy, self.failing, self.machines);
-        (failing > 0).then(|| format!("* {healthy} of {all} Machines have healthy control plane components, at least 1 required"))
+        (failing > 0).then(|| {
+            format!("* {healthy} of {all} Machines have healthy control plane components, at least 1 required")
+        })
     }
 }
 
@@ -121,7 +123,11 @@ impl Members {
     fn counts(&self) -> String {
         let learners = if self.learners > 0 { format!(" ({} learners)", self.learners) } else { String::new() };
         let all = self.voters + self.learners;
-        format!("* {} of {all} etcd members{learners} are healthy, at least {} healthy members required for etcd quorum", self.healthy, self.quorum())
+        format!(
+            "* {} of {all} etcd members{learners} are healthy, at least {} healthy members required for etcd quorum",
+            self.healthy,
+            self.quorum()
+        )
     }
 }
 

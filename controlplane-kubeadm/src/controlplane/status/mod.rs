@@ -140,7 +140,8 @@ fn plural(count: usize) -> &'static str {
 
 /// Machines whose deletion takes long, and why where core says so.
 pub fn stale_deletions(facts: &Facts) -> Option<String> {
-    let is_stale = |machine: &&MachineFact| machine.deleting.is_some_and(|since| facts.now.duration_since(since) > STALE);
+    let is_stale =
+        |machine: &&MachineFact| machine.deleting.is_some_and(|since| facts.now.duration_since(since) > STALE);
     let stale: Vec<_> = facts.machines.iter().filter(is_stale).collect();
     if stale.is_empty() {
         return None;
@@ -149,7 +150,9 @@ pub fn stale_deletions(facts: &Facts) -> Option<String> {
     let listed = super::health::listed("Machine", &names);
     let verb = if stale.len() == 1 { "is" } else { "are" };
     let mut message = format!("{listed} {verb} in deletion since more than 15m");
-    let draining = stale.iter().filter_map(|machine| machine.conditions.iter().find(|found| found.type_ == "Deleting" && found.reason == "DrainingNode"));
+    let draining = stale.iter().filter_map(|machine| {
+        machine.conditions.iter().find(|found| found.type_ == "Deleting" && found.reason == "DrainingNode")
+    });
     let texts: Vec<_> = draining.map(|condition| condition.message.as_str()).collect();
     // What core's drain writes, and what it comes down to.
     let delays = [
@@ -190,7 +193,10 @@ fn remediating(facts: &Facts) -> Claim {
             String::new()
         } else {
             let verb = if names.len() == 1 { "is" } else { "are" };
-            format!("{} {verb} not healthy (not to be remediated by KubeadmControlPlane)", super::health::listed("Machine", &names))
+            format!(
+                "{} {verb} not healthy (not to be remediated by KubeadmControlPlane)",
+                super::health::listed("Machine", &names)
+            )
         };
         return Claim::new(condition::REMEDIATING, false, "NotRemediating", message);
     }

@@ -69,9 +69,11 @@ fn message(mut groups: Vec<((bool, String), Vec<&str>)>) -> String {
             }
         })
         .collect();
-    let count = |unknown: bool| left_out.iter().filter(|((group, _), _)| *group == unknown).map(|(_, names)| names.len()).sum();
+    let count =
+        |unknown: bool| left_out.iter().filter(|((group, _), _)| *group == unknown).map(|(_, names)| names.len()).sum();
     let (issues, unknowns): (usize, usize) = (count(false), count(true));
-    let closing = |count: usize, what: &str| format!("And {count} Machine{} with {what}", if count == 1 { "" } else { "s" });
+    let closing =
+        |count: usize, what: &str| format!("And {count} Machine{} with {what}", if count == 1 { "" } else { "s" });
     if issues > 0 {
         lines.push(closing(issues, "other issues"));
     }

@@ -31,7 +31,8 @@ fn machine_fact(name: &str, holds: bool) -> MachineFact {
 }
 
 fn facts(healthy: &[bool]) -> Facts {
-    let machines: Vec<_> = healthy.iter().enumerate().map(|(index, holds)| machine_fact(&format!("m{index}"), *holds)).collect();
+    let machines: Vec<_> =
+        healthy.iter().enumerate().map(|(index, holds)| machine_fact(&format!("m{index}"), *holds)).collect();
     let members = machines.iter().zip(1..).map(|(machine, id)| Member {
         id,
         name: format!("node-{}", machine.name),
@@ -75,7 +76,8 @@ fn said(facts: &Facts, change: impl FnOnce(&mut Inputs<'_>)) -> BTreeMap<String,
 #[test]
 fn a_settled_control_plane_is_available_and_does_nothing() {
     let said = said(&facts(&[true, true, true]), |_| ());
-    let holds: Vec<_> = said.values().filter(|claim| claim.status == Status::True).map(|claim| claim.type_.as_str()).collect();
+    let holds: Vec<_> =
+        said.values().filter(|claim| claim.status == Status::True).map(|claim| claim.type_.as_str()).collect();
     assert_eq!(holds, ["Available", "CertificatesAvailable", "Initialized", "MachinesReady", "MachinesUpToDate"]);
     assert!(said.values().all(|claim| claim.message.is_empty() && !claim.reason.is_empty()));
 }
