@@ -1,3 +1,16 @@
-//! Cluster API infrastructure provider for Huawei DCS.
+//! The process of the DCS infrastructure provider's Kubernetes side.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match dcs_controller::run(dcs_controller::Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -48,6 +48,8 @@ pub fn roles() -> Vec<Value> {
         crd::rule(&["cluster.x-k8s.io"], &["clusters", "machines"], &["get", "list", "watch"]),
         // By name only: credentials, boot data, certificate authority, encryption keys. Created: encryption keys.
         crd::rule(&[""], &["secrets"], &["create", "get"]),
+        // The UID of kube-system marks what is made at a site.
+        crd::rule(&[""], &["namespaces"], &["get"]),
         crd::rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
         crd::rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "patch", "update"]),
     ];

@@ -1,0 +1,553 @@
+//! The effects of the machine controller: one step each, with its record.
+
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use cluster_api::{conditions::Claim, labels, owner};
+use dcs_proto::v1;
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kubeadm::{api::spec::EncryptionAlgorithm, pki};
+use manager::{Category, ObjectKey, ReconcileError, fault, secrets};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{
+    MachineReconciler, Scene,
+    decide::{Step, refused, types},
+    record::{Attempt, Media, Record, Task, Work},
+    request, status,
+};
+use crate::{
+    api::{DCSIpHostnamePool, MACHINE_FINALIZER, POOL_FINALIZER, pool::PoolEntry},
+    claims::{self, Claim as EntryClaim},
+    guest::{self, Format, KubeletCertificate},
+    site::Site,
+};
+
+/// Every effect of this controller, for crash tests.
+pub const EFFECTS: &[&str] = &[
+    "machine-add-finalizer",
+    "machine-claim-entry",
+    "machine-record-entry",
+    "machine-record-placement",
+    "machine-begin-attempt",
+    "machine-put-media",
+    "machine-record-media",
+    "machine-create",
+    "machine-record-created",
+    "machine-adopt",
+    "machine-attach-media",
+    "machine-record-attached",
+    "machine-power-on",
+    "machine-record-started",
+    "machine-provision",
+    "machine-detach-media",
+    "machine-record-detached",
+    "machine-delete-media",
+    "machine-record-media-deleted",
+    "machine-power-off",
+    "machine-record-stopping",
+    "machine-delete",
+    "machine-record-deleting",
+    "machine-next-attempt",
+    "machine-release-entry",
+    "machine-retain-entry",
+    "machine-remove-finalizer",
+    "machine-status",
+];
+
+/// Space that a boot medium may need, in GiB.
+const MEDIA_GIB: u64 = 1;
+
+/// Something that is missing or refused: what to say, and when to look again.
+pub(super) type Obstacle = (Claim, Duration);
+
+type Acted = Result<Option<Obstacle>, ReconcileError>;
+
+const AGAIN: Duration = Duration::from_secs(20);
+
+fn obstacle(type_: &str, reason: &str, message: impl Into<String>) -> Obstacle {
+    (Claim::new(type_, false, reason, message), AGAIN)
+}
+
+impl MachineReconciler {
+    /// Carries out one step. What the site refuses is an obstacle; what the API server refuses is an error.
+    pub(super) async fn act(&self, scene: &Scene, step: Step) -> Acted {
+        match step {
+            Step::Wait => Ok(None),
+            Step::AddFinalizer => {
+                let added = self.writer.add_finalizer(&*scene.machine, MACHINE_FINALIZER);
+                fault::around("machine-add-finalizer", added).await.map(|()| None)
+            }
+            Step::RemoveFinalizer => {
+                let removed = self.writer.remove_finalizer(&*scene.machine, MACHINE_FINALIZER);
+                fault::around("machine-remove-finalizer", removed).await.map(|()| None)
+            }
+            Step::ClaimEntry(entry) => self.claim(scene, &entry).await,
+            Step::RecordEntry(entry) => {
+                self.record("machine-record-entry", scene, |record| record.network = Some(entry.network())).await
+            }
+            Step::Release => self.change_claims("machine-release-entry", scene, false).await,
+            Step::Retain => self.change_claims("machine-retain-entry", scene, true).await,
+            Step::BeginAttempt => {
+                let attempt =
+                    Attempt { number: 1, id: new_id(), at: self.clock.now(), not_before: None, last_failure: None };
+                self.record("machine-begin-attempt", scene, |record| record.attempt = Some(attempt)).await
+            }
+            Step::NextAttempt(attempt) => self.next_attempt(scene, attempt).await,
+            Step::Adopt(urn) => {
+                fault::around("machine-adopt", self.patch(scene, &scene.record, json!({"vmUrn": urn}))).await
+            }
+            Step::Provision => {
+                let id = guest::provider_id(&scene.key.name);
+                let record = Record { task: None, ..scene.record.clone() };
+                fault::around("machine-provision", self.patch(scene, &record, json!({"providerID": id}))).await
+            }
+            step => self.act_at_site(scene, step).await,
+        }
+    }
+
+    async fn act_at_site(&self, scene: &Scene, step: Step) -> Acted {
+        let site = match self.site(scene).await? {
+            Ok(site) => site,
+            Err(obstacle) => return Ok(Some(obstacle)),
+        };
+        match step {
+            Step::Resolve => self.resolve(scene, &site).await,
+            Step::PutMedia => self.put_media(scene, &site).await,
+            Step::Create => self.create(scene, &site).await,
+            Step::DeleteMedia => self.delete_media(scene, &site).await,
+            step => self.simple(scene, &site, &step).await,
+        }
+    }
+
+    /// Steps that are one call on the VM and a task.
+    async fn simple(&self, scene: &Scene, site: &Site, step: &Step) -> Acted {
+        let (urn, owner) = (scene.vm_urn(), self.owner_mark(scene).await?);
+        let attempt = scene.record.attempt.as_ref().map(|attempt| attempt.id.clone()).unwrap_or_default();
+        let media = scene.record.media.clone();
+        let (work, doing, recorded, answer) = match step {
+            Step::AttachMedia => {
+                let Some(media) = media else { return Ok(None) };
+                let call = site.call(|mut client, session| {
+                    let request = v1::AttachBootMediaRequest {
+                        session,
+                        machine_urn: urn.clone(),
+                        owner: Some(owner.clone()),
+                        attempt: attempt.clone(),
+                        path: media.path.clone(),
+                        datastore_urn: media.datastore.clone(),
+                    };
+                    async move { client.attach_boot_media(request).await }
+                });
+                let answer = fault::around("machine-attach-media", call).await;
+                (Work::AttachMedia, "attaching the boot medium", "machine-record-attached", answer)
+            }
+            Step::DetachMedia => {
+                let call = site.call(|mut client, session| {
+                    let (machine_urn, owner, attempt) = (urn.clone(), Some(owner.clone()), attempt.clone());
+                    let request = v1::DetachBootMediaRequest { session, machine_urn, owner, attempt };
+                    async move { client.detach_boot_media(request).await }
+                });
+                let answer = fault::around("machine-detach-media", call).await;
+                (Work::DetachMedia, "detaching the boot medium", "machine-record-detached", answer)
+            }
+            Step::PowerOn => {
+                let call = site.call(|mut client, session| {
+                    let (urn, owner, attempt) = (urn.clone(), Some(owner.clone()), attempt.clone());
+                    async move { client.power_on(v1::PowerOnRequest { session, urn, owner, attempt }).await }
+                });
+                let answer = fault::around("machine-power-on", call).await;
+                (Work::PowerOn, "starting the VM", "machine-record-started", answer)
+            }
+            Step::PowerOff => {
+                let call = site.call(|mut client, session| {
+                    let (urn, owner, attempt) = (urn.clone(), Some(owner.clone()), attempt.clone());
+                    let request = v1::PowerOffRequest { session, urn, owner, attempt, force: false };
+                    async move { client.power_off(request).await }
+                });
+                let answer = fault::around("machine-power-off", call).await;
+                (Work::PowerOff, "stopping the VM", "machine-record-stopping", answer)
+            }
+            Step::Delete => {
+                let survivors = request::surviving_volumes(scene.pool.as_deref());
+                let call = site.call(|mut client, session| {
+                    let request = v1::DeleteMachineRequest {
+                        session,
+                        urn: urn.clone(),
+                        owner: Some(owner.clone()),
+                        attempt: attempt.clone(),
+                        surviving_volume_urns: survivors.0.clone(),
+                        surviving_volume_names: survivors.1.clone(),
+                    };
+                    async move { client.delete_machine(request).await }
+                });
+                let answer = fault::around("machine-delete", call).await;
+                (Work::Delete, "deleting the VM", "machine-record-deleting", answer)
+            }
+            other => return Err(ReconcileError::new(Category::Bug, format!("{other:?} is no step at the site"))),
+        };
+        match answer {
+            Err(error) => Ok(Some(refused(condition_of(work), doing, &error))),
+            Ok(task) => {
+                let now = self.clock.now();
+                self.record(recorded, scene, |record| {
+                    record.task = task_record(&task, work, now);
+                    match work {
+                        Work::PowerOn => record.started_at = record.started_at.or(Some(now)),
+                        Work::DetachMedia => {
+                            if let Some(media) = &mut record.media {
+                                media.detached = true;
+                            }
+                        }
+                        _ => {}
+                    }
+                })
+                .await
+            }
+        }
+    }
+
+    async fn resolve(&self, scene: &Scene, site: &Site) -> Acted {
+        let wanted = request::placement(&scene.machine.spec, scene.record.network.as_ref(), MEDIA_GIB);
+        let answer = site
+            .call(|mut client, session| {
+                let request = v1::ResolvePlacementRequest { session, ..wanted.clone() };
+                async move { client.resolve_placement(request).await }
+            })
+            .await;
+        let found = match answer {
+            Ok(found) => found,
+            Err(error) => return Ok(Some(refused(types::PROVISIONED, "resolving names", &error))),
+        };
+        match request::placed(&scene.machine.spec, &found) {
+            Err((reason, message)) => Ok(Some(obstacle(types::PROVISIONED, reason, message))),
+            Ok(placement) => {
+                self.record("machine-record-placement", scene, |record| record.placement = Some(placement)).await
+            }
+        }
+    }
+
+    async fn create(&self, scene: &Scene, site: &Site) -> Acted {
+        let owner = self.owner_mark(scene).await?;
+        let Some(wanted) = request::machine(&scene.machine, &scene.record, owner) else {
+            return Err(ReconcileError::new(Category::Bug, "a VM is to be made without placement or attempt"));
+        };
+        let call = site.call(|mut client, session| {
+            let request = v1::CreateMachineRequest { session, ..wanted.clone() };
+            async move { client.create_machine(request).await }
+        });
+        match fault::around("machine-create", call).await {
+            Err(error) => Ok(Some(refused(types::PROVISIONED, "making the VM", &error))),
+            Ok(task) => {
+                let now = self.clock.now();
+                let record = Record { task: task_record(&task, Work::Create, now), ..scene.record.clone() };
+                let spec = if task.entity_urn.is_empty() { json!({}) } else { json!({"vmUrn": task.entity_urn}) };
+                fault::around("machine-record-created", self.patch(scene, &record, spec)).await
+            }
+        }
+    }
+
+    async fn next_attempt(&self, scene: &Scene, attempt: Attempt) -> Acted {
+        let record = Record {
+            // Names are resolved anew: what they stood for may have been the cause.
+            placement: None,
+            attempt: Some(Attempt { id: new_id(), ..attempt }),
+            media: None,
+            task: None,
+            started_at: None,
+            ..scene.record.clone()
+        };
+        fault::around("machine-next-attempt", self.patch(scene, &record, json!({"vmUrn": null}))).await
+    }
+
+    async fn delete_media(&self, scene: &Scene, site: &Site) -> Acted {
+        let Some(media) = scene.record.media.clone() else { return Ok(None) };
+        let owner = self.owner_mark(scene).await?;
+        let call = site.call(|mut client, session| {
+            let (path, datastore_urn) = (media.path.clone(), media.datastore.clone());
+            let request = v1::DeleteBootMediaRequest { session, path, datastore_urn, owner: Some(owner.clone()) };
+            async move { client.delete_boot_media(request).await }
+        });
+        match fault::around("machine-delete-media", call).await {
+            Err(error) if error.reason != dcs_proto::error::Reason::NotFound => {
+                Ok(Some(refused(types::DETACHED, "removing the boot medium", &error)))
+            }
+            _ => {
+                self.record("machine-record-media-deleted", scene, |record| {
+                    record.task = None;
+                    if let Some(media) = &mut record.media {
+                        (media.detached, media.deleted) = (true, true);
+                    }
+                })
+                .await
+            }
+        }
+    }
+
+    async fn put_media(&self, scene: &Scene, site: &Site) -> Acted {
+        let (Some(placement), Some(attempt)) = (&scene.record.placement, &scene.record.attempt) else {
+            return Err(ReconcileError::new(Category::Bug, "boot data is to be made without placement or attempt"));
+        };
+        let data = match self.boot_data(scene, attempt).await? {
+            Ok(data) => data,
+            Err(obstacle) => return Ok(Some(obstacle)),
+        };
+        let owner = self.owner_mark(scene).await?;
+        let format = match data.format {
+            Format::Ignition => v1::MediaFormat::Ignition,
+            Format::CloudConfig => v1::MediaFormat::ConfigDrive,
+        };
+        let wanted = v1::PutBootMediaRequest {
+            session: String::new(),
+            owner: Some(owner),
+            attempt: attempt.id.clone(),
+            datastore_urn: placement.media_datastore.clone(),
+            compute_cluster_urn: placement.compute_cluster.clone(),
+            format: format.into(),
+            user_data: data.user_data,
+            meta_data: data.meta_data,
+            network_data: data.network_data,
+            file_name: format!("{}-{}.iso", scene.key.name, attempt.id.split('-').next().unwrap_or_default()),
+        };
+        let call = site.upload(|mut client, session| {
+            let request = v1::PutBootMediaRequest { session, ..wanted.clone() };
+            async move { client.put_boot_media(request).await }
+        });
+        match fault::around("machine-put-media", call).await {
+            Err(error) => Ok(Some(refused(types::MEDIA, "uploading the boot medium", &error))),
+            Ok(put) => {
+                let media = Media { path: put.path, datastore: put.datastore_urn, detached: false, deleted: false };
+                self.record("machine-record-media", scene, |record| record.media = Some(media)).await
+            }
+        }
+    }
+
+    async fn boot_data(
+        &self,
+        scene: &Scene,
+        attempt: &Attempt,
+    ) -> Result<Result<guest::BootData, Obstacle>, ReconcileError> {
+        let missing = |name: &str| Err(obstacle(types::MEDIA, "SecretNotFound", format!("Secret {name} does not exist")));
+        let Some(owner) = &scene.owner else { return Ok(missing("with the boot data")) };
+        let name = owner.spec.bootstrap.data_secret_name.clone().unwrap_or_default();
+        let Some(bootstrap) = self.secrets.get(&scene.key.sibling(&name)).await? else { return Ok(missing(&name)) };
+        let Some(value) = secrets::value(&bootstrap, "value") else {
+            return Ok(Err(obstacle(types::MEDIA, "BootstrapRenderError", format!("Secret {name} lacks the key value"))));
+        };
+        let cluster = &owner.spec.cluster_name;
+        let authority = pki::Purpose::ClusterCa.secret_name(cluster);
+        let Some(authority) = self.secrets.get(&scene.key.sibling(authority.clone())).await? else {
+            return Ok(missing(&authority));
+        };
+        let network = scene.record.network.clone().unwrap_or_default();
+        let hostname = status::hostname(&scene.machine, &scene.record);
+        let failed = |message: String| Ok(Err(obstacle(types::MEDIA, "BootstrapRenderError", message)));
+        let kubelet = match kubelet_certificate(&authority, &hostname, &network, self.clock.now()) {
+            Ok(kubelet) => kubelet,
+            Err(error) => return failed(format!("certificate of the kubelet: {error}")),
+        };
+        let encryption = if owner.is_control_plane() {
+            match self.encryption(scene).await? {
+                Ok(encryption) => Some(encryption),
+                Err(obstacle) => return Ok(Err(obstacle)),
+            }
+        } else {
+            None
+        };
+        let specs = scene.machine.spec.vm_config.as_ref().map(|config| config.dcs_machine_disk_spec.clone());
+        let disks = guest::disks_of_template(&specs.unwrap_or_default());
+        let format = secrets::value(&bootstrap, "format").and_then(|format| std::str::from_utf8(format).ok());
+        let rendered = Format::parse(format).and_then(|format| {
+            guest::render(&guest::Input {
+                machine: &scene.key.name,
+                instance: &attempt.id,
+                hostname: &hostname,
+                network: &network,
+                disks: &disks,
+                kubelet: kubelet.as_ref(),
+                encryption: encryption.as_ref().map(|text| text.as_str()),
+                format,
+                value,
+            })
+        });
+        match rendered {
+            Ok(data) => Ok(Ok(data)),
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
+    /// The encryption configuration of the cluster: the user's own, else one generated once. It is read as it is now:
+    /// after a rotation of keys the next machine gets the new ones.
+    async fn encryption(&self, scene: &Scene) -> Result<Result<Zeroizing<String>, Obstacle>, ReconcileError> {
+        const KEY: &str = "encryption-provider.conf";
+        let own = scene.infra.as_ref().and_then(|infra| infra.spec.encryption_provider_config_ref.clone());
+        let cluster = scene.cluster.as_deref();
+        let name = match (&own, cluster) {
+            (Some(reference), _) => reference.name.clone(),
+            (None, Some(cluster)) => {
+                format!("{}-encryption-provider", cluster.metadata.name.as_deref().unwrap_or_default())
+            }
+            (None, None) => return Ok(Err(obstacle(types::MEDIA, "ClusterNotFound", "the Cluster does not exist"))),
+        };
+        let key = scene.key.sibling(&name);
+        let secret = match self.secrets.get_live(&key).await? {
+            Some(secret) => secret,
+            None if own.is_some() => {
+                let message = format!("Secret {name} of encryptionProviderConfigRef does not exist");
+                return Ok(Err(obstacle(types::MEDIA, "SecretNotFound", message)));
+            }
+            None => {
+                let Some(cluster) = cluster else {
+                    return Ok(Err(obstacle(types::MEDIA, "ClusterNotFound", "the Cluster does not exist")));
+                };
+                let mut secret = Secret::default();
+                secret.metadata.name = Some(name.clone());
+                secret.metadata.namespace = Some(scene.key.namespace.clone());
+                let cluster_name = cluster.metadata.name.clone().unwrap_or_default();
+                secret.metadata.labels = Some([(labels::CLUSTER_NAME.to_owned(), cluster_name)].into());
+                // Owned by the Cluster, so that a move takes it along; never by what can be replaced.
+                secret.metadata.owner_references = Some(vec![owner::controller(cluster)]);
+                secret.type_ = Some(labels::SECRET_TYPE.to_owned());
+                secret.data = Some([(KEY.to_owned(), ByteString(encryption_configuration()?.as_bytes().to_vec()))].into());
+                let uid = cluster.metadata.uid.clone().unwrap_or_default();
+                std::sync::Arc::new(self.writer.create_secret(&secret, &uid).await?)
+            }
+        };
+        match secrets::value(&secret, KEY).and_then(|bytes| std::str::from_utf8(bytes).ok()) {
+            Some(text) => Ok(Ok(Zeroizing::new(text.to_owned()))),
+            None => Ok(Err(obstacle(types::MEDIA, "SecretInvalid", format!("Secret {name} lacks the key {KEY}")))),
+        }
+    }
+
+    async fn claim(&self, scene: &Scene, entry: &PoolEntry) -> Acted {
+        let Some(pool) = scene.pool.as_deref() else { return Ok(None) };
+        let mut held = claims::of_pool(pool);
+        held.insert(entry.ip().to_owned(), EntryClaim::by(&scene.key.name));
+        let mut finalizers = pool.metadata.finalizers.clone().unwrap_or_default();
+        if !finalizers.iter().any(|finalizer| finalizer == POOL_FINALIZER) {
+            finalizers.push(POOL_FINALIZER.to_owned());
+        }
+        let (name, value) = claims::annotation(&held);
+        let patch = json!({"metadata": {"annotations": {name: value}, "finalizers": finalizers}});
+        // Fails when anyone wrote the pool since: then the choice is made again.
+        fault::around("machine-claim-entry", self.writer.merge(pool, patch)).await.map(|_: DCSIpHostnamePool| None)
+    }
+
+    /// Gives the machine's entry back, or marks it as held by a VM that is left running.
+    async fn change_claims(&self, effect: &'static str, scene: &Scene, retain: bool) -> Acted {
+        let Some(pool) = scene.pool.as_deref() else { return Ok(None) };
+        let mut held = claims::of_pool(pool);
+        let own = |claim: &EntryClaim| claim.machine == scene.key.name && !claim.retained;
+        if retain {
+            held.values_mut().filter(|claim| own(claim)).for_each(|claim| claim.retained = true);
+        } else {
+            held.retain(|_, claim| !own(claim));
+        }
+        let (name, value) = claims::annotation(&held);
+        let patch = json!({"metadata": {"annotations": {name: value}}});
+        fault::around(effect, self.writer.merge(pool, patch)).await.map(|_: DCSIpHostnamePool| None)
+    }
+
+    async fn record(&self, effect: &'static str, scene: &Scene, change: impl FnOnce(&mut Record)) -> Acted {
+        let mut record = scene.record.clone();
+        change(&mut record);
+        fault::around(effect, self.patch(scene, &record, json!({}))).await
+    }
+
+    /// Writes the record, and fields of the spec that are ours, unless someone wrote the object since it was read.
+    async fn patch(&self, scene: &Scene, record: &Record, spec: Value) -> Acted {
+        let annotations = json!({super::record::ANNOTATION: record.to_json()});
+        let mut patch = json!({"metadata": {"annotations": annotations}});
+        if spec.as_object().is_some_and(|fields| !fields.is_empty()) {
+            patch["spec"] = spec;
+        }
+        self.writer.merge(&*scene.machine, patch).await?;
+        Ok(None)
+    }
+
+    /// The site of the machine's cluster, or why it cannot be asked.
+    pub(super) async fn site(&self, scene: &Scene) -> Result<Result<Site, Obstacle>, ReconcileError> {
+        let Some(infra) = scene.infra.as_deref() else {
+            return Ok(Err(obstacle(types::PROVISIONED, "DCSClusterNotFound", "the DCSCluster does not exist")));
+        };
+        let name = &infra.spec.credential_secret_ref.name;
+        let Some(secret) = self.secrets.get(&scene.key.sibling(name)).await? else {
+            let message = format!("Secret {name} with the site's credentials does not exist");
+            return Ok(Err(obstacle(types::PROVISIONED, "CredentialsMissing", message)));
+        };
+        match crate::credentials::read(&secret, &infra.spec) {
+            Ok(credentials) => Ok(Ok(self.sites.site(credentials))),
+            Err(error) => Ok(Err(obstacle(types::PROVISIONED, "CredentialsInvalid", error.to_string()))),
+        }
+    }
+
+    async fn owner_mark(&self, scene: &Scene) -> Result<v1::Owner, ReconcileError> {
+        let cluster = scene.owner.as_ref().map(|owner| owner.spec.cluster_name.clone()).or_else(|| scene.cluster_name());
+        Ok(v1::Owner {
+            management_cluster: self.management.uid().await?,
+            resource: scene.key.to_string(),
+            uid: scene.machine.metadata.uid.clone().unwrap_or_default(),
+            cluster: ObjectKey::new(scene.key.namespace.clone(), cluster.unwrap_or_default()).to_string(),
+        })
+    }
+}
+
+fn condition_of(work: Work) -> &'static str {
+    match work {
+        Work::PowerOff => types::STOP_PENDING,
+        Work::DetachMedia => types::DETACHED,
+        _ => types::PROVISIONED,
+    }
+}
+
+fn task_record(task: &v1::Task, work: Work, since: Timestamp) -> Option<Task> {
+    (!task.id.is_empty()).then(|| Task { id: task.id.clone(), work, since })
+}
+
+fn new_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// A certificate for the kubelet's own server; none when the authority's key is kept elsewhere.
+fn kubelet_certificate(
+    authority: &Secret,
+    hostname: &str,
+    network: &crate::api::machine::NetworkConfig,
+    now: Timestamp,
+) -> Result<Option<KubeletCertificate>, pki::Error> {
+    let text = |key: &str| {
+        secrets::value(authority, key).and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned)
+    };
+    let (Some(certificate), Some(key)) = (text("tls.crt"), text("tls.key").filter(|key| !key.is_empty())) else {
+        return Ok(None);
+    };
+    let (names, addresses) = guest::kubelet_names(hostname, network);
+    let dns: Vec<_> = names.iter().map(String::as_str).collect();
+    let common_name = format!("system:node:{hostname}");
+    let leaf = pki::Leaf {
+        name: &common_name,
+        organisations: &["system:nodes"],
+        dns: &dns,
+        addresses: &addresses,
+        server: true,
+        client: false,
+    };
+    let authority = pki::Pair { certificate, key: Zeroizing::new(key) };
+    let issued = pki::issue(&authority, &leaf, EncryptionAlgorithm::EcdsaP256, now)?;
+    Ok(Some(KubeletCertificate { certificate: issued.certificate, key: issued.key }))
+}
+
+/// A configuration that encrypts Secrets with a new key.
+fn encryption_configuration() -> Result<Zeroizing<String>, ReconcileError> {
+    let mut key = Zeroizing::new([0_u8; 32]);
+    rand::fill(key.as_mut_slice()).map_err(|_| ReconcileError::transient("the system gives no randomness"))?;
+    let key = Zeroizing::new(STANDARD.encode(key.as_slice()));
+    Ok(Zeroizing::new(format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources:\n  - secrets\n  \
+         providers:\n  - aescbc:\n      keys:\n      - name: key1\n        secret: {}\n  - identity: {{}}\n",
+        key.as_str()
+    )))
+}
