@@ -19,10 +19,6 @@ pub const NEEDED: &[(&str, &str, &str)] = &[
     ("ip", "iproute2", "network namespaces, bridge and veth pairs"),
     ("nsenter", "util-linux", "entering namespaces"),
     ("mount", "mount", "overlay and bind mounts of guests"),
-    ("mkfs.ext4", "e2fsprogs", "guest disks"),
-    ("mkfs.xfs", "xfsprogs", "guest disks"),
-    ("capsh", "libcap2-bin", "dropping host capabilities from guests"),
-    ("ignition-validate", "ignition", "applying Ignition documents as the images of DCS users do"),
 ];
 
 /// Where a program is, if it is installed.
