@@ -6,7 +6,7 @@ mod permits;
 pub mod record;
 mod request;
 mod status;
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

@@ -1,0 +1,422 @@
+//! What is done next, step by step and after a crash at each of them.
+
+use cluster_api::conditions::{Claim, Status};
+use jiff::{SignedDuration, Timestamp};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::{
+    decide::{Facts, Plan, Read, Reading, Step, Verdict, decide},
+    record::{ANNOTATION, Attempt, Media, Placement, Record, Task, Work},
+    *,
+};
+use crate::claims;
+
+const ID: &str = "0b7c1f0e-8d2f-4a39-9c1a-2f6d3b5a9e10";
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn ago(seconds: i64) -> Timestamp {
+    now().checked_sub(SignedDuration::from_secs(seconds)).unwrap()
+}
+
+/// A machine's world: built up to a point, then decided on.
+struct World {
+    machine: DCSMachine,
+    record: Record,
+    owner: Option<Machine>,
+    infra: Option<DCSCluster>,
+    pool: Option<DCSIpHostnamePool>,
+    permit: bool,
+    vm: Reading<Option<v1::Machine>>,
+    found: Reading<Vec<v1::Machine>>,
+    task: Reading<v1::Task>,
+}
+
+fn from<K: serde::de::DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+impl World {
+    /// Everything is there, nothing is done.
+    fn new() -> Self {
+        let meta = |name: &str| json!({"name": name, "namespace": "ns", "uid": format!("uid-{name}"), "resourceVersion": "1"});
+        let infra = json!({"apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "DCSCluster", "metadata": meta("c"),
+            "spec": {"controlPlaneLoadBalancer": {"type": "external", "host": "h", "port": 6443},
+                "credentialSecretRef": {"name": "login"}, "networkType": "kube-ovn"}, "status": {"ready": true}});
+        let owner = json!({"apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine", "metadata": meta("m"),
+            "spec": {"clusterName": "c", "bootstrap": {"dataSecretName": "boot"}}});
+        let machine = json!({"apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "DCSMachine", "metadata": meta("m"),
+            "spec": {"vmTemplateName": "t", "ipHostPoolRef": {"name": "p"},
+                "vmConfig": {"dcsMachineCpuSpec": {"quantity": 4}, "dcsMachineMemorySpec": {"quantity": 8192}}}});
+        let pool = json!({"apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "DCSIpHostnamePool", "metadata": meta("p"),
+            "spec": {"pool": [{"ip": "10.0.0.7", "mask": "24"}, {"ip": "10.0.0.8", "mask": "24"}]}});
+        Self {
+            machine: from(machine),
+            record: Record::default(),
+            owner: Some(from(owner)),
+            infra: Some(from(infra)),
+            pool: Some(from(pool)),
+            permit: true,
+            vm: Reading::Unread,
+            found: Reading::Unread,
+            task: Reading::Unread,
+        }
+    }
+
+    fn protected() -> Self {
+        let mut world = Self::new();
+        world.machine.metadata.finalizers = Some(vec![crate::api::MACHINE_FINALIZER.to_owned()]);
+        world
+    }
+
+    fn holding() -> Self {
+        let mut world = Self::protected();
+        let pool = world.pool.as_mut().unwrap();
+        let held = claims::Claims::from([("10.0.0.7".to_owned(), claims::Claim::by("m"))]);
+        pool.metadata.annotations = Some([claims::annotation(&held)].into());
+        world.record.network = Some(pool.spec.pool[0].network());
+        world
+    }
+
+    fn placed() -> Self {
+        let mut world = Self::holding();
+        world.record.placement = Some(Placement { template: "urn:t".into(), ..Placement::default() });
+        world
+    }
+
+    fn attempted() -> Self {
+        let mut world = Self::placed();
+        world.record.attempt =
+            Some(Attempt { number: 1, id: ID.into(), at: ago(5), not_before: None, last_failure: None });
+        world
+    }
+
+    fn uploaded() -> Self {
+        let mut world = Self::attempted();
+        world.record.media =
+            Some(Media { path: "m.iso".into(), datastore: "urn:d".into(), detached: false, deleted: false });
+        world
+    }
+
+    fn created() -> Self {
+        let mut world = Self::uploaded();
+        world.machine.spec.vm_urn = Some("urn:vm".into());
+        world.task(Work::Create, v1::TaskState::Done)
+    }
+
+    fn running() -> Self {
+        let mut world = Self::created();
+        world.machine.spec.provider_id = Some("dcs://m".into());
+        world.record.task = None;
+        world.record.started_at = Some(ago(30));
+        world.vm(Running, "m.iso")
+    }
+
+    fn task(mut self, work: Work, state: TaskState) -> Self {
+        self.record.task = Some(Task { id: "task-1".into(), work, since: ago(20) });
+        let failure = (state == Failed)
+            .then(|| v1::Failure { message: "no space".into(), code: "10300097".into(), ..v1::Failure::default() });
+        self.task = Reading::Known(v1::Task { id: "task-1".into(), state: state.into(), failure, ..v1::Task::default() });
+        self
+    }
+
+    fn vm(mut self, state: PowerState, media: &str) -> Self {
+        self.vm = Reading::Known(Some(v1::Machine {
+            urn: "urn:vm".into(),
+            state: state.into(),
+            state_text: format!("{state:?}"),
+            boot_media: media.into(),
+            attempt: ID.into(),
+            ..v1::Machine::default()
+        }));
+        self
+    }
+
+    fn no_vm(mut self) -> Self {
+        self.vm = Reading::Known(None);
+        self
+    }
+
+    fn deleting(mut self) -> Self {
+        self.machine.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+        self
+    }
+
+    fn but(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn decide(&self) -> Verdict {
+        let cluster: Cluster = from(json!({"apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster",
+            "metadata": {"name": "c", "namespace": "ns"},
+            "spec": {"infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "DCSCluster", "name": "c"}}}));
+        decide(&Facts {
+            machine: &self.machine,
+            record: &self.record,
+            owner: self.owner.as_ref(),
+            cluster: Some(&cluster),
+            infra: self.infra.as_ref(),
+            pool: self.pool.as_ref(),
+            recorded: BTreeSet::new(),
+            permit: self.permit,
+            now: now(),
+            vm: self.vm.clone(),
+            found: self.found.clone(),
+            task: self.task.clone(),
+        })
+    }
+
+    fn plan(&self) -> Plan {
+        match self.decide() {
+            Verdict::Plan(plan) => plan,
+            Verdict::Need(read) => panic!("needs {read:?}"),
+        }
+    }
+
+    fn said(&self) -> (Status, String) {
+        let claim: Claim = self.plan().conditions.first().cloned().unwrap();
+        (claim.status, claim.reason)
+    }
+}
+
+use dcs_proto::v1::{
+    PowerState::{self, Creating, Running, Stopped, Transition},
+    TaskState::{self, Done, Failed, Unknown},
+};
+
+/// The way of a machine, and where it goes on after a crash between any effect and its record.
+#[rstest]
+#[case::nothing(World::new(), Step::AddFinalizer)]
+#[case::protected(World::protected(), Step::ClaimEntry(World::new().pool.unwrap().spec.pool[0].clone()))]
+#[case::claimed_and_crashed(World::holding().but(|world| world.record.network = None),
+    Step::RecordEntry(World::new().pool.unwrap().spec.pool[0].clone()))]
+#[case::holding(World::holding(), Step::Resolve)]
+#[case::placed(World::placed(), Step::BeginAttempt)]
+#[case::attempted(World::attempted(), Step::PutMedia)]
+#[case::created_and_crashed(World::uploaded().but(|world| world.found = Reading::Known(vec![v1::Machine { urn: "urn:x".into(), ..Default::default() }])),
+    Step::Adopt("urn:x".into()))]
+#[case::uploaded(World::uploaded().but(|world| world.found = Reading::Known(vec![])), Step::Create)]
+#[case::cloned(World::created().vm(Stopped, ""), Step::AttachMedia)]
+#[case::task_forgotten(World::created().task(Work::Create, Unknown).vm(Stopped, ""), Step::AttachMedia)]
+#[case::attached_and_crashed(World::created().vm(Stopped, "m.iso"), Step::PowerOn)]
+#[case::attached(World::created().task(Work::AttachMedia, Done).vm(Stopped, "m.iso"), Step::PowerOn)]
+#[case::started_and_crashed(World::created().vm(Running, "m.iso"), Step::Provision)]
+#[case::started(World::created().task(Work::PowerOn, Done).vm(Running, "m.iso"), Step::Provision)]
+#[case::start_failed(World::created().but(|world| world.record.started_at = Some(ago(3))).task(Work::PowerOn, Failed).vm(Stopped, "m.iso"), Step::PowerOn)]
+#[case::not_joined(World::running(), Step::Wait)]
+fn creation(#[case] world: World, #[case] expected: Step) {
+    assert_eq!(world.plan().step, expected);
+}
+
+#[rstest]
+#[case::after_join(World::running(), Step::DetachMedia)]
+#[case::detached_and_crashed(World::running().vm(Running, ""), Step::DeleteMedia)]
+#[case::recorded(World::running().but(|world| world.record.media.as_mut().unwrap().detached = true), Step::DeleteMedia)]
+#[case::clean(World::running().but(|world| world.record.media.as_mut().unwrap().deleted = true), Step::Wait)]
+fn boot_media_go_once_the_machine_has_joined(#[case] world: World, #[case] expected: Step) {
+    let world = world.but(|world| {
+        world.owner.as_mut().unwrap().status = Some(from(json!({"nodeRef": {"name": "m"}})));
+    });
+    assert_eq!(world.plan().step, expected);
+}
+
+#[test]
+fn a_settled_machine_is_read_once_and_left_alone() {
+    let settled = World::running().but(|world| {
+        world.record.media.as_mut().unwrap().deleted = true;
+        world.owner.as_mut().unwrap().status = Some(from(json!({"nodeRef": {"name": "m"}})));
+    });
+    let plan = settled.plan();
+    assert_eq!((plan.step, plan.again), (Step::Wait, None));
+}
+
+#[rstest]
+#[case::find(World::uploaded(), Read::Found)]
+#[case::task(World::created().but(|world| world.task = Reading::Unread), Read::Task)]
+#[case::vm(World::created(), Read::Machine)]
+#[case::deleting(World::created().deleting(), Read::Machine)]
+#[case::deleting_in_doubt(World::uploaded().deleting(), Read::Found)]
+fn what_is_not_known_is_read_first(#[case] world: World, #[case] expected: Read) {
+    assert!(matches!(world.decide(), Verdict::Need(read) if read == expected));
+}
+
+#[rstest]
+#[case::no_owner(World::new().but(|world| world.owner = None), "WaitingForOwner")]
+#[case::no_infra(World::new().but(|world| world.infra = None), "DCSClusterNotFound")]
+#[case::infra_not_ready(World::new().but(|world| world.infra.as_mut().unwrap().status = None), "WaitingForClusterInfrastructure")]
+#[case::no_data(World::new().but(|world| world.owner.as_mut().unwrap().spec.bootstrap.data_secret_name = None), "WaitingForBootstrapData")]
+#[case::wrong_password(World::protected().but(refuse_login), "CredentialsInvalid")]
+#[case::no_pool(World::protected().but(|world| world.pool = None), "PoolNotFound")]
+#[case::exhausted(World::protected().but(|world| world.pool.as_mut().unwrap().spec.pool.clear()), "IPPoolExhausted")]
+#[case::queue(World::placed().but(|world| world.permit = false), "WaitingForDeployPermit")]
+#[case::two_of_us(World::uploaded().but(|world| world.found = Reading::Known(vec![v1::Machine::default(); 2])), "DuplicateVM")]
+#[case::cloning(World::created().task(Work::Create, TaskState::Running), "Creating")]
+#[case::stalled(World::created().task(Work::Create, TaskState::Running).but(|world| world.record.task.as_mut().unwrap().since = ago(400)), "PlacementStalled")]
+#[case::in_transition(World::created().vm(Transition, ""), "VMMidTransition")]
+#[case::stopped_behind_us(World::created().but(|world| world.record.started_at = Some(ago(9))).vm(Stopped, "m.iso"), "VMStopped")]
+#[case::gone_behind_us(World::running().no_vm(), "VMNotFound")]
+#[case::foreign_debris(World::created().task(Work::Create, Failed).vm(Running, ""), "CreateFailed")]
+#[case::disks(World::holding().but(|world| world.pool.as_mut().unwrap().spec.pool[0].persistent_disk = vec![Default::default()]), "PersistentDisksUnsupported")]
+fn what_is_missing_is_said(#[case] world: World, #[case] reason: &str) {
+    assert_eq!(world.plan().step, Step::Wait);
+    assert_eq!(world.said(), (Status::False, reason.to_owned()));
+    let again = world.plan().again;
+    assert!(again.is_none_or(|again| again <= Duration::from_secs(60)), "{again:?}");
+}
+
+fn refuse_login(world: &mut World) {
+    let status = json!({"ready": true, "conditions": [{"type": "CredentialsValid", "status": "False",
+        "reason": "CredentialsInvalid", "message": "no", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    world.infra.as_mut().unwrap().status = Some(from(status));
+}
+
+#[test]
+fn what_a_failed_clone_leaves_is_cleared_before_the_next_attempt() {
+    let failed = World::created().task(Work::Create, Failed);
+    assert_eq!(failed.but(|_| ()).vm(Stopped, "").plan().step, Step::Delete);
+    // A VM that is not ours stays, whatever happens.
+    let foreign = World::created().task(Work::Create, Failed).vm(Stopped, "").but(|world| {
+        if let Reading::Known(Some(vm)) = &mut world.vm {
+            vm.attempt = "another".into();
+        }
+    });
+    assert_eq!(foreign.plan().step, Step::Wait);
+    // What is being cleared away is never started.
+    assert_eq!(World::created().task(Work::Delete, Done).vm(Stopped, "").plan().step, Step::Delete);
+    assert_eq!(World::created().task(Work::Delete, Done).no_vm().plan().step, Step::DeleteMedia);
+    let clean = World::created().task(Work::Create, Failed).no_vm();
+    let clean = clean.but(|world| world.record.media.as_mut().unwrap().deleted = true);
+    match clean.plan().step {
+        Step::NextAttempt(next) => {
+            assert_eq!(next.number, 2);
+            assert_eq!(next.not_before, now().checked_add(SignedDuration::from_secs(30)).ok());
+            assert_eq!(next.last_failure.as_deref(), Some("no space (code 10300097)"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let waiting = World::attempted().but(|world| {
+        world.record.attempt.as_mut().unwrap().not_before = now().checked_add(SignedDuration::from_secs(9)).ok();
+    });
+    assert_eq!((waiting.plan().step, waiting.said().1.as_str()), (Step::Wait, "CreateFailed"));
+}
+
+/// The way out, and where it goes on after a crash.
+#[rstest]
+#[case::nothing_made(World::protected().but(|world| world.record.network = None), Step::RemoveFinalizer)]
+#[case::entry_only(World::holding(), Step::Release)]
+#[case::released_and_crashed(World::holding().but(|world| world.pool.as_mut().unwrap().metadata.annotations = None), Step::RemoveFinalizer)]
+#[case::pool_gone(World::holding().but(|world| world.pool = None), Step::RemoveFinalizer)]
+#[case::lost_call_made_it(World::uploaded().but(|world| world.found = Reading::Known(vec![v1::Machine { urn: "urn:x".into(), ..Default::default() }])),
+    Step::Adopt("urn:x".into()))]
+#[case::lost_call_may_still(World::uploaded().but(|world| world.found = Reading::Known(vec![])), Step::Wait)]
+#[case::lost_call_did_not(World::uploaded().but(|world| {
+        world.found = Reading::Known(vec![]);
+        world.record.attempt.as_mut().unwrap().at = ago(60);
+    }), Step::DeleteMedia)]
+#[case::running(World::running(), Step::PowerOff)]
+#[case::stopping(World::running().task(Work::PowerOff, TaskState::Running), Step::Wait)]
+#[case::stop_ended_without_stopping(World::running().task(Work::PowerOff, Done), Step::PowerOff)]
+#[case::mid_transition(World::running().vm(Transition, ""), Step::Wait)]
+#[case::creating(World::created().task(Work::Create, Unknown).vm(Creating, ""), Step::Wait)]
+#[case::stopped(World::running().vm(Stopped, "m.iso"), Step::Delete)]
+#[case::deleted_task_running(World::running().task(Work::Delete, TaskState::Running), Step::Wait)]
+#[case::gone(World::running().no_vm(), Step::DeleteMedia)]
+#[case::media_gone(World::running().no_vm().but(|world| world.record.media.as_mut().unwrap().deleted = true), Step::Release)]
+#[case::never_provisioned(World::created().vm(Stopped, ""), Step::Delete)]
+#[case::wrong_password(World::running().but(refuse_login), Step::Wait)]
+fn deletion(#[case] world: World, #[case] expected: Step) {
+    assert_eq!(world.deleting().plan().step, expected);
+}
+
+#[test]
+fn a_retained_vm_keeps_running_and_its_entry() {
+    let asked = [(crate::api::RETAIN_VM.to_owned(), "true".to_owned())];
+    let world = World::running().deleting().but(|world| world.machine.metadata.annotations = Some(asked.clone().into()));
+    assert_eq!(world.plan().step, Step::Retain);
+    let by_owner =
+        World::running().deleting().but(|world| world.owner.as_mut().unwrap().metadata.annotations = Some(asked.into()));
+    assert_eq!(by_owner.plan().step, Step::Retain);
+    let marked = by_owner.but(|world| {
+        let claim = claims::Claim { machine: "m".into(), retained: true };
+        let held = claims::Claims::from([("10.0.0.7".to_owned(), claim)]);
+        world.pool.as_mut().unwrap().metadata.annotations = Some([claims::annotation(&held)].into());
+    });
+    assert_eq!(marked.plan().step, Step::RemoveFinalizer);
+}
+
+#[test]
+fn a_record_survives_the_annotation_and_an_unreadable_one_stops_everything() {
+    let mut machine = World::created().machine;
+    let record = World::created().record;
+    machine.metadata.annotations = Some([(ANNOTATION.to_owned(), record.to_json())].into());
+    assert_eq!(Record::of(&machine), Ok(record));
+    for bad in ["{", r#"{"version": 99}"#] {
+        machine.metadata.annotations = Some([(ANNOTATION.to_owned(), bad.to_owned())].into());
+        assert!(Record::of(&machine).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_status_is_rebuilt_from_the_record_alone() {
+    let mut world = World::running();
+    world.machine.status = None;
+    let paused = paused::claim(None, &world.machine.metadata);
+    let said = [Claim::holds(types::PROVISIONED, "Provisioned")];
+    let status = status::status(&world.machine, &world.record, paused, &said, now());
+    insta::assert_json_snapshot!(status);
+}
+
+#[test]
+fn the_site_is_asked_for_exactly_what_the_spec_says() {
+    let mut world = World::placed();
+    world.machine.spec.location = Some(from(json!({"type": "folder", "name": "vms"})));
+    world.machine.spec.vm_config = Some(from(json!({
+        "dcsMachineCpuSpec": {"quantity": 4}, "dcsMachineMemorySpec": {"quantity": 8192},
+        "dvSwitchName": "dvs", "portGroupName": "pg", "cdRomDatastoreName": "nfs",
+        "dcsMachineDiskSpec": [
+            {"quantity": 100, "datastoreClusterName": "dc", "path": "/var/lib/kubelet"},
+            {"quantity": 0, "systemVolume": true, "datastoreName": "ds"}]})));
+    let asked = request::placement(&world.machine.spec, world.record.network.as_ref(), 1);
+    assert_eq!(asked.folder.as_ref().map(|folder| folder.name.as_str()), Some("vms"));
+    assert!(asked.compute_cluster.is_none());
+    let stores: Vec<_> = asked.datastores.iter().map(|store| (store.name.as_str(), store.cluster_name.as_str())).collect();
+    assert_eq!(stores, [("ds", ""), ("", "dc"), ("nfs", "")], "the system disk comes first, the medium last");
+    assert_eq!(asked.networks.len(), 1);
+
+    let found = v1::Placement {
+        template: Some(v1::Template { urn: "urn:t".into(), system_disk_gib: 40, ..Default::default() }),
+        datastore_urns: vec!["a".into(), "b".into(), "c".into()],
+        port_group_urns: vec!["g".into()],
+        ..Default::default()
+    };
+    let placement = request::placed(&world.machine.spec, &found).unwrap();
+    assert_eq!((placement.disk_datastores.len(), placement.media_datastore.as_str()), (2, "c"));
+    world.record = Record { placement: Some(placement), ..World::attempted().record };
+    let wanted = request::machine(&world.machine, &world.record, v1::Owner::default()).unwrap();
+    let disks: Vec<_> = wanted.disks.iter().map(|disk| (disk.sequence, disk.size_gib, disk.system)).collect();
+    assert_eq!(disks, [(1, 0, true), (2, 100, false)]);
+    assert_eq!((wanted.attempt.as_str(), wanted.name.as_str(), wanted.nics.len()), (ID, "m", 1));
+}
+
+#[rstest]
+#[case("VM template", "VMTemplateNotFound")]
+#[case("port group", "PortGroupNotFound")]
+#[case("datastore", "DatastoreNotFound")]
+#[case("datastore cluster", "DatastoreNotFound")]
+fn unresolved_names_are_named(#[case] kind: &str, #[case] expected: &str) {
+    let unresolved = vec![v1::Unresolved { kind: kind.into(), name: "wanted".into(), ..Default::default() }];
+    let found = v1::Placement { unresolved, ..Default::default() };
+    let (reason, message) = request::placed(&World::new().machine.spec, &found).unwrap_err();
+    assert_eq!(reason, expected);
+    assert!(message.contains("\"wanted\""), "{message}");
+}
+
+#[test]
+fn a_volume_is_found_by_a_name_that_never_changes() {
+    assert_eq!(volume_name("pool", "10.0.0.7", 0), "pool-48fbf301");
+}
