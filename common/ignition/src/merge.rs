@@ -1,6 +1,6 @@
 //! Merging documents: what the second says about the same thing wins, everything else is kept in order.
 
-use crate::v3::{Directory, Disk, Config, File, Filesystem, Group, Link, Raid, Unit, User};
+use crate::v3::{Config, Directory, Disk, File, Filesystem, Group, Link, Raid, Unit, User};
 
 /// An entry of a list that a name identifies.
 trait Named {
@@ -72,8 +72,7 @@ impl Named for User {
 
     /// Keys and groups add up; of everything else the later word counts.
     fn absorb(&mut self, mut later: Self) {
-        let (mut keys, mut groups) =
-            (std::mem::take(&mut self.ssh_authorized_keys), std::mem::take(&mut self.groups));
+        let (mut keys, mut groups) = (std::mem::take(&mut self.ssh_authorized_keys), std::mem::take(&mut self.groups));
         extend_new(&mut keys, std::mem::take(&mut later.ssh_authorized_keys));
         extend_new(&mut groups, std::mem::take(&mut later.groups));
         *self = Self {

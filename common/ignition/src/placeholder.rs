@@ -63,10 +63,7 @@ fn is_word(character: char) -> bool {
 
 /// Replaces the tokens inside the decoded contents of all files that the document carries, and nowhere else. Binary
 /// contents and contents that lie elsewhere are left as they are.
-pub fn replace_tokens_in_files(
-    document: &mut Config,
-    tokens: &[(&str, &str)],
-) -> Result<(), PlaceholderError> {
+pub fn replace_tokens_in_files(document: &mut Config, tokens: &[(&str, &str)]) -> Result<(), PlaceholderError> {
     for file in &mut document.storage.files {
         for resource in file.contents.iter_mut().chain(&mut file.append) {
             replace_in(resource, tokens).map_err(|source| PlaceholderError { path: file.path.clone(), source })?;

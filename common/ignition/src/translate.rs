@@ -56,10 +56,7 @@ pub fn translate(old: v2::Config) -> Result<v3::Config, TranslateError> {
         merge: old.ignition.config.append.into_iter().map(reference).collect(),
         replace: old.ignition.config.replace.map(reference),
     };
-    document.passwd = v3::Passwd {
-        groups: old.passwd.groups,
-        users: old.passwd.users.into_iter().map(user).collect(),
-    };
+    document.passwd = v3::Passwd { groups: old.passwd.groups, users: old.passwd.users.into_iter().map(user).collect() };
     document.storage = storage(old.storage)?;
     document.systemd.units = old.systemd.units.into_iter().map(unit).collect();
     // Merging into an empty document joins what is named twice.
@@ -133,7 +130,7 @@ fn storage(old: v2::Storage) -> Result<v3::Storage, TranslateError> {
             })
             .collect::<Result<_, _>>()?,
         disks: old.disks.into_iter().map(disk).collect::<Result<_, _>>()?,
-        filesystems: filesystems.into_iter().filter_map(|old| filesystem(old.mount?, old.path)).collect(),
+        filesystems: filesystems.into_iter().filter_map(|old| Some(filesystem(old.mount?, old.path))).collect(),
         luks: Vec::new(),
         raid: old.raid,
     })
@@ -207,10 +204,10 @@ fn partition(device: &str, old: v2::Partition) -> Result<v3::Partition, Translat
     })
 }
 
-fn filesystem(mount: v2::FilesystemMount, path: Option<String>) -> Option<v3::Filesystem> {
+fn filesystem(mount: v2::FilesystemMount, path: Option<String>) -> v3::Filesystem {
     let create = mount.create;
     let deprecated = create.unwrap_or_default();
-    Some(v3::Filesystem {
+    v3::Filesystem {
         device: mount.device,
         format: some(mount.format),
         label: mount.label,
@@ -219,7 +216,7 @@ fn filesystem(mount: v2::FilesystemMount, path: Option<String>) -> Option<v3::Fi
         path,
         uuid: mount.uuid,
         wipe_filesystem: set(mount.wipe_filesystem || deprecated.force),
-    })
+    }
 }
 
 fn unit(old: v2::Unit) -> v3::Unit {

@@ -69,8 +69,10 @@ fn a_file_on_a_mounted_filesystem_gets_its_whole_path() {
 
 #[test]
 fn a_path_named_twice_becomes_one_file_with_the_later_content() {
-    let file = |content: &str, append: bool| json!({"filesystem": "root", "path": "/a", "append": append,
-        "contents": {"source": format!("data:,{content}")}});
+    let file = |content: &str, append: bool| {
+        json!({"filesystem": "root", "path": "/a", "append": append,
+        "contents": {"source": format!("data:,{content}")}})
+    };
     let document = with_storage(&json!({"files": [file("one", false), file("two", false), file("three", true)]}));
     let translated = translate(old(&document)).unwrap();
     assert_eq!(translated.storage.files.len(), 1);
@@ -80,7 +82,9 @@ fn a_path_named_twice_becomes_one_file_with_the_later_content() {
 
 #[test]
 fn versions_are_told_apart() {
-    assert!(matches!(parse(br#"{"ignition":{"version":"4.0.0"}}"#), Err(ParseError::Version(version)) if version == "4.0.0"));
+    assert!(
+        matches!(parse(br#"{"ignition":{"version":"4.0.0"}}"#), Err(ParseError::Version(version)) if version == "4.0.0")
+    );
     assert!(matches!(parse(b"#cloud-config"), Err(ParseError::Malformed(_))));
     assert_eq!(parse(br#"{"ignition":{"version":"3.0.0"}}"#).unwrap(), v3::Config::new());
     assert_eq!(parse(br#"{"ignition":{"version":"2.3.0"}}"#).unwrap(), v3::Config::new());
@@ -90,7 +94,8 @@ fn versions_are_told_apart() {
 fn merging_lets_the_second_win_and_keeps_the_rest() {
     let mut first = v3::Config::new();
     first.storage.files = vec![v3::File::new("/a", b"1", 420), v3::File::new("/b", b"1", 420)];
-    first.passwd.users = vec![v3::User { name: "u".into(), ssh_authorized_keys: vec!["k1".into()], ..Default::default() }];
+    first.passwd.users =
+        vec![v3::User { name: "u".into(), ssh_authorized_keys: vec!["k1".into()], ..Default::default() }];
     let mut second = v3::Config::new();
     second.storage.files = vec![v3::File::new("/a", b"2", 384), v3::File::new("/c", b"2", 384)];
     second.passwd.users = vec![v3::User {

@@ -73,9 +73,8 @@ pub fn choose(pool: &DCSIpHostnamePool, machine: &str, recorded: &BTreeSet<Strin
     if let Some(entry) = pool.spec.pool.iter().find(own) {
         return Choice::Held(entry.clone());
     }
-    let free = |entry: &&PoolEntry| {
-        !entry.ip().is_empty() && held_by(entry).is_none() && !recorded.contains(entry.ip())
-    };
+    let free =
+        |entry: &&PoolEntry| !entry.ip().is_empty() && held_by(entry).is_none() && !recorded.contains(entry.ip());
     pool.spec.pool.iter().find(free).map_or(Choice::Exhausted, |entry| Choice::Free(entry.clone()))
 }
 

@@ -36,8 +36,11 @@ pub fn read(secret: &Secret, spec: &DCSClusterSpec) -> Result<Credentials, Crede
     let text = |key: &'static str| -> Result<Option<Zeroizing<String>>, CredentialsError> {
         let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(key)) else { return Ok(None) };
         let reason = "is not UTF-8".to_owned();
-        let text = String::from_utf8(bytes.0.clone())
-            .map_err(|_| CredentialsError::Invalid { secret: name.clone(), key, reason })?;
+        let text = String::from_utf8(bytes.0.clone()).map_err(|_| CredentialsError::Invalid {
+            secret: name.clone(),
+            key,
+            reason,
+        })?;
         // Secrets made from files end in a newline.
         Ok(Some(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned())).filter(|text| !text.is_empty()))
     };
@@ -82,7 +85,8 @@ mod tests {
 
     fn secret(pairs: &[(&str, &str)]) -> Secret {
         let base = [("authUser", "u"), ("authKey", "p\n"), ("endpoint", "https://10.0.0.1:7443")];
-        let data = base.iter().chain(pairs).map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
+        let data =
+            base.iter().chain(pairs).map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
         let mut secret = Secret { data: Some(data.collect()), ..Secret::default() };
         secret.metadata.name = Some("login".into());
         secret

@@ -36,10 +36,10 @@ pub struct Args {
     /// Unix socket of the adapter that talks to the sites
     #[arg(long, env = "ADAPTER_SOCKET", default_value = "/run/basalt/machine.sock", value_name = "PATH")]
     adapter_socket: PathBuf,
-    /// Number of DCSMachines worked on at once
+    /// Number of machines worked on at once
     #[arg(long, env = "DCSMACHINE_CONCURRENCY", default_value_t = 20)]
     dcsmachine_concurrency: usize,
-    /// Number of DCSClusters worked on at once
+    /// Number of clusters worked on at once
     #[arg(long, env = "DCSCLUSTER_CONCURRENCY", default_value_t = 10)]
     dcscluster_concurrency: usize,
 }
@@ -58,9 +58,8 @@ pub async fn run(args: Args) -> Result<(), StartError> {
         field_manager: "basalt-dcs-controller",
     };
     let mut manager = Manager::new(args.manager, identity).await?;
-    let machines = Informer::default()
-        .index(machine::BY_POOL, machine::by_pool)
-        .index(machine::BY_CLUSTER, machine::by_cluster);
+    let machines =
+        Informer::default().index(machine::BY_POOL, machine::by_pool).index(machine::BY_CLUSTER, machine::by_cluster);
     let caches = Caches {
         machines: manager.informer(machines),
         infras: manager.informer(Informer::default()),

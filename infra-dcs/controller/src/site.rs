@@ -48,6 +48,8 @@ pub struct Credentials {
 }
 
 type Fingerprint = Vec<u8>;
+/// A session's id; locked while it is being opened.
+type Slot = Arc<Mutex<Option<String>>>;
 
 impl Credentials {
     /// Stands for the login without revealing it.
@@ -67,20 +69,26 @@ impl Credentials {
 #[derive(Clone)]
 pub struct Sites {
     client: Client,
-    sessions: Arc<Mutex<HashMap<Fingerprint, Arc<Mutex<Option<String>>>>>>,
+    sessions: Arc<Mutex<HashMap<Fingerprint, Slot>>>,
 }
 
 impl Sites {
     /// The adapter at a Unix socket. Nothing is dialled before the first call.
     pub fn at_socket(path: PathBuf) -> Self {
         // The URI is not used: the connector always dials the socket.
-        let channel = Endpoint::from_static("http://adapter").connect_timeout(Duration::from_secs(5)).connect_with_connector_lazy(
-            service_fn(move |_: Uri| {
+        let channel = Endpoint::from_static("http://adapter")
+            .connect_timeout(Duration::from_secs(5))
+            .connect_with_connector_lazy(service_fn(move |_: Uri| {
                 let path = path.clone();
-                async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
-            }),
-        );
-        let client = Client::new(channel).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT * 8);
+                async move {
+                    let named = |error: std::io::Error| {
+                        std::io::Error::new(error.kind(), format!("no adapter at {}: {error}", path.display()))
+                    };
+                    UnixStream::connect(&path).await.map(TokioIo::new).map_err(named)
+                }
+            }));
+        let client =
+            Client::new(channel).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT * 8);
         Self { client, sessions: Arc::default() }
     }
 
@@ -164,8 +172,9 @@ async fn within<T>(
     match tokio::time::timeout(limit, answer).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(status.into()),
-        Err(_) => {
-            Err(MachineError::new(Reason::OutcomeUnknown, format!("no answer from the adapter in {} s", limit.as_secs())))
-        }
+        Err(_) => Err(MachineError::new(
+            Reason::OutcomeUnknown,
+            format!("no answer from the adapter in {} s", limit.as_secs()),
+        )),
     }
 }

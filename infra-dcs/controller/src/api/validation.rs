@@ -237,7 +237,8 @@ fn disks(disks: &[DiskSpec], path: &str, errors: &mut Errors) -> Vec<String> {
 /// The rendered script and fstab are built from these texts.
 fn mount_point(path: &str, field: &str, errors: &mut Errors) {
     let plain = |character: char| character.is_ascii_alphanumeric() || "/._-".contains(character);
-    if !path.starts_with('/') || path.len() < 2 || !path.chars().all(plain) || path.split('/').any(|part| part == "..") {
+    if !path.starts_with('/') || path.len() < 2 || !path.chars().all(plain) || path.split('/').any(|part| part == "..")
+    {
         errors.add(field, "must be an absolute path of letters, digits, '.', '_', '-' and '/'");
     }
 }
@@ -271,8 +272,11 @@ pub fn pool(old: Option<&DCSIpHostnamePool>, new: &DCSIpHostnamePool) -> Verdict
         if !seen.insert(entry.ip()) {
             errors.add(format!("{path}.ip"), format!("{} is in the pool twice", entry.ip()));
         }
-        if entry.addition_nic.iter().any(|nic| nic.gateway.is_some()) && entry.gateway.is_some() {
-            warnings.push(format!("{path}.additionNic: a gateway there may take the default route from the primary NIC"));
+        if entry.addition_nic.iter().any(|nic| nic.gateway.as_ref().is_some_and(|text| !text.is_empty()))
+            && entry.gateway.is_some()
+        {
+            warnings
+                .push(format!("{path}.additionNic: a gateway there may take the default route from the primary NIC"));
         }
     }
     if let Some(old) = old {
@@ -301,7 +305,9 @@ fn pool_entry(entry: &PoolEntry, path: &str, errors: &mut Errors) {
         {
             errors.add(
                 format!("{path}.{field}"),
-                format!("{name:?} must be 1 to 63 lower-case letters, digits and hyphens, and not begin or end with one"),
+                format!(
+                    "{name:?} must be 1 to 63 lower-case letters, digits and hyphens, and not begin or end with one"
+                ),
             );
         }
     }
@@ -319,7 +325,8 @@ fn pool_entry(entry: &PoolEntry, path: &str, errors: &mut Errors) {
         if let (Some(primary), Some(other)) = (subnet, other)
             && primary.trunc() == other.trunc()
         {
-            errors.add(format!("{at}.ip"), "lies in the subnet of the primary NIC; the node would have two routes to it");
+            errors
+                .add(format!("{at}.ip"), "lies in the subnet of the primary NIC; the node would have two routes to it");
         }
     }
     let mut slots = BTreeSet::new();
@@ -369,7 +376,8 @@ fn address(
         return None;
     };
     let subnet = Ipv4Net::new(ip, prefix).ok()?;
-    if let Some(gateway) = gateway {
+    // An empty text is what a filled-in form leaves behind: nothing was said.
+    if let Some(gateway) = gateway.filter(|text| !text.is_empty()) {
         match gateway.parse::<Ipv4Addr>() {
             Ok(gateway) if subnet.contains(&gateway) => {}
             Ok(gateway) => {

@@ -6,10 +6,7 @@ use cluster_api::conditions::{Claim, Status, types as common};
 use dcs_proto::{MachineError, error::Reason, v1};
 
 use super::MISSING;
-use crate::{
-    api::DCSCluster,
-    machine::types::CREDENTIALS,
-};
+use crate::{api::DCSCluster, machine::types::CREDENTIALS};
 
 /// How a login went.
 #[derive(Clone, Debug)]
@@ -29,9 +26,10 @@ pub(super) enum Login {
 pub(super) fn judge(login: &Login) -> (Claim, Duration) {
     let refused = |reason: &str, message: String| Claim::new(CREDENTIALS, Status::False, reason, message);
     match login {
-        Login::SecretMissing(name) => {
-            (refused("CredentialsMissing", format!("Secret {name} with the site's credentials does not exist")), MISSING)
-        }
+        Login::SecretMissing(name) => (
+            refused("CredentialsMissing", format!("Secret {name} with the site's credentials does not exist")),
+            MISSING,
+        ),
         Login::SecretInvalid(message) => (refused("CredentialsInvalid", message.clone()), MISSING),
         Login::Accepted(site) if !site.status.is_empty() && site.status != "normal" => {
             let message = format!("site {} is {}", site.name, site.status);

@@ -13,14 +13,18 @@ use cluster_api::{
 use dcs_proto::v1;
 use kube::ResourceExt;
 use manager::{
-    Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, Writer, clock::Clock, fault, secrets::SecretCache,
+    Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, Writer, clock::Clock, fault,
+    secrets::SecretCache,
 };
 use serde_json::json;
 
 use decide::{Login, judge};
 
 use crate::{
-    api::{CLUSTER_FINALIZER, DCSCluster, DCSClusterStatus, DCSMachine, Initialization, settle_conditions},
+    api::{
+        CLUSTER_FINALIZER, DCSCluster, DCSClusterStatus, DCSMachine, Initialization, cluster::ControlPlaneHAStatus,
+        settle_conditions,
+    },
     credentials,
     machine::{BY_CLUSTER, Caches, types},
     management::Management,
@@ -61,14 +65,7 @@ struct Scene {
 impl ClusterReconciler {
     /// A reconciler over these caches.
     pub fn new(manager: &Manager, caches: Caches, sites: Sites, management: Arc<Management>) -> Self {
-        Self {
-            caches,
-            writer: manager.writer(),
-            secrets: manager.secrets(),
-            clock: manager.clock(),
-            sites,
-            management,
-        }
+        Self { caches, writer: manager.writer(), secrets: manager.secrets(), clock: manager.clock(), sites, management }
     }
 
     fn observe(&self, infra: Arc<DCSCluster>) -> Scene {
@@ -94,7 +91,8 @@ impl ClusterReconciler {
             Err(error) => return Ok((Login::SecretInvalid(error.to_string()), None)),
         };
         let site = self.sites.site(login);
-        let answer = site.call(|mut client, session| async move { client.get_site(v1::GetSiteRequest { session }).await });
+        let answer =
+            site.call(|mut client, session| async move { client.get_site(v1::GetSiteRequest { session }).await });
         Ok(match answer.await {
             Ok(found) => (Login::Accepted(found), Some(site)),
             Err(error) => (Login::Refused(error), None),
@@ -108,18 +106,18 @@ impl ClusterReconciler {
         if !scene.machines.is_empty() {
             let names: Vec<_> = scene.machines.iter().map(|machine| machine.name_any()).collect();
             let message = format!("waiting until these machines are gone: {}", names.join(", "));
-            self.show(scene, vec![Claim::new(common::READY, false, "Deleting", message)], None).await?;
+            self.show(scene, vec![Claim::new(common::READY, false, "Deleting", message)], shown(&scene.infra)).await?;
             return Ok(Outcome::Requeue(MISSING));
         }
         if rule::is_owned(&scene.infra) {
             let (login, site) = self.login(scene).await?;
             let Some(site) = site else {
                 let (condition, after) = judge(&login);
-                self.show(scene, vec![condition], None).await?;
+                self.show(scene, vec![condition], shown(&scene.infra)).await?;
                 return Ok(Outcome::Requeue(after));
             };
             if let Err(error) = self.delete_rule(scene, &site).await? {
-                self.show(scene, vec![rule::failed(&error)], None).await?;
+                self.show(scene, vec![rule::failed(&error)], shown(&scene.infra)).await?;
                 return Ok(Outcome::Requeue(MISSING));
             }
         }
@@ -128,12 +126,12 @@ impl ClusterReconciler {
         Ok(Outcome::Settled)
     }
 
-    /// Writes the status. `rule` is what is known of the exclusion rule; none keeps what is shown.
+    /// Writes the status. `rule` is what is known of the exclusion rule.
     async fn show(
         &self,
         scene: &Scene,
         mut claims: Vec<Claim>,
-        rule: Option<Option<crate::api::cluster::ControlPlaneHAStatus>>,
+        rule: Option<ControlPlaneHAStatus>,
     ) -> Result<(), ReconcileError> {
         let before = scene.infra.status.clone().unwrap_or_default();
         let has = |claims: &[Claim], type_: &str| claims.iter().any(|claim| claim.type_ == type_);
@@ -150,8 +148,13 @@ impl ClusterReconciler {
             });
         }
         let status = DCSClusterStatus {
-            conditions: settle_conditions(&before.conditions, claims, scene.infra.metadata.generation, self.clock.now()),
-            control_plane_ha: rule.unwrap_or(before.control_plane_ha),
+            conditions: settle_conditions(
+                &before.conditions,
+                claims,
+                scene.infra.metadata.generation,
+                self.clock.now(),
+            ),
+            control_plane_ha: rule,
             failure_domains: None,
             initialization: ready.then_some(Initialization { provisioned: Some(true) }),
             ready: Some(ready),
@@ -165,7 +168,7 @@ impl Reconciler for ClusterReconciler {
         let Some(infra) = self.caches.infras.get(key) else { return Ok(Outcome::Settled) };
         let scene = self.observe(infra);
         if paused::is_paused(scene.cluster.as_deref(), &scene.infra.metadata) {
-            self.show(&scene, decide::kept(&scene.infra), None).await?;
+            self.show(&scene, decide::kept(&scene.infra), shown(&scene.infra)).await?;
             return Ok(Outcome::Settled);
         }
         if scene.infra.metadata.deletion_timestamp.is_some() {
@@ -188,7 +191,7 @@ impl Reconciler for ClusterReconciler {
         let (login, site) = self.login(&scene).await?;
         let (condition, after) = judge(&login);
         let Some(site) = site else {
-            self.show(&scene, vec![condition], None).await?;
+            self.show(&scene, vec![condition], shown(&scene.infra)).await?;
             return Ok(Outcome::Requeue(after));
         };
         let (mut claims, mut again) = (vec![condition], None);
@@ -197,9 +200,14 @@ impl Reconciler for ClusterReconciler {
             claims.push(claim);
             again = after;
         }
-        self.show(&scene, claims, Some(kept.status)).await?;
+        self.show(&scene, claims, kept.status).await?;
         Ok(again.map_or(Outcome::Settled, Outcome::Requeue))
     }
+}
+
+/// What is shown of the exclusion rule.
+fn shown(infra: &DCSCluster) -> Option<ControlPlaneHAStatus> {
+    infra.status.as_ref()?.control_plane_ha.clone()
 }
 
 /// The `DCSCluster` of a Cluster.

@@ -118,7 +118,9 @@ impl ClusterReconciler {
         let said = match self.hosts(site, &members).await {
             Err(error) => (failed(&error), Some(CONVERGE)),
             Ok(hosts) if hosts.len() == members.len() => (Claim::holds(CONDITION, CONDITION), None),
-            Ok(_) => (pending("PlacementNotConverged: two of the VMs share a host; the site moves them"), Some(CONVERGE)),
+            Ok(_) => {
+                (pending("PlacementNotConverged: two of the VMs share a host; the site moves them"), Some(CONVERGE))
+            }
         };
         Ok(Kept { status, said: Some(said) })
     }

@@ -75,7 +75,8 @@ fn line(disk: &Disk, order: u32) -> String {
         (None, Some(_)) => DEFAULT_FORMAT,
         (None, None) => "",
     };
-    let mount_options = if disk.mount_options.is_empty() { "defaults".to_owned() } else { disk.mount_options.join(",") };
+    let mount_options =
+        if disk.mount_options.is_empty() { "defaults".to_owned() } else { disk.mount_options.join(",") };
     let texts = [
         disk.serial.as_deref().unwrap_or_default(),
         disk.path.as_deref().unwrap_or_default(),

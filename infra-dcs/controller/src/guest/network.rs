@@ -55,9 +55,10 @@ fn nic(ip: &Text, ipv6: &Text, mask: &Text, gateway: &Text, dns: &Text) -> Resul
     let address6 = match given(ipv6) {
         None => None,
         Some(text) => {
-            let parsed = text.parse::<Ipv6Net>().ok().or_else(|| {
-                Ipv6Net::new(text.parse::<Ipv6Addr>().ok()?, DEFAULT_PREFIX6).ok()
-            });
+            let parsed = text
+                .parse::<Ipv6Net>()
+                .ok()
+                .or_else(|| Ipv6Net::new(text.parse::<Ipv6Addr>().ok()?, DEFAULT_PREFIX6).ok());
             Some(parsed.ok_or_else(|| format!("ipv6 {text:?} is no IPv6 address"))?)
         }
     };

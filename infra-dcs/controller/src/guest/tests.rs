@@ -24,7 +24,11 @@ fn disk(quantity: i64, path: &str) -> DiskSpec {
 
 fn template_disks() -> Vec<Disk> {
     let system = DiskSpec { system_volume: Some(true), ..DiskSpec::default() };
-    let etcd = DiskSpec { wipe_filesystem: Some(true), options: vec!["-m".into(), "it's 1".into()], ..disk(10, "/var/lib/etcd") };
+    let etcd = DiskSpec {
+        wipe_filesystem: Some(true),
+        options: vec!["-m".into(), "it's 1".into()],
+        ..disk(10, "/var/lib/etcd")
+    };
     disks::of_template(&[disk(100, "/var/lib/kubelet"), system, disk(100, "/var/lib/containerd"), etcd])
 }
 
@@ -47,8 +51,10 @@ fn rendered(format: Format, value: &[u8], encryption: Option<&str>) -> BootData 
 }
 
 fn ignition_data() -> Vec<u8> {
-    let file = |path: &str, content: &str| json!({"filesystem": "root", "path": path, "mode": 384,
-        "contents": {"source": ::ignition::data_url::encode_bytes(content.as_bytes())}});
+    let file = |path: &str, content: &str| {
+        json!({"filesystem": "root", "path": path, "mode": 384,
+        "contents": {"source": ::ignition::data_url::encode_bytes(content.as_bytes())}})
+    };
     serde_json::to_vec(&json!({
         "ignition": {"version": "2.3.0"},
         "storage": {"files": [
@@ -88,12 +94,15 @@ fn a_cloud_init_machine_gets_the_same_files_and_a_config_drive() {
     let document: Value = serde_saphyr::from_str(&text).unwrap();
     assert_eq!(document["runcmd"], json!(["kubeadm init"]));
     let files: Vec<_> = document["write_files"].as_array().unwrap().iter().map(|file| file["path"].clone()).collect();
-    insta::assert_json_snapshot!("cloud", json!({
-        "files": files,
-        "kubeadm": document["write_files"][0],
-        "meta_data": serde_json::from_slice::<Value>(&data.meta_data).unwrap(),
-        "network_data": serde_json::from_slice::<Value>(&data.network_data).unwrap(),
-    }));
+    insta::assert_json_snapshot!(
+        "cloud",
+        json!({
+            "files": files,
+            "kubeadm": document["write_files"][0],
+            "meta_data": serde_json::from_slice::<Value>(&data.meta_data).unwrap(),
+            "network_data": serde_json::from_slice::<Value>(&data.network_data).unwrap(),
+        })
+    );
 }
 
 #[test]

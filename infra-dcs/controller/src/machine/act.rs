@@ -330,12 +330,17 @@ impl MachineReconciler {
         scene: &Scene,
         attempt: &Attempt,
     ) -> Result<Result<guest::BootData, Obstacle>, ReconcileError> {
-        let missing = |name: &str| Err(obstacle(types::MEDIA, "SecretNotFound", format!("Secret {name} does not exist")));
+        let missing =
+            |name: &str| Err(obstacle(types::MEDIA, "SecretNotFound", format!("Secret {name} does not exist")));
         let Some(owner) = &scene.owner else { return Ok(missing("with the boot data")) };
         let name = owner.spec.bootstrap.data_secret_name.clone().unwrap_or_default();
         let Some(bootstrap) = self.secrets.get(&scene.key.sibling(&name)).await? else { return Ok(missing(&name)) };
         let Some(value) = secrets::value(&bootstrap, "value") else {
-            return Ok(Err(obstacle(types::MEDIA, "BootstrapRenderError", format!("Secret {name} lacks the key value"))));
+            return Ok(Err(obstacle(
+                types::MEDIA,
+                "BootstrapRenderError",
+                format!("Secret {name} lacks the key value"),
+            )));
         };
         let cluster = &owner.spec.cluster_name;
         let authority = pki::Purpose::ClusterCa.secret_name(cluster);
@@ -411,7 +416,8 @@ impl MachineReconciler {
                 // Owned by the Cluster, so that a move takes it along; never by what can be replaced.
                 secret.metadata.owner_references = Some(vec![owner::controller(cluster)]);
                 secret.type_ = Some(labels::SECRET_TYPE.to_owned());
-                secret.data = Some([(KEY.to_owned(), ByteString(encryption_configuration()?.as_bytes().to_vec()))].into());
+                secret.data =
+                    Some([(KEY.to_owned(), ByteString(encryption_configuration()?.as_bytes().to_vec()))].into());
                 let uid = cluster.metadata.uid.clone().unwrap_or_default();
                 std::sync::Arc::new(self.writer.create_secret(&secret, &uid).await?)
             }
@@ -485,7 +491,8 @@ impl MachineReconciler {
     }
 
     async fn owner_mark(&self, scene: &Scene) -> Result<v1::Owner, ReconcileError> {
-        let cluster = scene.owner.as_ref().map(|owner| owner.spec.cluster_name.clone()).or_else(|| scene.cluster_name());
+        let cluster =
+            scene.owner.as_ref().map(|owner| owner.spec.cluster_name.clone()).or_else(|| scene.cluster_name());
         Ok(v1::Owner {
             management_cluster: self.management.uid().await?,
             resource: scene.key.to_string(),
@@ -518,9 +525,8 @@ fn kubelet_certificate(
     network: &crate::api::machine::NetworkConfig,
     now: Timestamp,
 ) -> Result<Option<KubeletCertificate>, pki::Error> {
-    let text = |key: &str| {
-        secrets::value(authority, key).and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned)
-    };
+    let text =
+        |key: &str| secrets::value(authority, key).and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned);
     let (Some(certificate), Some(key)) = (text("tls.crt"), text("tls.key").filter(|key| !key.is_empty())) else {
         return Ok(None);
     };

@@ -147,6 +147,7 @@ pub enum Step {
 }
 
 /// The outcome of a decision.
+#[allow(clippy::large_enum_variant, reason = "made once a pass, never stored")]
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// Something must be read first.
@@ -229,9 +230,8 @@ fn has_finalizer(machine: &DCSMachine) -> bool {
 
 /// What must be there before anything is made.
 fn gates(facts: &Facts<'_>, owner: &Machine) -> Option<Verdict> {
-    let waiting = |reason: &str, message: String| {
-        Some(wait(missing(types::PROVISIONED, reason, message), Some(MISSING)))
-    };
+    let waiting =
+        |reason: &str, message: String| Some(wait(missing(types::PROVISIONED, reason, message), Some(MISSING)));
     let Some(cluster) = facts.cluster else {
         return waiting("ClusterNotFound", format!("Cluster {} does not exist", owner.spec.cluster_name));
     };
@@ -240,7 +240,10 @@ fn gates(facts: &Facts<'_>, owner: &Machine) -> Option<Verdict> {
         return waiting("DCSClusterNotFound", format!("DCSCluster {name} does not exist"));
     };
     if infra.status.as_ref().and_then(|status| status.ready) != Some(true) {
-        return waiting("WaitingForClusterInfrastructure", "the infrastructure of the cluster is not ready yet".to_owned());
+        return waiting(
+            "WaitingForClusterInfrastructure",
+            "the infrastructure of the cluster is not ready yet".to_owned(),
+        );
     }
     if owner.spec.bootstrap.data_secret_name.is_none() {
         return waiting("WaitingForBootstrapData", "the boot data is not made yet".to_owned());
@@ -320,7 +323,8 @@ fn claim(facts: &Facts<'_>) -> Verdict {
         Choice::Free(entry) => plan(Step::ClaimEntry(entry)),
         Choice::Exhausted => {
             let total = pool.spec.pool.len();
-            let message = format!("all {total} entries of DCSIpHostnamePool {pool_name} are held; add entries or free some");
+            let message =
+                format!("all {total} entries of DCSIpHostnamePool {pool_name} are held; add entries or free some");
             wait(missing(types::CLAIMED, "IPPoolExhausted", message), Some(MISSING))
         }
     }
@@ -338,7 +342,8 @@ fn find_or_create(facts: &Facts<'_>) -> Verdict {
             [one] => plan(Step::Adopt(one.urn.clone())),
             several => {
                 let urns: Vec<_> = several.iter().map(|vm| vm.urn.as_str()).collect();
-                let message = format!("several VMs bear the mark of this machine: {}; delete all but one", urns.join(", "));
+                let message =
+                    format!("several VMs bear the mark of this machine: {}; delete all but one", urns.join(", "));
                 wait(missing(types::PROVISIONED, "DuplicateVM", message), Some(MISSING * 3))
             }
         },
@@ -346,6 +351,7 @@ fn find_or_create(facts: &Facts<'_>) -> Verdict {
 }
 
 /// What the recorded task says, when there is one.
+#[allow(clippy::large_enum_variant, reason = "made once a pass, never stored")]
 enum Progress {
     /// No task, or one that is over: look at the VM.
     Over,
@@ -368,7 +374,9 @@ fn progress(facts: &Facts<'_>) -> Result<Progress, Read> {
         Reading::Known(shown) => shown,
     };
     Ok(match shown.state() {
-        TaskState::Running => Progress::Running(busy(task.work, &task.id, shown.progress, facts.now.duration_since(task.since))),
+        TaskState::Running => {
+            Progress::Running(busy(task.work, &task.id, shown.progress, facts.now.duration_since(task.since)))
+        }
         TaskState::Failed => {
             let failure = shown.failure.clone().unwrap_or_default();
             let code = if failure.code.is_empty() { String::new() } else { format!(" (code {})", failure.code) };
@@ -431,7 +439,9 @@ fn provision(facts: &Facts<'_>, attempt: &Attempt) -> Verdict {
     };
     match vm.state() {
         PowerState::Running => plan(Step::Provision),
-        PowerState::Stopped if vm.boot_media.is_empty() && facts.record.started_at.is_none() => after(Step::AttachMedia),
+        PowerState::Stopped if vm.boot_media.is_empty() && facts.record.started_at.is_none() => {
+            after(Step::AttachMedia)
+        }
         PowerState::Stopped if facts.record.started_at.is_none() || failure.is_some() => after(Step::PowerOn),
         PowerState::Stopped => {
             let message = "the VM stopped before it was seen running; start it at the site, or delete the Machine";
@@ -456,7 +466,9 @@ fn abandon(facts: &Facts<'_>, attempt: &Attempt, failure: String) -> Verdict {
         Reading::Known(Some(vm)) => {
             let ours = vm.attempt == attempt.id || vm.uuid == attempt.id;
             return match vm.state() {
-                PowerState::Stopped if ours => said(Step::Delete, missing(types::PROVISIONED, "CreateFailed", failure), SOON),
+                PowerState::Stopped if ours => {
+                    said(Step::Delete, missing(types::PROVISIONED, "CreateFailed", failure), SOON)
+                }
                 _ => {
                     let message = format!("{failure}; what is left is {}, and is not touched", vm.state_text);
                     wait(missing(types::PROVISIONED, "CreateFailed", message), Some(POLL))
@@ -621,9 +633,8 @@ fn cleared(facts: &Facts<'_>) -> Verdict {
 
 fn release(facts: &Facts<'_>) -> Verdict {
     let name = facts.machine.metadata.name.as_deref().unwrap_or_default();
-    let held = |pool: &DCSIpHostnamePool| {
-        claims::of_pool(pool).values().any(|claim| claim.machine == name && !claim.retained)
-    };
+    let held =
+        |pool: &DCSIpHostnamePool| claims::of_pool(pool).values().any(|claim| claim.machine == name && !claim.retained);
     match facts.pool {
         Some(pool) if held(pool) => plan(Step::Release),
         _ => plan(Step::RemoveFinalizer),
@@ -632,7 +643,8 @@ fn release(facts: &Facts<'_>) -> Verdict {
 
 fn retain(facts: &Facts<'_>) -> Verdict {
     let name = facts.machine.metadata.name.as_deref().unwrap_or_default();
-    let marked = |pool: &DCSIpHostnamePool| claims::of_pool(pool).values().any(|claim| claim.machine == name && !claim.retained);
+    let marked =
+        |pool: &DCSIpHostnamePool| claims::of_pool(pool).values().any(|claim| claim.machine == name && !claim.retained);
     match facts.pool {
         Some(pool) if marked(pool) => plan(Step::Retain),
         _ => plan(Step::RemoveFinalizer),

@@ -17,11 +17,14 @@ use cluster_api::{
 };
 use dcs_proto::{MachineError, error::Reason, v1};
 use kube::ResourceExt;
-use manager::{Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, Writer, clock::Clock, fault, secrets::SecretCache};
+use manager::{
+    Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, Writer, clock::Clock, fault,
+    secrets::SecretCache,
+};
 
 pub use act::EFFECTS;
-use decide::{Facts, Plan, Read, Reading, Step, Verdict, decide};
 pub use decide::types;
+use decide::{Facts, Plan, Read, Reading, Step, Verdict, decide};
 pub use record::Record;
 pub use request::volume_name;
 
@@ -88,14 +91,7 @@ impl Scene {
 impl MachineReconciler {
     /// A reconciler over these caches.
     pub fn new(manager: &Manager, caches: Caches, sites: Sites, management: Arc<Management>) -> Self {
-        Self {
-            caches,
-            writer: manager.writer(),
-            secrets: manager.secrets(),
-            clock: manager.clock(),
-            sites,
-            management,
-        }
+        Self { caches, writer: manager.writer(), secrets: manager.secrets(), clock: manager.clock(), sites, management }
     }
 
     fn observe(&self, machine: Arc<DCSMachine>, record: Record) -> Scene {
@@ -312,9 +308,8 @@ pub fn woken_by_pool(machines: &Informer<DCSMachine>, pool: Option<&DCSIpHostnam
     let Some(pool) = pool else { return Vec::new() };
     let of_pool = machines.by_index(BY_POOL, &ObjectKey::of(pool).to_string());
     // A provisioned machine waits for nothing there; one that goes waits for its release.
-    let waiting = |machine: &DCSMachine| {
-        machine.spec.provider_id.is_none() || machine.metadata.deletion_timestamp.is_some()
-    };
+    let waiting =
+        |machine: &DCSMachine| machine.spec.provider_id.is_none() || machine.metadata.deletion_timestamp.is_some();
     of_pool.iter().filter(|machine| waiting(machine)).map(|machine| ObjectKey::of(&**machine)).collect()
 }
 

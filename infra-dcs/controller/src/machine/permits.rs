@@ -35,8 +35,8 @@ fn rank(machine: &DCSMachine, now: Timestamp) -> Option<Rank> {
         Some(attempt) if attempt.not_before.is_some_and(|moment| moment > now) => return None,
         Some(attempt) if now.duration_since(attempt.at) > PATIENCE => return None,
         Some(_) => {
-            let cloned = machine.spec.vm_urn.is_some()
-                && record.task.as_ref().is_none_or(|task| task.work != Work::Create);
+            let cloned =
+                machine.spec.vm_urn.is_some() && record.task.as_ref().is_none_or(|task| task.work != Work::Create);
             if cloned {
                 return None;
             }
@@ -67,13 +67,8 @@ mod tests {
 
     fn machine(name: &str, control_plane: bool, under_way: bool) -> DCSMachine {
         let mut machine = DCSMachine::new(name, DCSMachineSpec::default());
-        let attempt = Attempt {
-            number: 1,
-            id: "x".into(),
-            at: Timestamp::UNIX_EPOCH,
-            not_before: None,
-            last_failure: None,
-        };
+        let attempt =
+            Attempt { number: 1, id: "x".into(), at: Timestamp::UNIX_EPOCH, not_before: None, last_failure: None };
         let record = Record {
             placement: Some(Placement::default()),
             attempt: under_way.then_some(attempt),

@@ -138,7 +138,10 @@ impl Record {
         let record: Self =
             serde_json::from_str(text).map_err(|error| format!("annotation {ANNOTATION} is not readable: {error}"))?;
         if record.version > VERSION {
-            return Err(format!("annotation {ANNOTATION} has version {}, this release reads {VERSION}", record.version));
+            return Err(format!(
+                "annotation {ANNOTATION} has version {}, this release reads {VERSION}",
+                record.version
+            ));
         }
         Ok(record)
     }

@@ -18,7 +18,11 @@ fn text(value: Option<&String>) -> String {
 
 /// The names of a machine's spec and pool entry to be resolved. The last datastore is the boot medium's, when one is
 /// named.
-pub fn placement(spec: &DCSMachineSpec, network: Option<&NetworkConfig>, media_gib: u64) -> v1::ResolvePlacementRequest {
+pub fn placement(
+    spec: &DCSMachineSpec,
+    network: Option<&NetworkConfig>,
+    media_gib: u64,
+) -> v1::ResolvePlacementRequest {
     let place = |type_: &str| {
         [&spec.resource, &spec.location]
             .into_iter()
@@ -57,20 +61,20 @@ fn media(spec: &DCSMachineSpec) -> Option<v1::DatastoreReference> {
     let config = spec.vm_config.as_ref()?;
     let name = text(config.cd_rom_datastore_name.as_ref());
     let cluster_name = text(config.cd_rom_datastore_cluster_name.as_ref());
-    (!name.is_empty() || !cluster_name.is_empty())
-        .then(|| v1::DatastoreReference { name, cluster_name, ..v1::DatastoreReference::default() })
+    (!name.is_empty() || !cluster_name.is_empty()).then(|| v1::DatastoreReference {
+        name,
+        cluster_name,
+        ..v1::DatastoreReference::default()
+    })
 }
 
 /// Port groups, the primary NIC's first. The entry goes before the template; without any the VM template's NIC stays.
 fn networks(spec: &DCSMachineSpec, network: Option<&NetworkConfig>) -> Vec<v1::NetworkReference> {
     let reference = |urn: Option<&String>, switch: Option<&String>, group: Option<&String>| {
-        let found = v1::NetworkReference {
-            switch_name: text(switch),
-            port_group_name: text(group),
-            port_group_urn: text(urn),
-        };
-        let complete = !found.port_group_urn.is_empty()
-            || (!found.switch_name.is_empty() && !found.port_group_name.is_empty());
+        let found =
+            v1::NetworkReference { switch_name: text(switch), port_group_name: text(group), port_group_urn: text(urn) };
+        let complete =
+            !found.port_group_urn.is_empty() || (!found.switch_name.is_empty() && !found.port_group_name.is_empty());
         complete.then_some(found)
     };
     let of_entry = network.and_then(|entry| {
@@ -179,7 +183,8 @@ pub fn surviving_volumes(pool: Option<&DCSIpHostnamePool>) -> (Vec<String>, Vec<
     let Some(pool) = pool else { return (Vec::new(), Vec::new()) };
     let name = pool.metadata.name.as_deref().unwrap_or_default();
     let entries = pool.spec.pool.iter();
-    let names = entries.flat_map(|entry| entry.persistent_disk.iter().map(|disk| volume_name(name, entry.ip(), disk.slot)));
+    let names =
+        entries.flat_map(|entry| entry.persistent_disk.iter().map(|disk| volume_name(name, entry.ip(), disk.slot)));
     let statuses = pool.status.iter().flat_map(|status| &status.persistent_disk_status);
     (statuses.filter_map(|status| status.volume_urn.clone()).collect(), names.collect())
 }

@@ -11,7 +11,13 @@ use crate::api::{
 };
 
 /// The status that the machine shall show.
-pub fn status(machine: &DCSMachine, record: &Record, paused: Claim, said: &[Claim], now: Timestamp) -> DCSMachineStatus {
+pub fn status(
+    machine: &DCSMachine,
+    record: &Record,
+    paused: Claim,
+    said: &[Claim],
+    now: Timestamp,
+) -> DCSMachineStatus {
     let before = machine.status.clone().unwrap_or_default();
     let provisioned = machine.spec.provider_id.is_some();
     let media = record.media.as_ref();
@@ -49,8 +55,7 @@ fn addresses(machine: &DCSMachine, record: &Record) -> Vec<Address> {
     let network = record.network.as_ref();
     let ips = network.into_iter().flat_map(|network| [network.ip.clone(), network.ipv6.clone()]).flatten();
     let bare = |text: String| text.split('/').next().unwrap_or_default().to_owned();
-    let mut addresses: Vec<_> =
-        ips.map(|ip| Address { address: bare(ip), type_: AddressType::InternalIP }).collect();
+    let mut addresses: Vec<_> = ips.map(|ip| Address { address: bare(ip), type_: AddressType::InternalIP }).collect();
     addresses.push(Address { address: hostname(machine, record), type_: AddressType::Hostname });
     addresses
 }
@@ -87,8 +92,7 @@ fn ready(machine: &DCSMachine, claims: &[Claim]) -> Claim {
         return Claim::new(common::READY, false, "Deleting", message);
     }
     let blocking = [types::CLAIMED, types::MEDIA, types::PROVISIONED];
-    let missing =
-        claims.iter().find(|claim| claim.status != Status::True && blocking.contains(&claim.type_.as_str()));
+    let missing = claims.iter().find(|claim| claim.status != Status::True && blocking.contains(&claim.type_.as_str()));
     match missing {
         Some(claim) => Claim::new(common::READY, false, claim.reason.clone(), claim.message.clone()),
         None if machine.spec.provider_id.is_some() => Claim::holds(common::READY, "Ready"),

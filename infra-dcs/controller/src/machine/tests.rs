@@ -42,7 +42,8 @@ fn from<K: serde::de::DeserializeOwned>(value: Value) -> K {
 impl World {
     /// Everything is there, nothing is done.
     fn new() -> Self {
-        let meta = |name: &str| json!({"name": name, "namespace": "ns", "uid": format!("uid-{name}"), "resourceVersion": "1"});
+        let meta =
+            |name: &str| json!({"name": name, "namespace": "ns", "uid": format!("uid-{name}"), "resourceVersion": "1"});
         let infra = json!({"apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "DCSCluster", "metadata": meta("c"),
             "spec": {"controlPlaneLoadBalancer": {"type": "external", "host": "h", "port": 6443},
                 "credentialSecretRef": {"name": "login"}, "networkType": "kube-ovn"}, "status": {"ready": true}});
@@ -104,7 +105,7 @@ impl World {
     fn created() -> Self {
         let mut world = Self::uploaded();
         world.machine.spec.vm_urn = Some("urn:vm".into());
-        world.task(Work::Create, v1::TaskState::Done)
+        world.task(Work::Create, Done)
     }
 
     fn running() -> Self {
@@ -117,9 +118,13 @@ impl World {
 
     fn task(mut self, work: Work, state: TaskState) -> Self {
         self.record.task = Some(Task { id: "task-1".into(), work, since: ago(20) });
-        let failure = (state == Failed)
-            .then(|| v1::Failure { message: "no space".into(), code: "10300097".into(), ..v1::Failure::default() });
-        self.task = Reading::Known(v1::Task { id: "task-1".into(), state: state.into(), failure, ..v1::Task::default() });
+        let failure = (state == Failed).then(|| v1::Failure {
+            message: "no space".into(),
+            code: "10300097".into(),
+            ..v1::Failure::default()
+        });
+        self.task =
+            Reading::Known(v1::Task { id: "task-1".into(), state: state.into(), failure, ..v1::Task::default() });
         self
     }
 
@@ -141,8 +146,7 @@ impl World {
     }
 
     fn deleting(mut self) -> Self {
-        self.machine.metadata.deletion_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+        self.machine.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
         self
     }
 
@@ -336,10 +340,12 @@ fn deletion(#[case] world: World, #[case] expected: Step) {
 #[test]
 fn a_retained_vm_keeps_running_and_its_entry() {
     let asked = [(crate::api::RETAIN_VM.to_owned(), "true".to_owned())];
-    let world = World::running().deleting().but(|world| world.machine.metadata.annotations = Some(asked.clone().into()));
+    let world =
+        World::running().deleting().but(|world| world.machine.metadata.annotations = Some(asked.clone().into()));
     assert_eq!(world.plan().step, Step::Retain);
-    let by_owner =
-        World::running().deleting().but(|world| world.owner.as_mut().unwrap().metadata.annotations = Some(asked.into()));
+    let by_owner = World::running()
+        .deleting()
+        .but(|world| world.owner.as_mut().unwrap().metadata.annotations = Some(asked.into()));
     assert_eq!(by_owner.plan().step, Step::Retain);
     let marked = by_owner.but(|world| {
         let claim = claims::Claim { machine: "m".into(), retained: true };
@@ -384,7 +390,8 @@ fn the_site_is_asked_for_exactly_what_the_spec_says() {
     let asked = request::placement(&world.machine.spec, world.record.network.as_ref(), 1);
     assert_eq!(asked.folder.as_ref().map(|folder| folder.name.as_str()), Some("vms"));
     assert!(asked.compute_cluster.is_none());
-    let stores: Vec<_> = asked.datastores.iter().map(|store| (store.name.as_str(), store.cluster_name.as_str())).collect();
+    let stores: Vec<_> =
+        asked.datastores.iter().map(|store| (store.name.as_str(), store.cluster_name.as_str())).collect();
     assert_eq!(stores, [("ds", ""), ("", "dc"), ("nfs", "")], "the system disk comes first, the medium last");
     assert_eq!(asked.networks.len(), 1);
 
