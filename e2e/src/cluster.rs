@@ -91,7 +91,13 @@ impl Shape {
             }
         }
         match object["kind"].as_str() {
-            Some("KubeadmControlPlane") => object["spec"]["replicas"] = json!(self.control_plane),
+            Some("KubeadmControlPlane") => {
+                object["spec"]["replicas"] = json!(self.control_plane);
+                if self.control_plane < 3 {
+                    // The published 0 is refused below three machines: the last member of etcd cannot go first.
+                    object["spec"]["rolloutStrategy"]["rollingUpdate"]["maxSurge"] = json!(1);
+                }
+            }
             Some("MachineDeployment") => object["spec"]["replicas"] = json!(self.workers),
             _ => {}
         }

@@ -55,11 +55,17 @@ async fn run_inside(handle: &std::path::Path) -> Result<ExitCode> {
         .kill_on_drop(true)
         .spawn()
         .context("cannot start nsenter (package util-linux)")?;
-    // Ctrl-C reaches the inner process too, which takes the environment down in order; it is given the time.
+    // Ctrl-C reaches the inner process too, which takes the environment down in order; it is given the time. SIGTERM
+    // reaches only this process: everything inside ends with the first process there.
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let status = loop {
         tokio::select! {
             status = inside.wait() => break status?,
             _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {
+                inside.start_kill()?;
+                break inside.wait().await?;
+            }
         }
     };
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))

@@ -18,7 +18,7 @@ use xtask::progress::Progress;
 use crate::{cluster::Shape, environment::Environment, management, manifests, process, tree};
 
 /// How long a cluster may take to become Available on a busy two-core machine.
-const CREATE_LIMIT: Duration = Duration::from_secs(600);
+const CREATE_LIMIT: Duration = Duration::from_secs(420);
 
 const CLUSTER: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Cluster");
 const MACHINE: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Machine");
