@@ -217,7 +217,8 @@ fn status_up(object_: &mut Value, restored: &Value) {
     {
         last.insert("time".to_owned(), time);
     }
-    prune_spec(status);
+    // What v1beta1 prints empty is absent in v1beta2; conditions keep their empty messages.
+    status.retain(|_, value| !value.is_null() && value.as_str() != Some(""));
     if status.is_empty() && let Some(fields) = object_.as_object_mut() {
         fields.remove("status");
     }
@@ -295,7 +296,7 @@ mod tests {
         let mut new = convert(published(), NEW).unwrap();
         new["status"] = json!({
             "initialization": {"controlPlaneInitialized": true}, "replicas": 3, "readyReplicas": 2, "upToDateReplicas": 3,
-            "conditions": [{"type": "Available", "status": "True"}], "version": "v1.34.5-3",
+            "conditions": [{"type": "Available", "status": "True", "message": ""}], "version": "v1.34.5-3",
             "lastRemediation": {"machine": "m", "time": "2026-01-01T00:00:00Z", "retryCount": 1},
             "deprecated": {"v1beta1": {"readyReplicas": 2, "conditions": [{"type": "Ready", "status": "True"}]}},
         });
