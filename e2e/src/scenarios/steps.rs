@@ -23,7 +23,8 @@ const CREATE_LIMIT: Duration = Duration::from_secs(420);
 const CLUSTER: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Cluster");
 const MACHINE: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Machine");
 
-/// Applies a cluster's manifests as a user would and waits until it is Available; returns how long that took.
+/// Applies a cluster's manifests as a user would and waits until it and all its machines are Available; returns how
+/// long that took.
 pub async fn create(environment: &mut Environment, shape: &Shape, progress: &Progress) -> Result<Duration> {
     let objects = shape.objects()?;
     let stage = progress.stage(format!("cluster {}", shape.name));
@@ -36,7 +37,10 @@ pub async fn create(environment: &mut Environment, shape: &Shape, progress: &Pro
         let cluster = clusters.get(&shape.name).await?;
         let mine = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={}", shape.name));
         let machines = machines.list(&mine).await?.items;
-        if tree::is_true(&cluster, "Available") {
+        // Core calls a cluster Available with one control plane machine of three: all that were asked for must be.
+        let available = machines.iter().filter(|machine| tree::is_true(machine, "Available")).count();
+        let wanted = usize::try_from(shape.control_plane + shape.workers)?;
+        if tree::is_true(&cluster, "Available") && machines.len() == wanted && available == wanted {
             break;
         }
         let now = milestones(&cluster, &machines);
@@ -86,8 +90,9 @@ fn milestones(cluster: &DynamicObject, machines: &[DynamicObject]) -> String {
             None => phases.push((phase, 1)),
         }
     }
-    let machines: Vec<String> = phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
-    format!("ready: [{}]  machines: [{}]", reached.join(", "), machines.join(", "))
+    let available = machines.iter().filter(|machine| tree::is_true(machine, "Available")).count();
+    let phases: Vec<String> = phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+    format!("ready: [{}]  machines: [{}], {available} available", reached.join(", "), phases.join(", "))
 }
 
 /// The workload cluster's kubeconfig, from the Secret that the control plane provider keeps.
