@@ -11,7 +11,7 @@ use manager::{Identity, Informer, Manager, StartError, cli::ManagerArgs};
 
 use crate::config::{BY_CLUSTER, BY_CONFIG, ConfigReconciler, Settings};
 
-/// Turns KubeadmConfigs into boot data: cloud-init or Ignition that runs kubeadm init or join.
+/// Turns `KubeadmConfigs` into boot data: cloud-init or Ignition that runs kubeadm init or join.
 #[derive(Parser)]
 #[command(name = "basalt-bootstrap-kubeadm", version)]
 pub struct Args {
@@ -20,7 +20,7 @@ pub struct Args {
     /// Life of the tokens by which machines join; they are extended until the machine has joined
     #[arg(long, env = "KUBEADM_BOOTSTRAP_TOKEN_TTL", default_value = "15m", value_parser = ttl)]
     bootstrap_token_ttl: Duration,
-    /// Number of KubeadmConfigs worked on at once
+    /// Number of `KubeadmConfigs` worked on at once
     #[arg(long, env = "KUBEADMCONFIG_CONCURRENCY", default_value_t = 100)]
     kubeadmconfig_concurrency: usize,
 }

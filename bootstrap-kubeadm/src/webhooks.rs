@@ -50,6 +50,7 @@ fn field_error(violation: Violation) -> FieldError {
 
 /// Historical defaults, for the topology controller's dry runs alone: without them its comparison would see a change
 /// that is none, and roll machines.
+#[allow(clippy::unnecessary_wraps)] // The signature of every defaulting webhook.
 fn default_template(object: &mut Value, request: &Request) -> Result<(), Vec<FieldError>> {
     if !request.dry_run || !request.has_annotation(TOPOLOGY_DRY_RUN) {
         return Ok(());

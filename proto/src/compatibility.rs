@@ -47,7 +47,9 @@ fn compare(name: &str, old: &BTreeMap<i32, String>, new: &BTreeMap<i32, String>,
     for (number, shape) in old {
         match new.get(number) {
             None => found.push(format!("{name}: number {number} ({shape}) was removed")),
-            Some(now) if now != shape => found.push(format!("{name}: number {number} was changed from {shape} to {now}")),
+            Some(now) if now != shape => {
+                found.push(format!("{name}: number {number} was changed from {shape} to {now}"));
+            }
             Some(_) => {}
         }
     }

@@ -216,8 +216,10 @@ impl Actor {
         }
         let end = token::expiration(self.settings.token_ttl, self.clock.now());
         data.insert("expiration".to_owned(), k8s_openapi::ByteString(end.into_bytes()));
-        fault::around("extend-token", async { api.replace(&token.secret_name(), &PostParams::default(), &secret).await })
-            .await?;
+        fault::around("extend-token", async {
+            api.replace(&token.secret_name(), &PostParams::default(), &secret).await
+        })
+        .await?;
         Ok(look_again)
     }
 

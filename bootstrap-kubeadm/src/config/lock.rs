@@ -1,4 +1,4 @@
-//! The init lock: a ConfigMap `<cluster>-lock` that lets one machine at a time make the cluster.
+//! The init lock: a `ConfigMap` `<cluster>-lock` that lets one machine at a time make the cluster.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const KEY: &str = "lock-information";
 
-/// What the lock's ConfigMap says to a machine.
+/// What the lock's `ConfigMap` says to a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// The machine itself.

@@ -100,7 +100,7 @@ pub fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
 }
 
-/// A ClusterRole.
+/// A `ClusterRole`.
 pub fn cluster_role(name: &str, labels: &BTreeMap<&str, &str>, rules: &[Value]) -> Value {
     let mut role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules,

@@ -39,7 +39,7 @@ impl Version {
         ["alpha", "beta", "rc"].contains(&first)
     }
 
-    /// Name of the minor release, as in image tags of documents and in ConfigMap names: `1.34`.
+    /// Name of the minor release, as in image tags of documents and in `ConfigMap` names: `1.34`.
     pub fn minor_name(&self) -> String {
         format!("{}.{}", self.0.major, self.0.minor)
     }

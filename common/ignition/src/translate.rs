@@ -150,12 +150,11 @@ fn place(filesystems: &[v2::Filesystem], path: &str, filesystem: &str) -> Result
         let (path, filesystem) = owned();
         return Err(TranslateError::UnknownFilesystem { path, filesystem });
     };
-    match &found.path {
-        Some(mounted) => Ok(format!("{}{path}", mounted.trim_end_matches('/'))),
-        None => {
-            let (path, filesystem) = owned();
-            Err(TranslateError::UnmountedFilesystem { path, filesystem })
-        }
+    if let Some(mounted) = &found.path {
+        Ok(format!("{}{path}", mounted.trim_end_matches('/')))
+    } else {
+        let (path, filesystem) = owned();
+        Err(TranslateError::UnmountedFilesystem { path, filesystem })
     }
 }
 

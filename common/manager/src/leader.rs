@@ -91,7 +91,7 @@ impl Elector {
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
         let now = MicroTime(self.clock.now());
         let Some(mut lease) = self.api.get_opt(&self.config.name).await? else {
-            return self.won(self.api.create(&PostParams::default(), &self.fresh(now)).await);
+            return won(self.api.create(&PostParams::default(), &self.fresh(now)).await);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let seen: Observed = (spec.holder_identity.clone(), spec.renew_time.clone(), spec.lease_transitions);
@@ -113,7 +113,7 @@ impl Elector {
             lease_transitions: Some(if ours { transitions } else { transitions + 1 }),
             ..LeaseSpec::default()
         });
-        self.won(self.api.replace(&self.config.name, &PostParams::default(), &lease).await)
+        won(self.api.replace(&self.config.name, &PostParams::default(), &lease).await)
     }
 
     fn fresh(&self, now: MicroTime) -> Lease {
@@ -127,15 +127,6 @@ impl Elector {
                 lease_transitions: Some(0),
                 ..LeaseSpec::default()
             }),
-        }
-    }
-
-    /// A conflict means that someone else wrote first: not ours.
-    fn won(&self, written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
-        match written {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-            Err(error) => Err(error),
         }
     }
 
@@ -155,5 +146,14 @@ impl Elector {
         if !matches!(tokio::time::timeout(Duration::from_secs(5), give_up).await, Ok(Ok(()))) {
             tracing::warn!("The lease could not be given up; it expires by itself.");
         }
+    }
+}
+
+/// A conflict means that someone else wrote first: not ours.
+fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+    match written {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
     }
 }

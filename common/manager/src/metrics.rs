@@ -92,7 +92,7 @@ impl Metrics {
         register(&mut self.registry.lock());
     }
 
-    /// All metrics in the text format of OpenMetrics.
+    /// All metrics in the text format of `OpenMetrics`.
     pub fn render(self: &Arc<Self>) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail.

@@ -45,17 +45,14 @@ impl SecretCache {
         if known.len() > CROWDED {
             known.retain(|_, (read, _)| now.saturating_sub(*read) < FRESH);
         }
-        match found {
-            Some(mut secret) => {
-                secret.metadata.managed_fields = None;
-                let secret = Arc::new(secret);
-                known.insert(key.clone(), (now, Arc::clone(&secret)));
-                Ok(Some(secret))
-            }
-            None => {
-                known.remove(key);
-                Ok(None)
-            }
+        if let Some(mut secret) = found {
+            secret.metadata.managed_fields = None;
+            let secret = Arc::new(secret);
+            known.insert(key.clone(), (now, Arc::clone(&secret)));
+            Ok(Some(secret))
+        } else {
+            known.remove(key);
+            Ok(None)
         }
     }
 

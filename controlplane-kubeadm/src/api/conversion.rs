@@ -219,7 +219,9 @@ fn status_up(object_: &mut Value, restored: &Value) {
     }
     // What v1beta1 prints empty is absent in v1beta2; conditions keep their empty messages.
     status.retain(|_, value| !value.is_null() && value.as_str() != Some(""));
-    if status.is_empty() && let Some(fields) = object_.as_object_mut() {
+    if status.is_empty()
+        && let Some(fields) = object_.as_object_mut()
+    {
         fields.remove("status");
     }
 }

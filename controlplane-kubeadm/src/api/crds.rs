@@ -41,8 +41,7 @@ pub fn definitions() -> Vec<Value> {
     vec![control_plane.into_value(), template.into_value()]
 }
 
-const TEMPLATE_SPEC: &[&str] =
-    &["properties", "spec", "properties", "template", "properties", "spec", "properties"];
+const TEMPLATE_SPEC: &[&str] = &["properties", "spec", "properties", "template", "properties", "spec", "properties"];
 
 /// Bounds of what is shared with core's Machine, whose own type says none.
 fn refine_machines(spec: &mut Value) {
@@ -95,10 +94,12 @@ fn older_spec(spec: &mut Value) {
     }
     if machine.get("infrastructureRef").is_some() {
         let names = ["apiVersion", "fieldPath", "kind", "name", "namespace", "resourceVersion", "uid"];
-        let reference: serde_json::Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), text.clone())).collect();
+        let reference: serde_json::Map<String, Value> =
+            names.iter().map(|name| ((*name).to_owned(), text.clone())).collect();
         template["infrastructureRef"] =
             json!({"type": "object", "properties": reference, "x-kubernetes-map-type": "atomic"});
-        fields["machineTemplate"] = json!({"type": "object", "required": ["infrastructureRef"], "properties": template});
+        fields["machineTemplate"] =
+            json!({"type": "object", "required": ["infrastructureRef"], "properties": template});
     } else {
         fields["machineTemplate"] = json!({"type": "object", "nullable": true, "properties": template});
     }
@@ -120,7 +121,8 @@ fn older_spec(spec: &mut Value) {
 }
 
 fn older_status(status: &mut Value) {
-    let (conditions, count) = (status["properties"]["conditions"].take(), json!({"type": "integer", "format": "int32"}));
+    let (conditions, count) =
+        (status["properties"]["conditions"].take(), json!({"type": "integer", "format": "int32"}));
     v1beta1::relax(status);
     let fields = at(status, &["properties"]);
     for newer in ["initialization", "deprecated", "availableReplicas", "upToDateReplicas"] {
@@ -180,12 +182,20 @@ pub fn roles() -> Vec<Value> {
         rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], read),
         rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
         rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
-        rule(&["controlplane.cluster.x-k8s.io"], &["kubeadmcontrolplanes"], &["get", "list", "patch", "update", "watch"]),
+        rule(
+            &["controlplane.cluster.x-k8s.io"],
+            &["kubeadmcontrolplanes"],
+            &["get", "list", "patch", "update", "watch"],
+        ),
         rule(&["controlplane.cluster.x-k8s.io"], &["kubeadmcontrolplanes/status"], &["get", "patch", "update"]),
         rule(&["controlplane.cluster.x-k8s.io"], &["kubeadmcontrolplanes/finalizers"], &["update"]),
         rule(&["bootstrap.cluster.x-k8s.io"], &["kubeadmconfigs"], all),
         rule(&["infrastructure.cluster.x-k8s.io"], &["*"], all),
-        rule(&["cluster.x-k8s.io"], &["clusters", "clusters/status", "machinepools", "machinesets", "machinedeployments"], read),
+        rule(
+            &["cluster.x-k8s.io"],
+            &["clusters", "clusters/status", "machinepools", "machinesets", "machinedeployments"],
+            read,
+        ),
         rule(&["cluster.x-k8s.io"], &["machines", "machines/status"], all),
     ];
     let label = BTreeMap::from([("kubeadm.controlplane.cluster.x-k8s.io/aggregate-to-manager", "true")]);

@@ -16,19 +16,85 @@ pub const GROUP: &str = "controlplane.cluster.x-k8s.io";
 /// What a control plane shall be.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "controlplane.cluster.x-k8s.io", version = "v1beta2", kind = "KubeadmControlPlane", namespaced)]
-#[kube(status = "KubeadmControlPlaneStatus", derive = "PartialEq", derive = "Default", category = "cluster-api", shortname = "kcp")]
-#[kube(scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"))]
-#[kube(printcolumn(name = "Cluster", type_ = "string", json_path = ".metadata.labels['cluster\\.x-k8s\\.io/cluster-name']", description = "Cluster"))]
-#[kube(printcolumn(name = "Available", type_ = "string", json_path = ".status.conditions[?(@.type==\"Available\")].status", description = "Cluster pass all availability checks"))]
-#[kube(printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas", description = "The desired number of machines"))]
-#[kube(printcolumn(name = "Current", type_ = "integer", json_path = ".status.replicas", description = "The number of machines"))]
-#[kube(printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", description = "The number of machines with Ready condition true"))]
-#[kube(printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas", description = "The number of machines with Available condition true"))]
-#[kube(printcolumn(name = "Up-to-date", type_ = "integer", json_path = ".status.upToDateReplicas", description = "The number of machines with UpToDate condition true"))]
-#[kube(printcolumn(name = "Paused", type_ = "string", json_path = ".status.conditions[?(@.type==\"Paused\")].status", description = "Reconciliation paused", priority = 10))]
-#[kube(printcolumn(name = "Initialized", type_ = "boolean", json_path = ".status.initialization.controlPlaneInitialized", description = "KubeadmControlPlane is initialized"))]
-#[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time duration since creation of KubeadmControlPlane"))]
-#[kube(printcolumn(name = "Version", type_ = "string", json_path = ".spec.version", description = "Kubernetes version associated with this control plane"))]
+#[kube(
+    status = "KubeadmControlPlaneStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    category = "cluster-api",
+    shortname = "kcp"
+)]
+#[kube(scale(
+    spec_replicas_path = ".spec.replicas",
+    status_replicas_path = ".status.replicas",
+    label_selector_path = ".status.selector"
+))]
+#[kube(printcolumn(
+    name = "Cluster",
+    type_ = "string",
+    json_path = ".metadata.labels['cluster\\.x-k8s\\.io/cluster-name']",
+    description = "Cluster"
+))]
+#[kube(printcolumn(
+    name = "Available",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Available\")].status",
+    description = "Cluster pass all availability checks"
+))]
+#[kube(printcolumn(
+    name = "Desired",
+    type_ = "integer",
+    json_path = ".spec.replicas",
+    description = "The desired number of machines"
+))]
+#[kube(printcolumn(
+    name = "Current",
+    type_ = "integer",
+    json_path = ".status.replicas",
+    description = "The number of machines"
+))]
+#[kube(printcolumn(
+    name = "Ready",
+    type_ = "integer",
+    json_path = ".status.readyReplicas",
+    description = "The number of machines with Ready condition true"
+))]
+#[kube(printcolumn(
+    name = "Available",
+    type_ = "integer",
+    json_path = ".status.availableReplicas",
+    description = "The number of machines with Available condition true"
+))]
+#[kube(printcolumn(
+    name = "Up-to-date",
+    type_ = "integer",
+    json_path = ".status.upToDateReplicas",
+    description = "The number of machines with UpToDate condition true"
+))]
+#[kube(printcolumn(
+    name = "Paused",
+    type_ = "string",
+    json_path = ".status.conditions[?(@.type==\"Paused\")].status",
+    description = "Reconciliation paused",
+    priority = 10
+))]
+#[kube(printcolumn(
+    name = "Initialized",
+    type_ = "boolean",
+    json_path = ".status.initialization.controlPlaneInitialized",
+    description = "KubeadmControlPlane is initialized"
+))]
+#[kube(printcolumn(
+    name = "Age",
+    type_ = "date",
+    json_path = ".metadata.creationTimestamp",
+    description = "Time duration since creation of KubeadmControlPlane"
+))]
+#[kube(printcolumn(
+    name = "Version",
+    type_ = "string",
+    json_path = ".spec.version",
+    description = "Kubernetes version associated with this control plane"
+))]
 #[serde(rename_all = "camelCase")]
 pub struct KubeadmControlPlaneSpec {
     /// Number of machines; odd with stacked etcd; 1 when absent.
@@ -88,10 +154,16 @@ pub struct InfrastructureRef {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
     pub kind: String,
     /// Name, in the control plane's namespace.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
     /// API group.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub api_group: String,
 }
 
@@ -271,8 +343,18 @@ pub struct LastRemediation {
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "controlplane.cluster.x-k8s.io", version = "v1beta2", kind = "KubeadmControlPlaneTemplate", namespaced)]
 #[kube(derive = "PartialEq", derive = "Default", category = "cluster-api")]
-#[kube(printcolumn(name = "ClusterClass", type_ = "string", json_path = ".metadata.ownerReferences[?(@.kind==\"ClusterClass\")].name", description = "Name of the ClusterClass owning this template"))]
-#[kube(printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time duration since creation of KubeadmControlPlaneTemplate"))]
+#[kube(printcolumn(
+    name = "ClusterClass",
+    type_ = "string",
+    json_path = ".metadata.ownerReferences[?(@.kind==\"ClusterClass\")].name",
+    description = "Name of the ClusterClass owning this template"
+))]
+#[kube(printcolumn(
+    name = "Age",
+    type_ = "date",
+    json_path = ".metadata.creationTimestamp",
+    description = "Time duration since creation of KubeadmControlPlaneTemplate"
+))]
 pub struct KubeadmControlPlaneTemplateSpec {
     /// What is cloned.
     pub template: TemplateResource,

@@ -1,11 +1,11 @@
 //! What the schema of the control plane kinds cannot say. Pure: the object, and on updates the one before.
 
 use cluster_api::version::Version;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kubeadm::api::{
     spec::KubeadmConfigSpec,
     validation::{self as bootstrap, Violation},
 };
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::v1beta2::KubeadmControlPlaneSpec;
@@ -53,11 +53,19 @@ pub fn validate(spec: &KubeadmControlPlaneSpec, ignition: bool) -> Vec<Violation
         None => add(&mut found, "spec.replicas", "must be set"),
         Some(replicas) if replicas <= 0 => add(&mut found, "spec.replicas", "must be greater than 0"),
         Some(replicas) if replicas % 2 == 0 && !has_external_etcd(&config) => {
-            add(&mut found, "spec.replicas", "must be odd when etcd is stacked: an even number tolerates no more failures");
+            add(
+                &mut found,
+                "spec.replicas",
+                "must be odd when etcd is stacked: an even number tolerates no more failures",
+            );
         }
         Some(replicas) if surge == Ok(0) && replicas < 3 => {
             let field = "spec.rollout.strategy.rollingUpdate.maxSurge";
-            add(&mut found, field, "may be 0 only with 3 replicas or more: the last member of etcd cannot be replaced first");
+            add(
+                &mut found,
+                field,
+                "may be 0 only with 3 replicas or more: the last member of etcd cannot be replaced first",
+            );
         }
         Some(_) => {}
     }
@@ -93,9 +101,8 @@ pub fn validate_update(old: &Value, new: &Value) -> Vec<Violation> {
         let message = format!("cannot go from {old} to {new}: one minor version at a time");
         add(&mut found, "spec.version", message);
     }
-    let external = |object: &Value| {
-        !object["spec"]["kubeadmConfigSpec"]["clusterConfiguration"]["etcd"]["external"].is_null()
-    };
+    let external =
+        |object: &Value| !object["spec"]["kubeadmConfigSpec"]["clusterConfiguration"]["etcd"]["external"].is_null();
     if external(old) != external(new) {
         let field = "spec.kubeadmConfigSpec.clusterConfiguration.etcd";
         add(&mut found, field, "cannot change between stacked and external etcd");
@@ -156,7 +163,8 @@ fn differences(old: &Value, new: &Value, place: String, found: &mut Vec<String>)
         (Value::Object(before), Value::Object(after)) => {
             let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
             for name in names {
-                let (before, after) = (before.get(name).unwrap_or(&Value::Null), after.get(name).unwrap_or(&Value::Null));
+                let (before, after) =
+                    (before.get(name).unwrap_or(&Value::Null), after.get(name).unwrap_or(&Value::Null));
                 let below = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
                 differences(before, after, below, found);
             }
@@ -178,7 +186,7 @@ fn is_mutable(place: &str) -> bool {
         None => place == *allowed,
     };
     // Status and identity are the API server's to guard.
-    !place.starts_with("spec") || MUTABLE.iter().any(|allowed| fits(&allowed))
+    !place.starts_with("spec") || MUTABLE.iter().any(fits)
 }
 
 #[cfg(test)]
@@ -223,7 +231,8 @@ mod tests {
 
     #[test]
     fn no_surge_needs_three_machines() {
-        let mut object = with("/spec/rollout", json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0}}}));
+        let mut object =
+            with("/spec/rollout", json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0}}}));
         assert!(validate(&serde_json::from_value(object["spec"].clone()).unwrap(), true).is_empty());
         object["spec"]["replicas"] = json!(1);
         assert_eq!(validate(&serde_json::from_value(object["spec"].take()).unwrap(), true).len(), 1);
@@ -235,8 +244,16 @@ mod tests {
     #[case("/spec/version", json!("v1.36.0"), Some("spec.version"))]
     #[case("/spec/kubeadmConfigSpec/clusterConfiguration/certificatesDir", json!("/b"), Some("spec.kubeadmConfigSpec.clusterConfiguration.certificatesDir"))]
     #[case("/spec/kubeadmConfigSpec/clusterConfiguration/apiServer", json!({"certSANs": ["a"]}), None)]
-    #[case("/spec/kubeadmConfigSpec/clusterConfiguration", Value::Null, Some("spec.kubeadmConfigSpec.clusterConfiguration"))]
-    fn an_update_may_change_only_what_a_rollout_can_carry(#[case] pointer: &str, #[case] value: Value, #[case] field: Option<&str>) {
+    #[case(
+        "/spec/kubeadmConfigSpec/clusterConfiguration",
+        Value::Null,
+        Some("spec.kubeadmConfigSpec.clusterConfiguration")
+    )]
+    fn an_update_may_change_only_what_a_rollout_can_carry(
+        #[case] pointer: &str,
+        #[case] value: Value,
+        #[case] field: Option<&str>,
+    ) {
         let found = validate_update(&control_plane(), &with(pointer, value));
         assert_eq!(found.first().map(|found| found.field.as_str()), field);
     }

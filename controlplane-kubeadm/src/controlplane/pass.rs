@@ -43,6 +43,8 @@ const POLL: Duration = Duration::from_secs(20);
 const YOUNG: SignedDuration = SignedDuration::from_mins(10);
 /// Add-ons that were right are looked at again after this time.
 const ADD_ONS: Duration = Duration::from_secs(600);
+/// Time until an API server's certificate that could not be read is looked at again.
+const EXPIRY_LATER: Duration = Duration::from_secs(10);
 /// When a missing template is looked for again.
 const TEMPLATE: Duration = Duration::from_secs(10);
 /// Look again after a step whose traces wake nobody.
@@ -353,12 +355,21 @@ impl ControlPlanes {
             fault::around("keep-add-ons", workload::keep_add_ons(client, &add_ons)).await.map_err(failed)?;
             self.memory.lock().entry(key.clone()).or_default().add_ons = Some((now, wish));
         }
+        let mut outcome = Outcome::Settled;
         for (config, node) in observed.without_expiry() {
             let port = bind_port(&config.spec.0);
-            let expiry = workload::certificate_expiry(client, &node, port).await.map_err(failed)?;
-            self.actor.note_expiry(&config.name_any(), &observed.wanted.namespace, expiry).await?;
+            match workload::certificate_expiry(client, &node, port).await {
+                Ok(expiry) => {
+                    self.actor.note_expiry(&config.name_any(), &observed.wanted.namespace, expiry).await?;
+                }
+                // Its API server is not registered yet, or starts again: it is looked at a little later.
+                Err(error) => {
+                    tracing::debug!(%error, node, "The API server's certificate is not readable yet.");
+                    outcome = Outcome::Requeue(EXPIRY_LATER);
+                }
+            }
         }
-        Ok(Outcome::Settled)
+        Ok(outcome)
     }
 
     /// An etcd member leaves. The member list is read once more just before, and the decision taken again on it.

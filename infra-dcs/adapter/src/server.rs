@@ -143,11 +143,11 @@ async fn serve(options: Serve) -> Result<(), Error> {
 
 /// Makes the socket in a folder that only this user may enter; one that a dead process left is removed.
 fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        if !folder.exists() {
-            fs::create_dir_all(folder)?;
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-        }
+    if let Some(folder) = path.parent()
+        && !folder.exists()
+    {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     }
     if path.exists() {
         fs::remove_file(path)?;

@@ -91,6 +91,7 @@ impl Sessions {
         // A changed password is another client, and so a breaker that is closed.
         let parts = [&request.endpoint, &request.user, &request.key, user_type.as_str_name(), &trust.ca_bundle];
         let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&[u8::from(trust.insecure)]);
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());

@@ -1,4 +1,4 @@
-//! Prints this provider's ClusterRoles as YAML.
+//! Prints this provider's `ClusterRoles` as YAML.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     print!("{}", cluster_api::crd::to_yaml(&dcs_controller::api::crd::roles())?);

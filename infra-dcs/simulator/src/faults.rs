@@ -114,7 +114,14 @@ impl Faults {
     }
 
     /// The fault that a call meets, if any: the first set that fits. `random` decides on chances.
-    pub fn strike(&mut self, now: u64, listener: &str, method: &str, path: &str, mut random: impl FnMut() -> u64) -> Option<Fault> {
+    pub fn strike(
+        &mut self,
+        now: u64,
+        listener: &str,
+        method: &str,
+        path: &str,
+        mut random: impl FnMut() -> u64,
+    ) -> Option<Fault> {
         self.armed.retain(|armed| armed.rule.times != Some(0) && armed.until.is_none_or(|until| until > now));
         for Armed { rule, .. } in &mut self.armed {
             let meant = rule.listener.as_deref().is_none_or(|wanted| wanted == listener)

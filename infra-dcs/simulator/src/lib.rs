@@ -120,7 +120,8 @@ impl Simulator {
         let control_listener = bind(config.control_listen, "--control-listen").await?;
         let (address, upload_address) = (listener.local_addr()?, upload_listener.local_addr()?);
         let control_address = control_listener.local_addr()?;
-        let tls = tls::server_config(&config.data_dir, config.certificate.as_ref(), &[address.ip(), upload_address.ip()])?;
+        let tls =
+            tls::server_config(&config.data_dir, config.certificate.as_ref(), &[address.ip(), upload_address.ip()])?;
 
         let (sender, events) = mpsc::channel(EVENTS);
         let (guests, have_content): (Arc<dyn GuestPlatform>, bool) = match config.guests {

@@ -89,7 +89,8 @@ pub struct ServeArgs {
 /// Runs a site until a signal ends it.
 pub fn run(args: ServeArgs) -> Result<()> {
     let colours = std::io::stderr().is_terminal();
-    let logs = tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_ansi(colours).with_writer(std::io::stderr);
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(args.log.clone()).with_ansi(colours).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
@@ -106,7 +107,8 @@ async fn serve(args: ServeArgs) -> Result<()> {
         _ => None,
     };
     let _fabric = if registry.is_some() || !args.load_balancers.is_empty() {
-        let config = FabricConfig { bridge: args.bridge.clone(), registry, load_balancers: args.load_balancers.clone() };
+        let config =
+            FabricConfig { bridge: args.bridge.clone(), registry, load_balancers: args.load_balancers.clone() };
         Some(fabric::start(config).await?)
     } else {
         None

@@ -51,7 +51,13 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stop: CancellationToken,
+) {
     // Replies are small; waiting to fill a segment only delays them.
     let _ = stream.set_nodelay(true);
     match tls {
@@ -64,7 +70,11 @@ async fn connection(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor
     }
 }
 
-async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router, stop: CancellationToken) {
+async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |request: http::Request<Incoming>| answer(router.clone(), request.map(Body::new)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

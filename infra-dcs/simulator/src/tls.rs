@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use time::{Duration, OffsetDateTime};
@@ -25,7 +27,11 @@ pub struct CertificateFiles {
 
 /// TLS for the listeners. Without files an authority of the site's own signs a certificate for these addresses; its
 /// certificate is `ca.crt` in the data directory and stays the same over restarts.
-pub fn server_config(data_dir: &Path, files: Option<&CertificateFiles>, addresses: &[IpAddr]) -> Result<Arc<ServerConfig>> {
+pub fn server_config(
+    data_dir: &Path,
+    files: Option<&CertificateFiles>,
+    addresses: &[IpAddr],
+) -> Result<Arc<ServerConfig>> {
     let (chain, key) = match files {
         Some(files) => {
             let chain = CertificateDer::pem_file_iter(&files.cert)
@@ -43,7 +49,10 @@ pub fn server_config(data_dir: &Path, files: Option<&CertificateFiles>, addresse
     Ok(Arc::new(config))
 }
 
-fn own_certificate(data_dir: &Path, addresses: &[IpAddr]) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+fn own_certificate(
+    data_dir: &Path,
+    addresses: &[IpAddr],
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let (ca_file, key_file) = (data_dir.join("ca.crt"), data_dir.join("ca.key"));
     if !ca_file.exists() || !key_file.exists() {
         let key = KeyPair::generate()?;
@@ -69,7 +78,8 @@ fn own_certificate(data_dir: &Path, addresses: &[IpAddr]) -> Result<(Vec<Certifi
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     let leaf = params.signed_by(&key, &issuer)?;
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|why| anyhow::anyhow!("key of the listeners: {why}"))?;
+    let key =
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|why| anyhow::anyhow!("key of the listeners: {why}"))?;
     Ok((vec![leaf.der().clone()], key))
 }
 

@@ -1,5 +1,8 @@
 //! The simulator from outside: REST over TLS, uploads, faults, control API.
 
+// Helpers of tests: a failure in one is the failure of its test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{fs, time::Duration};
 
 use dcs_simulator::{Config, Simulator, site::inventory::SiteFile};
@@ -22,9 +25,15 @@ impl Client {
         site.latency.scale = 0.01;
         let simulator = Simulator::start(Config::local(dir.path(), site)).await.unwrap();
         let ca = reqwest::Certificate::from_pem(&fs::read(simulator.ca.as_ref().unwrap()).unwrap()).unwrap();
-        let http = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
+        let http = reqwest::Client::builder()
+            .tls_certs_only([ca])
+            .no_proxy()
+            .timeout(Duration::from_secs(10))
+            .build()
+            .unwrap();
         let mut client = Self { simulator: Some(simulator), http, token: String::new(), _dir: dir };
-        client.token = client.login("basalt", "Basalt@12345").await.headers()["X-Auth-Token"].to_str().unwrap().to_owned();
+        client.token =
+            client.login("basalt", "Basalt@12345").await.headers()["X-Auth-Token"].to_str().unwrap().to_owned();
         client
     }
 
@@ -62,7 +71,13 @@ impl Client {
     /// Sends, waits for the task, and tells its end.
     async fn task(&self, method: Method, path: &str, body: Value) -> (Value, Value) {
         let accepted = self.send(method, path, body).await;
-        let id = accepted["taskUri"].as_str().unwrap_or_else(|| panic!("no task: {accepted}")).rsplit('/').next().unwrap().to_owned();
+        let id = accepted["taskUri"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no task: {accepted}"))
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned();
         for _ in 0..500 {
             let task = self.get(&format!("/tasks/{id}")).await;
             if matches!(task["status"].as_str(), Some("success" | "failed")) {
@@ -81,8 +96,9 @@ impl Client {
     }
 
     async fn machine(&self, name: &str) -> String {
-        let (accepted, task) =
-            self.task(Method::POST, &format!("/vms/{TEMPLATE}/action/clone"), json!({"name": name, "autoBoot": false})).await;
+        let (accepted, task) = self
+            .task(Method::POST, &format!("/vms/{TEMPLATE}/action/clone"), json!({"name": name, "autoBoot": false}))
+            .await;
         assert_eq!(task["status"], "success");
         accepted["uri"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
     }
@@ -104,14 +120,21 @@ async fn versions_tokens_and_locks() {
     assert_eq!(unversioned.json::<Value>().await.unwrap()["errorCode"], "10000022");
     let stranger = client.raw(Method::GET, "/service/sites").send().await.unwrap();
     assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
-    let elsewhere = client.raw(Method::GET, "/service/sites/FFFFFFFF/vms").header("X-Auth-Token", &client.token).send().await.unwrap();
+    let elsewhere = client
+        .raw(Method::GET, "/service/sites/FFFFFFFF/vms")
+        .header("X-Auth-Token", &client.token)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(elsewhere.json::<Value>().await.unwrap()["errorCode"], "10000020");
 
     client.control(Method::POST, "/clock/advance", json!({"ms": 600_001})).await;
     assert_eq!(client.get("/vms").await["errorCode"], "10000002", "tokens end");
     let mut codes = vec![];
     for key in ["wrong", "wrong", "wrong", "wrong", "wrong", "Basalt@12345"] {
-        codes.push(client.login("basalt", key).await.json::<Value>().await.unwrap()["errorCode"].as_str().unwrap().to_owned());
+        codes.push(
+            client.login("basalt", key).await.json::<Value>().await.unwrap()["errorCode"].as_str().unwrap().to_owned(),
+        );
     }
     assert_eq!(codes, ["10100103", "10100103", "10100103", "10100103", "10100113", "10100116"]);
     client.control(Method::POST, "/clock/advance", json!({"ms": 300_001})).await;
@@ -133,10 +156,16 @@ async fn inventory_lists_are_fuzzy_and_paged() {
     assert_eq!(client.get("/vms?limit=101").await["errorCode"], "10000001");
     assert_eq!(client.get("/volumes").await["errorCode"], "10000001", "limit and offset are required");
     assert_eq!(client.get("/datastores?scope=urn:sites:5A1C0D3E:datastorecluster:5").await["total"], 2);
-    assert_eq!(client.get("/folder?parentObjUrn=urn:sites:5A1C0D3E").await["total"], 0, "without type: cluster folders");
+    assert_eq!(
+        client.get("/folder?parentObjUrn=urn:sites:5A1C0D3E").await["total"],
+        0,
+        "without type: cluster folders"
+    );
     assert_eq!(client.get("/folder?parentObjUrn=urn:sites:5A1C0D3E&type=1").await["folders"][0]["name"], "kubernetes");
     let switch = client.get("/dvswitchs?name=dvs").await["dvSwitchs"][0]["uri"].as_str().unwrap().to_owned();
-    let groups = client.get(&format!("{}/portgroups?portGroupName=PG", switch.trim_start_matches("/service/sites/5A1C0D3E"))).await;
+    let groups = client
+        .get(&format!("{}/portgroups?portGroupName=PG", switch.trim_start_matches("/service/sites/5A1C0D3E")))
+        .await;
     assert_eq!(groups["total"], 2);
     client.end().await;
 }
@@ -145,9 +174,11 @@ async fn inventory_lists_are_fuzzy_and_paged() {
 async fn a_machine_from_clone_to_deletion_with_its_medium() {
     let client = Client::new().await;
     let vm = client.machine("m1").await;
-    let applied = client.send(Method::POST, "/datastores/8/applyUpload", json!({"fileName": "m1.iso", "fileSize": 4096})).await;
+    let applied =
+        client.send(Method::POST, "/datastores/8/applyUpload", json!({"fileName": "m1.iso", "fileSize": 4096})).await;
     let (url, token) = (applied["uploadUrl"].as_str().unwrap(), applied["token"].as_str().unwrap());
-    let upload = |bytes: usize, token: &str| client.http.put(url).header("X-Auth-Token", token).body(vec![7_u8; bytes]).send();
+    let upload =
+        |bytes: usize, token: &str| client.http.put(url).header("X-Auth-Token", token).body(vec![7_u8; bytes]).send();
     assert_eq!(upload(4096, "other").await.unwrap().status(), StatusCode::FORBIDDEN);
     assert_eq!(upload(4095, token).await.unwrap().status(), StatusCode::BAD_REQUEST);
     assert_eq!(client.get("/datastores/8/file").await["total"], 0, "half a file is no file");
@@ -167,14 +198,23 @@ async fn a_machine_from_clone_to_deletion_with_its_medium() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         detail = client.get(&path).await;
     }
-    assert_eq!((&detail["status"], &detail["cdRomStatus"], &detail["pvDriverStatus"]), (&json!("running"), &json!("fill"), &json!("running")));
+    assert_eq!(
+        (&detail["status"], &detail["cdRomStatus"], &detail["pvDriverStatus"]),
+        (&json!("running"), &json!("fill"), &json!("running"))
+    );
     assert!(detail["hostUrn"].is_string());
     assert_eq!(client.send(Method::DELETE, &path, json!({})).await["errorCode"], "102212808");
-    assert_eq!(client.task(Method::POST, &format!("/vms/{vm}/action/detachCdrom"), json!({})).await.1["status"], "success");
+    assert_eq!(
+        client.task(Method::POST, &format!("/vms/{vm}/action/detachCdrom"), json!({})).await.1["status"],
+        "success"
+    );
     let delete_file = format!("/datastores/8/file/{}", file["id"]);
     assert_eq!(client.send(Method::DELETE, &delete_file, json!({})).await, json!({}));
     assert_eq!(client.send(Method::DELETE, &delete_file, json!({})).await["errorCode"], "10000008");
-    assert_eq!(client.task(Method::POST, &format!("/vms/{vm}/action/stop"), json!({"mode": "safe"})).await.1["status"], "success");
+    assert_eq!(
+        client.task(Method::POST, &format!("/vms/{vm}/action/stop"), json!({"mode": "safe"})).await.1["status"],
+        "success"
+    );
     assert_eq!(client.task(Method::DELETE, &path, json!({})).await.1["status"], "success");
     assert_eq!(client.get(&path).await["errorCode"], "10300001");
     let disks = fs::read_dir(client.simulator().engine().data_dir().join("disks")).unwrap().count();
@@ -191,14 +231,22 @@ async fn volumes_rules_and_folders_over_rest() {
     let (accepted, _) = client.task(Method::POST, "/volumes", body).await;
     let urn = accepted["urn"].as_str().unwrap();
     let listed = client.get("/volumes?limit=100&offset=0&name=POOL").await;
-    assert_eq!((&listed["total"], &listed["volumes"][0]["bindToVm"], &listed["volumes"][0]["status"]), (&json!(1), &json!(2), &json!("USE")));
+    assert_eq!(
+        (&listed["total"], &listed["volumes"][0]["bindToVm"], &listed["volumes"][0]["status"]),
+        (&json!(1), &json!(2), &json!("USE"))
+    );
     let query = json!({"condition": {"name": "capi-dcs", "value": "team/pool"}});
     assert_eq!(client.send(Method::POST, "/volumes/queryby/custom-properties", query).await["total"], 1);
     let attach = json!({"volUrn": urn, "pciType": "VIRTIO", "sequenceNum": 4});
     client.task(Method::POST, &format!("/vms/{one}/action/attachvol"), attach.clone()).await;
-    assert_eq!(client.send(Method::POST, &format!("/vms/{other}/action/attachvol"), attach).await["errorCode"], "10300074");
+    assert_eq!(
+        client.send(Method::POST, &format!("/vms/{other}/action/attachvol"), attach).await["errorCode"],
+        "10300074"
+    );
     assert_eq!(client.get(&format!("/vms?scope={urn}")).await["vms"][0]["name"], "m1");
-    let grown = client.task(Method::POST, &format!("/vms/{one}/action/expandvol"), json!({"volUrn": urn, "size": 51_200})).await;
+    let grown = client
+        .task(Method::POST, &format!("/vms/{one}/action/expandvol"), json!({"volUrn": urn, "size": 51_200}))
+        .await;
     assert_eq!(grown.1["status"], "success");
     client.task(Method::POST, &format!("/vms/{one}/action/detachvol"), json!({"volUrn": urn, "isFormat": false})).await;
     let volume = client.get(accepted["uri"].as_str().unwrap().trim_start_matches("/service/sites/5A1C0D3E")).await;

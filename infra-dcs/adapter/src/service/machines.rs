@@ -30,8 +30,8 @@ pub(super) async fn create(session: &Session, request: CreateMachineRequest) -> 
     if request.attempt.is_empty() || owner.uid.is_empty() {
         return Err(MachineError::new(Reason::Invalid, "attempt and owner.uid: must not be empty"));
     }
-    if let Some(known) = by_attempt(session, &request.attempt).await? {
-        return Ok(adopt(session, &known).await?);
+    if let Some(known) = by_attempt(session, &request.attempt, &request.name).await? {
+        return adopt(session, &known).await;
     }
     let path = format!("{}/action/clone", path_of(&request.template_urn)?);
     let body = clone_body(&request, &owner);
@@ -39,10 +39,12 @@ pub(super) async fn create(session: &Session, request: CreateMachineRequest) -> 
     match fault::around("vrm-clone", sent).await {
         Ok(started) => Ok(tasks::started(session, &started, "")),
         // An earlier try of this attempt has come through after all.
-        Err(error) if codes::is(&error, done::UUID_EXISTS) => match by_attempt(session, &request.attempt).await? {
-            Some(known) => Ok(adopt(session, &known).await?),
-            None => Err(MachineError { reason: Reason::OutcomeUnknown, ..error }),
-        },
+        Err(error) if codes::is(&error, done::UUID_EXISTS) => {
+            match by_attempt(session, &request.attempt, &request.name).await? {
+                Some(known) => Ok(adopt(session, &known).await?),
+                None => Err(MachineError { reason: Reason::OutcomeUnknown, ..error }),
+            }
+        }
         Err(error) if error.reason == Reason::Busy && error.retry_after.is_none() => {
             Err(error.retry_after(TEMPLATE_BUSY))
         }
@@ -51,12 +53,18 @@ pub(super) async fn create(session: &Session, request: CreateMachineRequest) -> 
 }
 
 /// The machine that an attempt made. The site knows it by the UUID that it was given; the mark confirms it.
-async fn by_attempt(session: &Session, attempt: &str) -> Result<Option<wire::Vm>, MachineError> {
+async fn by_attempt(session: &Session, attempt: &str, name: &str) -> Result<Option<wire::Vm>, MachineError> {
     let path = format!("{}/vms", session.site_path);
-    let found: Vec<wire::Vm> = session.vrm.list(&path, &[("uuid", attempt)], "vms").await?;
     let is_it =
         |vm: &wire::Vm| vm.uuid.as_deref() == Some(attempt) || mark_of(vm).is_some_and(|(_, marked)| marked == attempt);
-    Ok(found.into_iter().find(is_it))
+    // A site that does not honour the UUID still keeps the mark: the name leads to it.
+    for filter in [("uuid", attempt), ("name", name)] {
+        let found: Vec<wire::Vm> = session.vrm.list(&path, &[filter], "vms").await?;
+        if let Some(vm) = found.into_iter().find(is_it) {
+            return Ok(Some(vm));
+        }
+    }
+    Ok(None)
 }
 
 async fn adopt(session: &Session, vm: &wire::Vm) -> Result<Task, MachineError> {

@@ -76,11 +76,6 @@ async fn change(session: &Session, cluster_urn: &str, rule: Value) -> Result<(),
 /// A rule is found by its name: indexes move when others edit theirs.
 async fn find(session: &Session, cluster_urn: &str, name: &str) -> Result<Option<ExclusionRule>, MachineError> {
     let cluster: Value = session.vrm.get(&path_of(cluster_urn)?, &[]).await?;
-    if cluster["isEnableDrs"] == false {
-        return Err(
-            MachineError::new(Reason::Unsupported, "DRS is switched off in the compute cluster").with_code("10300240")
-        );
-    }
     let rules = cluster["drsSetting"]["drsRules"].as_array().cloned().unwrap_or_default();
     let Some(rule) = rules.iter().find(|rule| rule["ruleName"] == name) else { return Ok(None) };
     if rule["ruleType"] != EXCLUSION {

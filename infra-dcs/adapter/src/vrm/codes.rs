@@ -68,6 +68,8 @@ fn reason(code: &str, status: u16) -> Reason {
         "10000008" | "10000009" | "10300015" | "10300320" | "10300331" | "10300470" | "10800122" | "102212808"
         | "10300451" | "10300057" | "10300074" | "10300076" | "10300033" | "10300034" | "10300037" | "10300330"
         | "10300092" | "10300094" | "10300097" | "10410232" | "10420009" | "10420010" | "10420142" => Reason::Conflict,
+        // A gateway's answer, not the site's: the request may have arrived.
+        "" if matches!(status, 500 | 502 | 504) => Reason::Unreachable,
         _ => match status {
             401 | 403 => Reason::Credentials,
             404 => Reason::NotFound,

@@ -4,7 +4,7 @@ use std::{error::Error as _, time::Duration};
 
 use dcs_proto::{MachineError, error::Reason};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::{ACCEPT, codes};
@@ -51,13 +51,14 @@ pub(super) async fn read(answer: Response) -> Result<Value, MachineError> {
     let status = answer.status();
     let retry_after = answer.headers().get("Retry-After").and_then(|value| value.to_str().ok()?.parse().ok());
     let text = answer.text().await.map_err(|error| unreachable("the site", &error))?;
-    let value: Value = serde_json::from_str(&text).unwrap_or_default();
+    // Any 2xx means accepted, whatever its body is.
+    let value: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
     let code = match &value["errorCode"] {
         Value::String(code) => code.clone(),
         Value::Number(code) => code.to_string(),
         _ => String::new(),
     };
-    let refused = !code.is_empty() && code.trim_start_matches('0') != "";
+    let refused = !code.is_empty() && !code.trim_start_matches('0').is_empty();
     if status.is_success() && !refused {
         return Ok(value);
     }

@@ -35,7 +35,7 @@ fn default_reference_names(schema: &mut Value) {
     }
 }
 
-/// The ClusterRoles: the manager's own, and the one that core's rights aggregate.
+/// The `ClusterRoles`: the manager's own, and the one that core's rights aggregate.
 pub fn roles() -> Vec<Value> {
     let kinds = ["dcsclusters", "dcsiphostnamepools", "dcsmachines", "dcsmachinetemplates"];
     let with = |suffix: &str| kinds.iter().map(|kind| format!("{kind}/{suffix}")).collect::<Vec<_>>();

@@ -148,12 +148,11 @@ fn machine_spec(spec: &DCSMachineSpec, path: &str, errors: &mut Errors) -> Vec<S
     if spec.resource.as_ref().is_some_and(|resource| resource.type_ == "folder") {
         errors.add(format!("{path}.resource.type"), "must be \"cluster\"; a folder belongs into location");
     }
-    match &spec.vm_config {
-        Some(config) => vm_config(config, &format!("{path}.vmConfig"), errors),
-        None => {
-            errors.add(format!("{path}.vmConfig"), "must give CPU, memory and disks");
-            Vec::new()
-        }
+    if let Some(config) = &spec.vm_config {
+        vm_config(config, &format!("{path}.vmConfig"), errors)
+    } else {
+        errors.add(format!("{path}.vmConfig"), "must give CPU, memory and disks");
+        Vec::new()
     }
 }
 

@@ -80,7 +80,15 @@ impl Site {
     }
 
     /// Puts a medium in: into a running VM, or (8.8.1) into a stopped one for its power-on.
-    pub fn attach_cd(&mut self, now: u64, user: &str, id: u64, path: &str, protocol: Option<&str>, at_power_on: bool) -> Result<Accepted> {
+    pub fn attach_cd(
+        &mut self,
+        now: u64,
+        user: &str,
+        id: u64,
+        path: &str,
+        protocol: Option<&str>,
+        at_power_on: bool,
+    ) -> Result<Accepted> {
         let release = self.policy.release;
         let vm = self.idle(id, "AttachCdrom")?;
         if vm.is_template {

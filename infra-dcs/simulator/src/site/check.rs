@@ -41,7 +41,11 @@ impl Site {
             }
             let transitional = matches!(
                 vm.status,
-                VmStatus::Creating | VmStatus::Starting | VmStatus::Stopping | VmStatus::Migrating | VmStatus::Hibernating
+                VmStatus::Creating
+                    | VmStatus::Starting
+                    | VmStatus::Stopping
+                    | VmStatus::Migrating
+                    | VmStatus::Hibernating
             );
             if transitional && task.is_none() {
                 found.push(format!("{} is {} without a task", VmId(vm.id), vm.status.word()));

@@ -127,7 +127,8 @@ impl Site {
             None => self.new_uuid(),
             Some(text) => self.chosen_uuid(text)?,
         };
-        let (cluster, host) = self.location(request.location.as_deref(), &origin, request.is_binding_host == Some(true))?;
+        let (cluster, host) =
+            self.location(request.location.as_deref(), &origin, request.is_binding_host == Some(true))?;
         let folder = self.parent_folder(request.parent_obj_urn.as_deref(), origin.folder)?;
         let cpus = config.cpu.map_or(origin.cpus, |cpu| cpu.quantity);
         let memory_mb = config.memory.map_or(origin.memory_mb, |memory| memory.quantity_mb);
@@ -137,7 +138,12 @@ impl Site {
         let nics = self.plan_nics(&origin, config.nics.as_deref())?;
         let customization = request.vm_customization.unwrap_or(Value::Null);
         customization_fits(&customization, nics.len(), self.policy.release)?;
-        let medium = self.clone_medium(request.cd_rom_protocol.as_deref(), request.cd_rom_device_path.as_deref(), request.cd_rom_attach_at_power_on, now)?;
+        let medium = self.clone_medium(
+            request.cd_rom_protocol.as_deref(),
+            request.cd_rom_device_path.as_deref(),
+            request.cd_rom_attach_at_power_on,
+            now,
+        )?;
 
         let id = self.new_vm_id();
         let nics = nics.into_iter().map(|planned| self.make_nic(planned)).collect();
@@ -301,7 +307,9 @@ impl Site {
         for (datastore, gb) in &needed {
             if *gb > self.free_gb(*datastore) {
                 let name = &self.datastores[datastore].name;
-                return Err(codes::NO_SPACE.because(format!("{name}: {gb} GB needed, {} GB free", self.free_gb(*datastore))));
+                return Err(
+                    codes::NO_SPACE.because(format!("{name}: {gb} GB needed, {} GB free", self.free_gb(*datastore)))
+                );
             }
         }
         let datastores: Vec<u64> = needed.into_keys().collect();
@@ -313,7 +321,8 @@ impl Site {
 
     fn plan_nics(&self, origin: &Vm, wanted: Option<&[NicRequest]>) -> Result<Vec<PlannedNic>> {
         let Some(wanted) = wanted else {
-            let like = |nic: &Nic| PlannedNic { name: nic.name.clone(), sequence: nic.sequence, port_group: nic.port_group };
+            let like =
+                |nic: &Nic| PlannedNic { name: nic.name.clone(), sequence: nic.sequence, port_group: nic.port_group };
             return Ok(origin.nics.iter().map(like).collect());
         };
         if wanted.len() > 12 {
@@ -341,12 +350,22 @@ impl Site {
     /// The port group of a URN.
     pub fn port_group(&self, urn: &str) -> Result<u64> {
         match self.parse(urn) {
-            Some(Entity::PortGroup(switch, id)) if self.port_groups.get(&id).is_some_and(|group| group.switch == switch) => Ok(id),
+            Some(Entity::PortGroup(switch, id))
+                if self.port_groups.get(&id).is_some_and(|group| group.switch == switch) =>
+            {
+                Ok(id)
+            }
             _ => Err(codes::PORT_GROUP_NOT_FOUND.because(urn)),
         }
     }
 
-    fn clone_medium(&self, protocol: Option<&str>, path: Option<&str>, at_power_on: Option<bool>, now: u64) -> Result<Option<Medium>> {
+    fn clone_medium(
+        &self,
+        protocol: Option<&str>,
+        path: Option<&str>,
+        at_power_on: Option<bool>,
+        now: u64,
+    ) -> Result<Option<Medium>> {
         let Some(path) = path else { return Ok(None) };
         if self.policy.release == Release::R6 {
             // Release 6 does not know the fields, and ignores what it does not know.

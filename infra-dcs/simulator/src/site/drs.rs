@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    ComputeCluster, Entity, Result, Site, VmStatus, codes,
-    tasks::Work,
-};
+use super::{ComputeCluster, Entity, Result, Site, VmStatus, codes, tasks::Work};
 
 const EXCLUSION: u8 = 2;
 const MOST_RULES: usize = 20;
@@ -169,7 +166,11 @@ impl Site {
 }
 
 fn position(cluster: &ComputeCluster, index: u64) -> Result<usize> {
-    cluster.rules.iter().position(|rule| rule.index == index).ok_or_else(|| codes::RULE_NOT_FOUND.because(index.to_string()))
+    cluster
+        .rules
+        .iter()
+        .position(|rule| rule.index == index)
+        .ok_or_else(|| codes::RULE_NOT_FOUND.because(index.to_string()))
 }
 
 fn name_fits(name: &str) -> Result<()> {

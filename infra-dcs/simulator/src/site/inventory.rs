@@ -361,7 +361,8 @@ impl Site {
                 .collect::<Result<_, _>>()?,
         };
         let cluster = file.cluster.as_ref().map(|name| {
-            let found = self.datastore_clusters.values().find(|cluster| cluster.name == *name).map(|cluster| cluster.id);
+            let found =
+                self.datastore_clusters.values().find(|cluster| cluster.name == *name).map(|cluster| cluster.id);
             found.unwrap_or_else(|| {
                 let id = self.id_after(4);
                 self.datastore_clusters.insert(id, DatastoreCluster { id, name: name.clone() });

@@ -22,7 +22,9 @@ impl Site {
 
     /// Memory in use on a host in MiB.
     pub fn memory_used(&self, host: u64) -> u64 {
-        let powered = |status| !matches!(status, VmStatus::Stopped | VmStatus::Creating | VmStatus::Hibernated | VmStatus::Recycling);
+        let powered = |status| {
+            !matches!(status, VmStatus::Stopped | VmStatus::Creating | VmStatus::Hibernated | VmStatus::Recycling)
+        };
         let here = self.vms.values().filter(|vm| vm.host == Some(host) && powered(vm.status));
         here.map(|vm| vm.memory_mb).sum()
     }
@@ -67,6 +69,9 @@ impl Site {
         }
         let forbidden = self.forbidden_hosts(id);
         hosts.retain(|host| !forbidden.contains(host));
-        hosts.into_iter().min_by_key(|host| (self.memory_used(*host), *host)).ok_or_else(|| codes::NO_HOST_FOR_RULES.into())
+        hosts
+            .into_iter()
+            .min_by_key(|host| (self.memory_used(*host), *host))
+            .ok_or_else(|| codes::NO_HOST_FOR_RULES.into())
     }
 }

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    Code, Effect, Entity, Result, Site, Tools, Vm, VmId, VmStatus, VolumeStatus,
-    codes,
+    Code, Effect, Entity, Result, Site, Tools, Vm, VmId, VmStatus, VolumeStatus, codes,
     policy::Release,
     tasks::{Accepted, Work},
 };
@@ -40,9 +39,9 @@ impl Site {
 
     /// Whether clones of a VM are being made.
     pub fn is_source_of_clone(&self, id: u64) -> bool {
-        self.tasks.values().any(|task| {
-            !task.status.is_final() && matches!(task.work, Work::Deploy { source, .. } if source == id)
-        })
+        self.tasks
+            .values()
+            .any(|task| !task.status.is_final() && matches!(task.work, Work::Deploy { source, .. } if source == id))
     }
 
     pub(super) fn accept_vm(&mut self, now: u64, user: &str, vm: u64, work: Work) -> Accepted {
@@ -117,7 +116,9 @@ impl Site {
         match work {
             Work::Deploy { vm, boot, .. } => self.deployed(now, id, vm, boot),
             Work::Start { vm, deployed } => self.place_and_start(now, id, vm, deployed),
-            Work::Stop { vm, safe } | Work::Reboot { vm, safe } => self.wait_for_guest(id, Effect::PowerOff { task: id, vm, safe }),
+            Work::Stop { vm, safe } | Work::Reboot { vm, safe } => {
+                self.wait_for_guest(id, Effect::PowerOff { task: id, vm, safe });
+            }
             Work::Rest { vm, into } => {
                 if let Some(vm) = self.vms.get_mut(&vm) {
                     vm.status = into;
@@ -139,7 +140,11 @@ impl Site {
                 }
                 self.succeed(now, id, None);
             }
-            Work::CreateVolume { .. } | Work::DeleteVolume { .. } | Work::Expand { .. } | Work::Attach { .. } | Work::Detach { .. } => {
+            Work::CreateVolume { .. }
+            | Work::DeleteVolume { .. }
+            | Work::Expand { .. }
+            | Work::Attach { .. }
+            | Work::Detach { .. } => {
                 self.complete_volume(now, id, &work);
             }
             Work::ModifyVm { .. } | Work::RefreshDatastores => self.succeed(now, id, None),
@@ -298,7 +303,11 @@ impl Site {
 
     /// The guest is off without having been told to by a task.
     pub fn guest_off(&mut self, id: u64) {
-        if self.vms.get(&id).is_some_and(|vm| matches!(vm.status, VmStatus::Running | VmStatus::Pause) && vm.task.is_none()) {
+        if self
+            .vms
+            .get(&id)
+            .is_some_and(|vm| matches!(vm.status, VmStatus::Running | VmStatus::Pause) && vm.task.is_none())
+        {
             self.set_off(id);
         }
     }
@@ -319,7 +328,10 @@ impl Site {
             .vms
             .values()
             .filter(|vm| {
-                !matches!(vm.status, VmStatus::Stopped | VmStatus::Hibernated | VmStatus::Recycling | VmStatus::Creating)
+                !matches!(
+                    vm.status,
+                    VmStatus::Stopped | VmStatus::Hibernated | VmStatus::Recycling | VmStatus::Creating
+                )
             })
             .map(|vm| vm.id)
             .collect();

@@ -344,10 +344,9 @@ impl Site {
             Work::AttachCd { .. } | Work::DetachCd { .. } | Work::Attach { .. } | Work::Detach { .. } => {
                 self.latency.attach_ms
             }
-            Work::CreateVolume { .. }
-            | Work::DeleteVolume { .. }
-            | Work::Expand { .. }
-            | Work::RefreshDatastores => self.latency.volume_ms,
+            Work::CreateVolume { .. } | Work::DeleteVolume { .. } | Work::Expand { .. } | Work::RefreshDatastores => {
+                self.latency.volume_ms
+            }
         }
     }
 
@@ -386,9 +385,10 @@ impl Site {
 
     /// Begins deployments while there are slots; everything else begins at once.
     fn begin_waiting(&mut self, now: u64) {
-        let deploying = self.tasks.values().filter(|task| {
-            task.status == TaskStatus::Running && matches!(task.work, Work::Deploy { .. })
-        });
+        let deploying = self
+            .tasks
+            .values()
+            .filter(|task| task.status == TaskStatus::Running && matches!(task.work, Work::Deploy { .. }));
         let mut free = self.policy.deploy_slots.max(1).saturating_sub(deploying.count());
         for task in self.tasks.values_mut().filter(|task| task.status == TaskStatus::Waiting) {
             if matches!(task.work, Work::Deploy { .. }) {

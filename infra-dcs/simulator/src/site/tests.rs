@@ -23,6 +23,7 @@ impl World {
         Self { site: Site::build(&SiteFile::default(), 0).unwrap(), now: 1_000 }
     }
 
+    #[allow(clippy::unused_self)] // Reads as what it is: a fact of this world.
     fn template(&self) -> u64 {
         // The default site's only template; a call may have deleted it.
         0x4A1
@@ -91,7 +92,8 @@ fn code<T: std::fmt::Debug>(result: Result<T>) -> Code {
 #[test]
 fn a_clone_boots_unless_told_not_to() {
     let mut world = World::new();
-    let (booted, left) = (world.clone(json!({"autoBoot": null})).unwrap(), world.clone(json!({"autoBoot": false})).unwrap());
+    let (booted, left) =
+        (world.clone(json!({"autoBoot": null})).unwrap(), world.clone(json!({"autoBoot": false})).unwrap());
     world.settle();
     assert_eq!((world.status(booted), world.status(left)), (VmStatus::Running, VmStatus::Stopped));
 }
@@ -107,7 +109,8 @@ fn template_disks_that_are_not_listed_are_dropped_and_new_numbers_make_volumes()
         ]}}))
         .unwrap();
     world.settle();
-    let disks: Vec<_> = world.site.disks_of(id).iter().map(|(volume, at)| (at.sequence, volume.size_gb, volume.thin)).collect();
+    let disks: Vec<_> =
+        world.site.disks_of(id).iter().map(|(volume, at)| (at.sequence, volume.size_gb, volume.thin)).collect();
     assert_eq!(disks, [(1, 40, false), (4, 7, true)], "a copied disk keeps the template's size");
 }
 
@@ -121,10 +124,22 @@ fn clone_refusals() {
         (json!({"vmConfig": {"disks": [disk(1), disk(1)]}}), codes::SLOT_TAKEN),
         (json!({"vmConfig": {"disks": [disk(1), disk(26)]}}), codes::SLOT_TAKEN),
         (json!({"vmConfig": {"disks": [disk(1), {"sequenceNum": 2, "datastoreUrn": store}]}}), codes::BAD_DISKS),
-        (json!({"vmConfig": {"disks": [{"sequenceNum": 1, "datastoreUrn": "urn:sites:5A1C0D3E:datastorecluster:5"}]}}), codes::BAD_URN),
-        (json!({"vmConfig": {"disks": [disk(1), {"sequenceNum": 2, "quantityGB": 60_000, "datastoreUrn": store}]}}), codes::NO_SPACE),
-        (json!({"vmConfig": {"nics": [{"name": "Network Adapter 0", "portGroupUrn": "urn:sites:5A1C0D3E:dvswitchs:1:portgroups:99"}]}}), codes::PORT_GROUP_NOT_FOUND),
-        (json!({"vmConfig": {"nics": [{"name": "a", "sequenceNum": 0}, {"name": "a", "sequenceNum": 1}]}}), codes::BAD_NICS),
+        (
+            json!({"vmConfig": {"disks": [{"sequenceNum": 1, "datastoreUrn": "urn:sites:5A1C0D3E:datastorecluster:5"}]}}),
+            codes::BAD_URN,
+        ),
+        (
+            json!({"vmConfig": {"disks": [disk(1), {"sequenceNum": 2, "quantityGB": 60_000, "datastoreUrn": store}]}}),
+            codes::NO_SPACE,
+        ),
+        (
+            json!({"vmConfig": {"nics": [{"name": "Network Adapter 0", "portGroupUrn": "urn:sites:5A1C0D3E:dvswitchs:1:portgroups:99"}]}}),
+            codes::PORT_GROUP_NOT_FOUND,
+        ),
+        (
+            json!({"vmConfig": {"nics": [{"name": "a", "sequenceNum": 0}, {"name": "a", "sequenceNum": 1}]}}),
+            codes::BAD_NICS,
+        ),
         (json!({"vmConfig": {"cpu": {"quantity": 0}}}), codes::BAD_PARAMETER),
         (json!({"location": "urn:sites:5A1C0D3E:clusters:99"}), codes::BAD_LOCATION),
         (json!({"parentObjUrn": "urn:sites:5A1C0D3E:folders:9"}), codes::FOLDER_NOT_FOUND),
@@ -199,7 +214,10 @@ fn a_template_is_busy_while_it_is_cloned_and_clones_wait_for_slots() {
     let mut world = World::new();
     world.site.policy.deploy_slots = 1;
     let template = world.template();
-    world.site.task_faults.push(serde_json::from_value(json!({"task": "DeployVM", "times": 1, "stallAt": 35})).unwrap());
+    world
+        .site
+        .task_faults
+        .push(serde_json::from_value(json!({"task": "DeployVM", "times": 1, "stallAt": 35})).unwrap());
     let (stuck, behind) = (world.clone(json!({})).unwrap(), world.clone(json!({})).unwrap());
     assert_eq!(code(world.site.start(world.now, "u", template)), codes::TEMPLATE_CLONING_START);
     assert_eq!(code(world.site.delete_vm(world.now, "u", template, DeleteOptions::default())), codes::TEMPLATE_CLONING);
@@ -217,7 +235,8 @@ fn a_failed_deployment_leaves_debris_or_nothing() {
     let mut world = World::new();
     for (vanish, left) in [(false, Some(VmStatus::Stopped)), (true, None)] {
         let fault: TaskFault =
-            serde_json::from_value(json!({"times": 1, "fail": {"at": 50, "code": 10_300_152, "vanish": vanish}})).unwrap();
+            serde_json::from_value(json!({"times": 1, "fail": {"at": 50, "code": 10_300_152, "vanish": vanish}}))
+                .unwrap();
         world.site.task_faults.push(fault);
         let id = world.clone(json!({})).unwrap();
         world.settle();
@@ -308,14 +327,18 @@ fn exclusion_rules_spread_and_indexes_move() {
         (json!({"operationType": 1, "ruleName": "cp"}), codes::RULE_INDEX_MISSING),
         (json!({"operationType": 1, "ruleIndex": 9}), codes::RULE_NOT_FOUND),
         (json!({"operationType": 1, "ruleIndex": 2, "ruleType": 1}), codes::RULE_TYPE),
-        (json!({"operationType": 1, "ruleIndex": 2, "vms": [{"urn": "urn:sites:5A1C0D3E:vms:i-00000001"}]}), codes::RULE_VM_ELSEWHERE),
+        (
+            json!({"operationType": 1, "ruleIndex": 2, "vms": [{"urn": "urn:sites:5A1C0D3E:vms:i-00000001"}]}),
+            codes::RULE_VM_ELSEWHERE,
+        ),
         (json!({"operationType": 7}), codes::RULE_OPERATION),
     ] {
         assert_eq!(code(apply(&mut world, rule.clone())), expected, "{rule}");
     }
     apply(&mut world, json!({"operationType": 1, "ruleIndex": 2, "ruleName": "cp", "vms": members})).unwrap();
     apply(&mut world, json!({"operationType": 0, "ruleIndex": 1})).unwrap();
-    let rules: Vec<_> = world.site.clusters[&cluster].rules.iter().map(|rule| (rule.index, rule.name.clone())).collect();
+    let rules: Vec<_> =
+        world.site.clusters[&cluster].rules.iter().map(|rule| (rule.index, rule.name.clone())).collect();
     assert_eq!(rules, [(1, "cp".to_owned())]);
     for vm in &vms {
         world.site.start(world.now, "u", *vm).unwrap();
@@ -325,7 +348,10 @@ fn exclusion_rules_spread_and_indexes_move() {
     assert_eq!(hosts.len(), 3);
     world.site.policy.rule_max_vms = 2;
     let members: Vec<Value> = vms.iter().map(|vm| json!({"urn": world.site.urn(Entity::Vm(*vm))})).collect();
-    assert_eq!(code(apply(&mut world, json!({"operationType": 1, "ruleIndex": 1, "vms": members}))), codes::RULE_TOO_MANY_VMS);
+    assert_eq!(
+        code(apply(&mut world, json!({"operationType": 1, "ruleIndex": 1, "vms": members}))),
+        codes::RULE_TOO_MANY_VMS
+    );
 }
 
 #[test]

@@ -51,7 +51,9 @@ impl Site {
         {
             return Err(codes::BAD_PARAMETER.because("externalUuid: 36 characters, lower case"));
         }
-        if (change.cpu.is_some() || change.memory.is_some() || change.is_template.is_some()) && vm.status != VmStatus::Stopped {
+        if (change.cpu.is_some() || change.memory.is_some() || change.is_template.is_some())
+            && vm.status != VmStatus::Stopped
+        {
             return codes::STOP_FIRST.refuse();
         }
         let cpus = change.cpu.map_or(Ok(vm.cpus), |cpu| u32::try_from(cpu.quantity));

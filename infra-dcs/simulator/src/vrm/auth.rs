@@ -1,6 +1,11 @@
 //! Versions, login and logout, and the site itself.
 
-use axum::{Extension, Json, Router, extract::Path, response::{IntoResponse, Response}, routing::{get, post}};
+use axum::{
+    Extension, Json, Router,
+    extract::Path,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
 use http::HeaderMap;
 use serde_json::{Value, json};
 

@@ -1,6 +1,11 @@
 //! VM folders.
 
-use axum::{Json, Router, body::Bytes, extract::Path, routing::{delete, get, post}};
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::Path,
+    routing::{delete, get, post},
+};
 use serde::Deserialize;
 use serde_json::json;
 

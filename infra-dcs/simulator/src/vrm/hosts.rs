@@ -23,10 +23,14 @@ fn scope(site: &Site, urn: Option<&str>) -> Result<BTreeSet<u64>> {
         return Ok(BTreeSet::new());
     }
     match site.parse(urn) {
-        Some(Entity::Cluster(id)) => Ok(site.hosts.values().filter(|host| host.cluster == id).map(|host| host.id).collect()),
-        Some(Entity::Datastore(id)) => {
-            site.datastores.get(&id).map(|datastore| datastore.hosts.clone()).ok_or_else(|| codes::DATASTORE_NOT_FOUND.into())
+        Some(Entity::Cluster(id)) => {
+            Ok(site.hosts.values().filter(|host| host.cluster == id).map(|host| host.id).collect())
         }
+        Some(Entity::Datastore(id)) => site
+            .datastores
+            .get(&id)
+            .map(|datastore| datastore.hosts.clone())
+            .ok_or_else(|| codes::DATASTORE_NOT_FOUND.into()),
         Some(Entity::DatastoreCluster(id)) => {
             let members = site.datastores.values().filter(|datastore| datastore.cluster == Some(id));
             Ok(members.flat_map(|datastore| datastore.hosts.clone()).collect())

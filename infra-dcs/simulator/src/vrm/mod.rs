@@ -176,7 +176,9 @@ impl Params {
     /// One page of a list under `key`. `without_limit` is the number of items where no limit is asked for.
     fn page(&self, key: &str, items: Vec<Value>, without_limit: usize) -> Answer {
         let limit = match self.number("limit")? {
-            Some(limit) if limit == 0 || limit > PAGE as u64 => return Err(codes::BAD_PARAMETER.because("limit: 1…100")),
+            Some(limit) if limit == 0 || limit > PAGE as u64 => {
+                return Err(codes::BAD_PARAMETER.because("limit: 1…100"));
+            }
             Some(limit) => usize::try_from(limit).unwrap_or(PAGE),
             None => without_limit,
         };

@@ -1,6 +1,11 @@
 //! Datastores, datastore clusters, files, and the first step of an upload.
 
-use axum::{Json, Router, body::Bytes, extract::Path, routing::{delete, get, post}};
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::Path,
+    routing::{delete, get, post},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -33,7 +38,9 @@ fn in_scope(site: &Site, datastore: &Datastore, scope: Option<&str>) -> Result<b
             Ok(datastore.hosts.iter().any(|host| site.hosts.get(host).is_some_and(|host| host.cluster == id)))
         }
         Some(Entity::Host(id)) => Ok(datastore.hosts.contains(&id)),
-        Some(Entity::DatastoreCluster(id)) if site.datastore_clusters.contains_key(&id) => Ok(datastore.cluster == Some(id)),
+        Some(Entity::DatastoreCluster(id)) if site.datastore_clusters.contains_key(&id) => {
+            Ok(datastore.cluster == Some(id))
+        }
         Some(Entity::DatastoreCluster(_)) => codes::DATASTORE_CLUSTER_NOT_FOUND.refuse(),
         _ => Err(codes::BAD_URN.because(urn)),
     }

@@ -1,6 +1,10 @@
 //! Tasks.
 
-use axum::{Json, Router, extract::Path, routing::{get, post}};
+use axum::{
+    Json, Router,
+    extract::Path,
+    routing::{get, post},
+};
 use serde_json::json;
 
 use super::{Answer, Caller, PAGE, Params, views};

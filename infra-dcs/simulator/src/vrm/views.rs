@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::site::{
-    Attachment, ComputeCluster, Datastore, DatastoreCluster, Entity, Folder, Host, Nic, Site, Tools, Vm, VmStatus, Volume,
+    Attachment, ComputeCluster, Datastore, DatastoreCluster, Entity, Folder, Host, Nic, Site, Tools, Vm, VmStatus,
+    Volume,
     tasks::{Task, TaskStatus},
 };
 
@@ -35,9 +36,11 @@ pub fn cluster_detail(site: &Site, of: &ComputeCluster) -> Value {
         .rules
         .iter()
         .map(|rule| {
-            let member = |id: &u64| json!({
-                "urn": site.urn(Entity::Vm(*id)), "name": site.vms.get(id).map(|vm| &vm.name),
-            });
+            let member = |id: &u64| {
+                json!({
+                    "urn": site.urn(Entity::Vm(*id)), "name": site.vms.get(id).map(|vm| &vm.name),
+                })
+            };
             json!({
                 "ruleIndex": rule.index, "ruleName": rule.name, "ruleType": rule.kind,
                 "vms": rule.vms.iter().map(member).collect::<Vec<_>>(),
@@ -217,21 +220,21 @@ pub fn vm_detail(site: &Site, of: &Vm, attaching: bool) -> Value {
     });
     view["osOptions"] = json!({"osType": "Linux", "osVersion": 10088, "guestOSName": "", "hostname": of.guest_hostname, "password": null});
     view["vmConfig"] = json!({
-            "cpu": {"quantity": of.cpus, "coresPerSocket": 1, "reservation": 0, "weight": of.cpus * 1000, "limit": 0, "cpuHotPlug": 1},
-            "memory": {"quantityMB": of.memory_mb, "reservation": 0, "weight": of.memory_mb * 10, "limit": 0, "memHotPlug": 1},
-            "disks": shown,
-            "nics": of.nics.iter().map(|known| nic(site, of, known)).collect::<Vec<_>>(),
-            "usb": null, "gpu": [],
-            "properties": {
-                "bootOption": "disk", "bootFirmware": "BIOS", "isEnableHa": true, "vmFaultProcess": "notprocess",
-                "recoverByHost": true, "clockMode": "freeClock", "isEnableMemVol": false, "isAutoUpgrade": true,
-                "attachType": false, "secureVmType": null,
-            },
-        });
+        "cpu": {"quantity": of.cpus, "coresPerSocket": 1, "reservation": 0, "weight": of.cpus * 1000, "limit": 0, "cpuHotPlug": 1},
+        "memory": {"quantityMB": of.memory_mb, "reservation": 0, "weight": of.memory_mb * 10, "limit": 0, "memHotPlug": 1},
+        "disks": shown,
+        "nics": of.nics.iter().map(|known| nic(site, of, known)).collect::<Vec<_>>(),
+        "usb": null, "gpu": [],
+        "properties": {
+            "bootOption": "disk", "bootFirmware": "BIOS", "isEnableHa": true, "vmFaultProcess": "notprocess",
+            "recoverByHost": true, "clockMode": "freeClock", "isEnableMemVol": false, "isAutoUpgrade": true,
+            "attachType": false, "secureVmType": null,
+        },
+    });
     view["params"] = json!({
-            "externalUuid": of.external_uuid, "vmSubStatus": "0", "cdromSequenceNum": "1003",
-            "parentObjUrn": site.urn(of.folder.map_or(Entity::Site, Entity::Folder)), "gpu": "[]",
-        });
+        "externalUuid": of.external_uuid, "vmSubStatus": "0", "cdromSequenceNum": "1003",
+        "parentObjUrn": site.urn(of.folder.map_or(Entity::Site, Entity::Folder)), "gpu": "[]",
+    });
     view
 }
 

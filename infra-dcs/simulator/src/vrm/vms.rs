@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json, Router, body::Bytes, extract::{Path, Query}, routing::{get, post}};
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, Query},
+    routing::{get, post},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -64,7 +69,9 @@ fn in_scope(site: &Site, vm: &Vm, scope: Entity) -> bool {
         Entity::Host(id) => vm.host == Some(id),
         Entity::Folder(id) => vm.folder == Some(id),
         Entity::Datastore(id) => site.disks_of(vm.id).iter().any(|(volume, _)| volume.datastore == id),
-        Entity::Volume(id) => site.volumes.get(&id).and_then(|volume| volume.attachment).is_some_and(|at| at.vm == vm.id && at.done),
+        Entity::Volume(id) => {
+            site.volumes.get(&id).and_then(|volume| volume.attachment).is_some_and(|at| at.vm == vm.id && at.done)
+        }
         Entity::PortGroup(_, id) => vm.nics.iter().any(|nic| nic.port_group == id),
         Entity::Switch(id) => {
             vm.nics.iter().any(|nic| site.port_groups.get(&nic.port_group).is_some_and(|group| group.switch == id))
@@ -169,7 +176,8 @@ async fn act(caller: Caller, Path((_, vm, verb)): Path<(String, String, String)>
         "attachCdrom" => {
             let AttachCd { device_path, protocol, attach_at_power_on } = body(&bytes)?;
             let path = device_path.ok_or_else(|| codes::CD_PATH.because("devicePath is missing"))?;
-            caller.begin(|site, now, user| site.attach_cd(now, user, id, &path, protocol.as_deref(), attach_at_power_on))
+            caller
+                .begin(|site, now, user| site.attach_cd(now, user, id, &path, protocol.as_deref(), attach_at_power_on))
         }
         "detachCdrom" => caller.begin(|site, now, user| site.detach_cd(now, user, id)),
         "describeCdrom" => caller.read(|site| {
@@ -231,4 +239,3 @@ async fn os_version(caller: Caller, Path((_, version)): Path<(String, String)>) 
         Ok(Json(answer))
     })
 }
-

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json, Router, body::Bytes, extract::Path, routing::{get, post}};
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::Path,
+    routing::{get, post},
+};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -28,9 +33,8 @@ fn in_scope(site: &Site, volume: &Volume, scope: Option<&str>) -> Result<bool> {
         Some(Entity::Site) => Ok(true),
         Some(Entity::Datastore(id)) => Ok(volume.datastore == id),
         Some(Entity::Host(id)) => Ok(hosts.is_some_and(|hosts| hosts.contains(&id))),
-        Some(Entity::Cluster(id)) => Ok(hosts.is_some_and(|hosts| {
-            hosts.iter().any(|host| site.hosts.get(host).is_some_and(|host| host.cluster == id))
-        })),
+        Some(Entity::Cluster(id)) => Ok(hosts
+            .is_some_and(|hosts| hosts.iter().any(|host| site.hosts.get(host).is_some_and(|host| host.cluster == id)))),
         _ => Err(codes::BAD_URN.because(urn)),
     }
 }
@@ -148,7 +152,10 @@ struct VolumeMarks {
 async fn mark(caller: Caller, bytes: Bytes) -> Answer {
     let request: MarkRequest = body(&bytes)?;
     caller.change(|site, _, _| {
-        request.volumes.into_iter().try_for_each(|volume| site.mark_volume(&volume.volume_urn, volume.custom_properties))
+        request
+            .volumes
+            .into_iter()
+            .try_for_each(|volume| site.mark_volume(&volume.volume_urn, volume.custom_properties))
     })?;
     Ok(Json(json!({})))
 }
