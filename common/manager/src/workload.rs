@@ -23,7 +23,12 @@ use crate::{
 /// Limit of the probe of a new connection.
 const PROBE: Duration = Duration::from_secs(5);
 /// Shortest and longest time in which a cluster that does not answer is left alone.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Longest time in which a cluster is left alone that refuses at once: it costs next to nothing to ask, and most likely it
+/// is only starting.
+const REFUSED: Duration = Duration::from_secs(3);
+/// A dial that fails within this time was refused.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// Limit of opening a port-forward.
 const FORWARD: Duration = Duration::from_secs(8);
 
@@ -95,10 +100,13 @@ impl WorkloadClusters {
                 State::Down { backoff, .. } => before = Some(*backoff),
             }
         }
+        let dialled = self.clock.monotonic();
         let state = match self.dial(&name, kubeconfig).await {
             Ok(client) => State::Connected(client),
             Err(reason) => {
-                let backoff = before.map_or(BACKOFF.0, |backoff| (backoff * 2).min(BACKOFF.1));
+                let took = self.clock.monotonic().saturating_sub(dialled);
+                let limit = if took < AT_ONCE { REFUSED } else { BACKOFF.1 };
+                let backoff = before.map_or(BACKOFF.0, |backoff| (backoff * 2).min(limit));
                 State::Down { until: self.clock.monotonic() + backoff, backoff, reason }
             }
         };
