@@ -12,14 +12,31 @@ USED=" "
 log() { echo "disk-setup: $*"; }
 fail() { echo "disk-setup: $*" >&2; exit 1; }
 
-# Names of whole disks, in the order of their letters: one bus only, the one that the system disk is on.
+# Names of whole disks, in the order of their letters: one bus only.
 all_disks() {
-  local prefix device
+  local prefix device found=""
   for prefix in vd xvd sd; do
-    if [ -b "/dev/${prefix}a" ]; then
-      for device in /dev/"${prefix}"[a-z]; do
-        if [ -b "$device" ]; then echo "$device"; fi
-      done
+    for device in /dev/"${prefix}"[a-z]; do
+      if [ -b "$device" ]; then
+        echo "$device"
+        found=yes
+      fi
+    done
+    if [ -n "$found" ]; then return; fi
+  done
+}
+
+# Major and minor number of a disk, as mounts are listed with.
+numbers_of() { printf '%d:%d' "0x$(stat -c %t "$1")" "0x$(stat -c %T "$1")"; }
+
+# $1 mount point: the disk of this machine that is mounted there, or nothing. What else may be mounted there (a folder
+# of the image, a subvolume) the disk takes the place of.
+mounted_disk() {
+  local device numbers
+  numbers=$(findmnt -n -o MAJ:MIN --mountpoint "$1" | tail -n 1 | tr -d ' ') || return 0
+  for device in $(all_disks); do
+    if [ "$(numbers_of "$device")" = "$numbers" ]; then
+      echo "$device"
       return
     fi
   done
@@ -46,6 +63,11 @@ find_device() {
       return
     fi
   done
+  # The system disk has the first letter, whether the machine shows it or not.
+  case $(all_disks | head -n 1) in
+    *a) position=0 ;;
+    *) position=1 ;;
+  esac
   for device in $(all_disks); do
     if [ "$position" -gt 0 ] && is_unused "$device" && size_fits "$device" "$2"; then
       if [ "$position" -eq "$1" ]; then
@@ -69,7 +91,7 @@ mount_disk() {
   if ! grep -q "^UUID=$uuid " /etc/fstab; then
     echo "UUID=$uuid $2 $3 $4 0 2" >> /etc/fstab
   fi
-  if ! mountpoint -q "$2"; then
+  if [ -z "$(mounted_disk "$2")" ]; then
     mount -t "$3" -o "$4" "$1" "$2"
   fi
   if command -v restorecon > /dev/null; then
@@ -81,12 +103,13 @@ mount_disk() {
 setup_disk() {
   local order=$1 sequence=$2 gib=$3 serial=$4 path=$5 format=$6 mount_options=$7 wipe=$8 expects=$9
   shift 9
-  if [ -n "$path" ] && mountpoint -q "$path"; then
-    USED="$USED$(findmnt -n -o SOURCE --mountpoint "$path") "
+  local device="" waited=0
+  if [ -n "$path" ]; then device=$(mounted_disk "$path"); fi
+  if [ -n "$device" ]; then
+    USED="$USED$device "
     log "disk $sequence is mounted at $path"
     return
   fi
-  local device="" waited=0
   while true; do
     device=$(find_device "$order" "$gib" "$serial")
     if [ -n "$device" ]; then break; fi
