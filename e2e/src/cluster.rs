@@ -52,6 +52,11 @@ impl Shape {
         (1..=3).map(|host| Ipv4Addr::new(10, 77, 10 + self.index, host)).collect()
     }
 
+    /// Address of a worker, by its number in the pool.
+    pub fn worker_address(&self, number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 77, 10 + self.index, 10 + number)
+    }
+
     /// The load balancer that the operator set up beforehand: its back ends are the whole control plane pool.
     pub fn balancer(&self) -> String {
         let backends: Vec<String> = self.control_plane_addresses().iter().map(Ipv4Addr::to_string).collect();
@@ -164,7 +169,7 @@ impl Shape {
         for host in 1..=3_u8 {
             for (prefix, role, ip) in [
                 ("", "cp", Ipv4Addr::new(10, 77, 10 + self.index, host)),
-                ("worker-", "worker", Ipv4Addr::new(10, 77, 10 + self.index, 10 + host)),
+                ("worker-", "worker", self.worker_address(host)),
             ] {
                 set(&format!("{prefix}ip-{host}"), ip.to_string());
                 set(&format!("{prefix}hostname-{host}"), format!("{name}-{role}-{host}"));

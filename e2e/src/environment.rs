@@ -2,20 +2,25 @@
 
 use std::{
     fs,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
+    process::ExitStatus,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use xtask::{paths, progress::Progress, toolchain};
 
 use crate::{
+    crash_points::CrashPoints,
     isolation,
     management::Management,
     process::Process,
     providers::{BOOTSTRAP, CONTROL_PLANE, CORE, DCS, Installed, Places},
     site::{self, Site},
 };
+
+const SIGKILL: i32 = 9;
 
 /// Where the binaries and images of a run are.
 #[derive(Args, Clone)]
@@ -41,6 +46,8 @@ pub struct Environment {
     pub toolchain: PathBuf,
     /// Folder with state, logs and dumps of this run.
     pub dir: PathBuf,
+    /// Where our processes are asked to crash.
+    pub crash_points: CrashPoints,
     logs: PathBuf,
     inputs: Inputs,
     adapter: Process,
@@ -69,7 +76,8 @@ impl Environment {
 
         let stage = progress.stage("simulated DCS site");
         let site = Site::start(&inputs.binaries, &inputs.images, &dir, &logs, balancers).await?;
-        let adapter = site::start_adapter(&inputs.binaries, &dir, &logs, &site.ca, &[])?;
+        let crash_points = CrashPoints::create(dir.join("crash-points"))?;
+        let adapter = site::start_adapter(&inputs.binaries, &dir, &logs, &site.ca, &crash_points)?;
         stage.done(site::ENDPOINT);
 
         let stage = progress.stage("providers");
@@ -79,6 +87,7 @@ impl Environment {
             binaries: &inputs.binaries,
             scratch: &scratch,
             logs: &logs,
+            crash_points: &crash_points,
         };
         let managers = install(&places, &dir, |name| stage.detail(name)).await?;
         stage.done("core, bootstrap-kubeadm, controlplane-kubeadm, dcs-controller");
@@ -87,6 +96,7 @@ impl Environment {
             site,
             toolchain: inputs.toolchain.clone(),
             dir,
+            crash_points,
             logs,
             inputs: inputs.clone(),
             adapter,
@@ -99,32 +109,47 @@ impl Environment {
         &self.logs
     }
 
-    /// Names of processes that ended by themselves, with how: a healthy run has none.
-    pub fn fallen(&mut self) -> Vec<String> {
-        let managers = self.managers.iter_mut().map(|(_, process)| process);
-        let all = managers.chain([&mut self.adapter, self.site.process()]).chain(self.management.processes());
-        all.filter_map(|process| process.ended().map(|status| format!("{} ({status})", process.name()))).collect()
+    /// Starts again what ended at a crash point; fails when a process ended for any other reason.
+    pub async fn keep_up(&mut self) -> Result<()> {
+        let crashing = self.crash_points.is_armed();
+        let crashed = |status: ExitStatus| crashing && status.signal() == Some(SIGKILL);
+        let mut fallen = Vec::new();
+        for (installed, process) in &mut self.managers {
+            match process.ended() {
+                Some(status) if crashed(status) => *process = installed.start()?,
+                Some(status) => fallen.push(format!("{} ({status})", process.name())),
+                None => {}
+            }
+        }
+        match self.adapter.ended() {
+            Some(status) if crashed(status) => {
+                let (inputs, ca) = (&self.inputs, &self.site.ca);
+                self.adapter = site::start_adapter(&inputs.binaries, &self.dir, &self.logs, ca, &self.crash_points)?;
+            }
+            Some(status) => fallen.push(format!("{} ({status})", self.adapter.name())),
+            None => {}
+        }
+        for process in [self.site.process()].into_iter().chain(self.management.processes()) {
+            if let Some(status) = process.ended() {
+                fallen.push(format!("{} ({status})", process.name()));
+            }
+        }
+        if fallen.is_empty() { Ok(()) } else { bail!("processes ended by themselves: {}", fallen.join(", ")) }
+    }
+
+    /// Waits until every manager is ready again, after crashes.
+    pub async fn settle(&mut self) -> Result<()> {
+        self.keep_up().await?;
+        for (installed, process) in &mut self.managers {
+            installed.wait_ready(process).await?;
+        }
+        Ok(())
     }
 
     /// Process ids by process name, for measurements.
     pub fn pids(&self) -> Vec<(String, u32)> {
         let managers = self.managers.iter().map(|(_, process)| process).chain([&self.adapter]);
         managers.filter_map(|process| Some((process.name().to_owned(), process.pid()?))).collect()
-    }
-
-    /// Starts one of our processes again, after it fell or was killed, with these environment variables.
-    pub async fn restart(&mut self, name: &str, environment: &[(String, String)]) -> Result<()> {
-        if name == self.adapter.name() {
-            self.adapter.kill().await;
-            let ca = self.site.ca.clone();
-            self.adapter = site::start_adapter(&self.inputs.binaries, &self.dir, &self.logs, &ca, environment)?;
-            return Ok(());
-        }
-        let manager = self.managers.iter_mut().find(|(_, process)| process.name() == name);
-        let (installed, process) = manager.with_context(|| format!("no process is called {name}"))?;
-        process.kill().await;
-        *process = installed.start(environment)?;
-        Ok(())
     }
 
     /// Takes everything down: providers first, then the site with its guests, then the management cluster.
@@ -153,7 +178,7 @@ async fn install(places: &Places<'_>, dir: &Path, mut detail: impl FnMut(&str)) 
     for (provider, kustomization, extra) in kustomizations {
         detail(provider.name);
         let installed = Installed::apply(provider, &kustomization, places, extra).await?;
-        let process = installed.start(&[])?;
+        let process = installed.start()?;
         managers.push((installed, process));
     }
     for (installed, process) in &mut managers {

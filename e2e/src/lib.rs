@@ -1,12 +1,16 @@
 //! The embedded environment — etcd, kube-apiserver, upstream's core Cluster API, the simulated DCS site and our
 //! providers, all in a network namespace of their own — and the scenarios that run in it.
 
+pub mod bench;
 pub mod cluster;
+pub mod crash_points;
 pub mod demo;
 pub mod environment;
+pub mod invariants;
 pub mod isolation;
 pub mod management;
 pub mod manifests;
+pub mod measure;
 pub mod process;
 pub mod providers;
 pub mod scenarios;

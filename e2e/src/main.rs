@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::{demo, environment::Inputs, isolation, scenarios};
+use e2e::{bench, demo, environment::Inputs, isolation, scenarios};
 use xtask::progress::Progress;
 
 /// Run the demo or the scenarios in an environment of their own. `cargo xtask` prepares the folders and starts this.
@@ -21,6 +21,8 @@ struct Cli {
 enum Task {
     /// Make one cluster and show it
     Demo(demo::Options),
+    /// Measure one cluster
+    Bench(bench::Options),
     /// Run the scenarios
     Run(scenarios::Options),
 }
@@ -41,6 +43,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     if !isolation::is_inside() {
         let name = match cli.task {
             Task::Demo(_) => "basalt-demo",
+            Task::Bench(_) => "basalt-bench",
             Task::Run(_) => "basalt-test",
         };
         return isolation::reenter(name).await;
@@ -50,6 +53,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     let progress = Progress::default();
     match cli.task {
         Task::Demo(options) => demo::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
+        Task::Bench(options) => bench::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
         Task::Run(options) => {
             let (passed, failed, skipped) = scenarios::run(&cli.inputs, &options, &progress).await?;
             println!("node: {passed} passed, {failed} failed, {skipped} skipped");

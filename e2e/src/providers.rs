@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{
+    crash_points::CrashPoints,
     management::Management,
     manifests::{self, Components},
     process::Process,
@@ -64,6 +65,7 @@ pub struct Installed {
     extra: Vec<String>,
     webhook_certificates: PathBuf,
     logs: PathBuf,
+    crash_points: PathBuf,
 }
 
 impl Installed {
@@ -91,6 +93,7 @@ impl Installed {
             extra,
             webhook_certificates: places.management.pki.webhook_dir(),
             logs: places.logs.to_path_buf(),
+            crash_points: places.crash_points.folder().to_path_buf(),
         })
     }
 
@@ -99,8 +102,8 @@ impl Installed {
         self.provider
     }
 
-    /// Starts the manager with these additional environment variables.
-    pub fn start(&self, environment: &[(String, String)]) -> Result<Process> {
+    /// Starts the manager.
+    pub fn start(&self) -> Result<Process> {
         let port = self.provider.port;
         let mut manager = Command::new(&self.binary);
         manager
@@ -114,7 +117,7 @@ impl Installed {
             .args(&self.extra)
             .env("POD_IP", "127.0.0.1")
             .env("POD_NAMESPACE", self.provider.account.0)
-            .envs(environment.iter().cloned());
+            .env(fault::VARIABLE, &self.crash_points);
         Process::start(self.provider.name, &mut manager, &self.logs)
     }
 
@@ -144,6 +147,8 @@ pub struct Places<'a> {
     pub scratch: &'a Path,
     /// Folder of the logs.
     pub logs: &'a Path,
+    /// Where the managers are asked to crash.
+    pub crash_points: &'a CrashPoints,
 }
 
 impl Places<'_> {

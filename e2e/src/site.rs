@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::process::Process;
+use crate::{crash_points::CrashPoints, process::Process};
 
 /// Bridge of the fabric inside the run's network namespace, and its address there.
 pub const BRIDGE: (&str, &str) = ("br0", "10.77.0.1/16");
@@ -56,6 +56,16 @@ impl Site {
         answer.json().await.with_context(|| format!("control API: {what}"))
     }
 
+    /// Stages something that a user of the site could not: `POST` to the control API.
+    pub async fn stage(&self, method: reqwest::Method, what: &str, body: &Value) -> Result<()> {
+        let request = self.http.request(method, format!("http://{CONTROL}/{what}")).json(body);
+        let answer = request.send().await?;
+        if let Err(error) = answer.error_for_status_ref() {
+            bail!("control API: {what}: {error}: {}", answer.text().await.unwrap_or_default());
+        }
+        Ok(())
+    }
+
     /// The simulator's process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -78,13 +88,13 @@ pub fn start_adapter(
     dir: &Path,
     logs: &Path,
     ca: &Path,
-    environment: &[(String, String)],
+    crash_points: &CrashPoints,
 ) -> Result<Process> {
     let mut adapter = Command::new(binaries.join("basalt-dcs-adapter"));
     adapter
         .arg("serve")
         .arg(format!("--socket={}", adapter_socket(dir).display()))
         .arg(format!("--ca-file={}", ca.display()))
-        .envs(environment.iter().cloned());
+        .env(fault::VARIABLE, crash_points.folder());
     Process::start("dcs-adapter", &mut adapter, logs)
 }

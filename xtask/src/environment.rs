@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use xtask::{command, packages, paths, progress::Progress, toolchain};
 
-use crate::Demo;
+use crate::{Bench, Demo};
 
 /// Products that an environment runs.
 const BINARIES: &[&str] = &[
@@ -46,8 +46,26 @@ impl Prepared {
     }
 }
 
+/// How our binaries are built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// Quickly, for tests and the demo.
+    Debug,
+    /// As released, for figures.
+    Release,
+}
+
+impl Build {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
 /// Brings this machine to where an environment can start, showing each step.
-pub fn prepare(assets: Option<&Path>, progress: &Progress) -> Result<Prepared> {
+pub fn prepare(assets: Option<&Path>, build: Build, progress: &Progress) -> Result<Prepared> {
     if !packages::is_root() {
         bail!(
             "sandbox guests need root: run the command again as root (`sudo -E env PATH=$PATH cargo xtask …`); \
@@ -58,10 +76,10 @@ pub fn prepare(assets: Option<&Path>, progress: &Progress) -> Result<Prepared> {
     // The Go and Rust builds have long single-threaded stretches: side by side they fill them.
     let toolchain = thread::scope(|scope| {
         let peers = scope.spawn(|| toolchain::ensure(assets, progress));
-        build_products(progress)?;
+        build_products(build, progress)?;
         peers.join().map_err(|_| anyhow!("building the peers panicked"))?
     })?;
-    let binaries = paths::target().join("debug");
+    let binaries = paths::target().join(build.folder());
     let images = paths::cache().join("images");
     build_images(&toolchain, &binaries, &images)?;
     Ok(Prepared { toolchain, binaries, images })
@@ -69,10 +87,7 @@ pub fn prepare(assets: Option<&Path>, progress: &Progress) -> Result<Prepared> {
 
 /// Makes a cluster and shows it; replaces this process so that Ctrl-C reaches the environment directly.
 pub fn demo(options: &Demo, progress: &Progress) -> Result<ExitCode> {
-    if options.control_plane.is_multiple_of(2) {
-        bail!("--control-plane must be odd: etcd needs a majority");
-    }
-    let prepared = prepare(options.peers.assets.as_deref(), progress)?;
+    let prepared = prepare(options.peers.assets.as_deref(), Build::Debug, progress)?;
     let boot = options.boot.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let mut e2e = prepared.e2e();
     e2e.arg("demo");
@@ -87,12 +102,24 @@ pub fn demo(options: &Demo, progress: &Progress) -> Result<ExitCode> {
     Err(e2e.exec()).context("cannot start the demo")
 }
 
-fn build_products(progress: &Progress) -> Result<()> {
-    let stage = progress.stage("cargo build");
+/// Makes a cluster with release builds and prints what it took and cost; replaces this process.
+pub fn bench(options: &Bench, progress: &Progress) -> Result<ExitCode> {
+    let prepared = prepare(options.peers.assets.as_deref(), Build::Release, progress)?;
+    let mut e2e = prepared.e2e();
+    e2e.arg("bench");
+    e2e.args(["--control-plane", &options.control_plane.to_string(), "--workers", &options.workers.to_string()]);
+    Err(e2e.exec()).context("cannot start the measurement")
+}
+
+fn build_products(build: Build, progress: &Progress) -> Result<()> {
+    let stage = progress.stage(format!("cargo build ({})", build.folder()));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(paths::workspace()).args(["build", "--locked", "--workspace"]);
     for binary in BINARIES {
         cargo.args(["--bin", binary]);
+    }
+    if build == Build::Release {
+        cargo.arg("--release");
     }
     command::run(&mut cargo, &stage)?;
     stage.done(format!("{} binaries", BINARIES.len()));

@@ -28,6 +28,8 @@ enum Task {
     Demo(Demo),
     /// Run the tests, tier by tier, and close with one `N passed, N failed, N skipped` line
     Test(test::Options),
+    /// Measure one cluster with release builds: time, memory, requests, what it costs when nothing is to do
+    Bench(Bench),
     /// Write what is generated from Rust: CRDs, RBAC and the protocol's descriptor set
     Gen {
         /// Change nothing; fail when a generated file is out of date or the protocol breaks compatibility
@@ -64,7 +66,7 @@ enum BootFormat {
 #[derive(Args)]
 struct Demo {
     /// Number of control plane machines (odd)
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = odd)]
     control_plane: u32,
     /// Number of worker machines
     #[arg(long, default_value_t = 2)]
@@ -82,6 +84,25 @@ struct Demo {
     peers: Peers,
 }
 
+#[derive(Args)]
+struct Bench {
+    /// Number of control plane machines (odd)
+    #[arg(long, default_value_t = 3, value_parser = odd)]
+    control_plane: u32,
+    /// Number of worker machines
+    #[arg(long, default_value_t = 2)]
+    workers: u32,
+    #[command(flatten)]
+    peers: Peers,
+}
+
+fn odd(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number) if number % 2 == 1 => Ok(number),
+        _ => Err("must be an odd number: etcd needs a majority".to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {
@@ -97,6 +118,7 @@ fn run(task: Task) -> Result<ExitCode> {
     let progress = Progress::default();
     match task {
         Task::Demo(demo) => environment::demo(&demo, &progress),
+        Task::Bench(options) => environment::bench(&options, &progress),
         Task::Test(options) => test::run(&options, &progress),
         Task::Gen { check } => generate::run(check, &progress).map(|()| ExitCode::SUCCESS),
         Task::Toolchain(peers) => {

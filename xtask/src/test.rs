@@ -10,7 +10,10 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use xtask::{command, packages, paths, progress::Progress, toolchain};
 
-use crate::{environment, generate};
+use crate::{
+    environment::{self, Build},
+    generate,
+};
 
 /// What `cargo xtask test` runs.
 #[derive(Args)]
@@ -122,7 +125,7 @@ fn node(options: &Options, progress: &Progress) -> Result<Tally> {
         println!("skipped the node tier: sandbox guests need root");
         return Ok(skipped);
     }
-    let prepared = environment::prepare(options.assets.as_deref(), progress)?;
+    let prepared = environment::prepare(options.assets.as_deref(), Build::Debug, progress)?;
     if let Err(reason) = prepared.probe() {
         println!("skipped the node tier: {reason:#}");
         return Ok(skipped);

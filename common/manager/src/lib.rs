@@ -29,7 +29,6 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 mod error;
-pub mod fault;
 mod floor;
 mod health;
 pub mod informer;
@@ -45,6 +44,8 @@ pub mod webhook;
 mod worker;
 pub mod workload;
 pub mod writer;
+
+pub use ::fault;
 
 pub use crate::{
     error::{Category, Outcome, ReconcileError},

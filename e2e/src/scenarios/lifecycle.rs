@@ -1,21 +1,35 @@
-//! Clusters made, used, scaled and deleted.
+//! Clusters made, used, left alone, scaled and deleted.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use xtask::progress::Progress;
 
-use super::steps;
-use crate::{cluster::Shape, environment::Environment, process};
+use super::{idle, steps, used};
+use crate::{cluster::Shape, environment::Environment, invariants};
 
 /// Creates the clusters, uses each, deletes each.
 pub async fn whole(environment: &mut Environment, shapes: &[Shape], progress: &Progress) -> Result<()> {
     for shape in shapes {
         steps::create(environment, shape, progress).await?;
     }
+    used_and_deleted(environment, shapes, progress).await
+}
+
+/// Creates a cluster, leaves it alone, uses and deletes it.
+pub async fn left_alone(environment: &mut Environment, shapes: &[Shape], progress: &Progress) -> Result<()> {
+    for shape in shapes {
+        steps::create(environment, shape, progress).await?;
+        idle::costs_nothing(environment, shape, progress).await?;
+    }
+    used_and_deleted(environment, shapes, progress).await
+}
+
+async fn used_and_deleted(environment: &mut Environment, shapes: &[Shape], progress: &Progress) -> Result<()> {
     for shape in shapes {
         steps::nodes_ready(environment, shape, Duration::from_secs(90), progress).await?;
-        used(environment, shape, progress).await?;
+        used::cluster(environment, shape, progress).await?;
+        invariants::hold(environment, shape).await?;
     }
     for shape in shapes {
         steps::delete(environment, shape, progress).await?;
@@ -23,70 +37,19 @@ pub async fn whole(environment: &mut Environment, shapes: &[Shape], progress: &P
     Ok(())
 }
 
-/// Scales workers 2 to 3 to 1 and the control plane 1 to 3 to 1.
+/// Scales workers 2 to 4 to 1, for which the pool grows by an entry, and the control plane 1 to 3 to 1.
 pub async fn scale(environment: &mut Environment, shapes: &[Shape], progress: &Progress) -> Result<()> {
     for shape in shapes {
         let mut shape = shape.clone();
         steps::create(environment, &shape, progress).await?;
-        steps::scale(environment, &mut shape, 3, 3, progress).await?;
-        members_vote(environment, &shape).await?;
-        steps::scale(environment, &mut shape, 1, 1, progress).await?;
-        members_vote(environment, &shape).await?;
-        used(environment, &shape, progress).await?;
+        steps::add_worker_entry(environment, &shape, 4).await?;
+        for (control_plane, workers) in [(3, 4), (1, 1)] {
+            steps::scale(environment, &mut shape, control_plane, workers, progress).await?;
+            used::members_vote(environment, &shape).await?;
+            invariants::hold(environment, &shape).await?;
+        }
+        used::cluster(environment, &shape, progress).await?;
         steps::delete(environment, &shape, progress).await?;
     }
     Ok(())
-}
-
-/// The finished cluster is used: logs can be read, each etcd member votes, a Service answers across nodes.
-async fn used(environment: &Environment, shape: &Shape, progress: &Progress) -> Result<()> {
-    let stage = progress.stage(format!("using {}", shape.name));
-    members_vote(environment, shape).await?;
-    stage.detail("logs");
-    let kubeconfig = steps::kubeconfig(environment, shape).await?;
-    let logs = ["logs", "--namespace=kube-system", "--selector=component=kube-apiserver", "--tail=1"];
-    if workload(environment, &kubeconfig, &logs).await?.trim().is_empty() {
-        bail!("kubectl logs of the API server's pods printed nothing");
-    }
-    stage.done("logs readable, every etcd member votes");
-    Ok(())
-}
-
-/// As many etcd members as control plane machines, none of them a learner.
-async fn members_vote(environment: &Environment, shape: &Shape) -> Result<()> {
-    let kubeconfig = steps::kubeconfig(environment, shape).await?;
-    let first = [
-        "get",
-        "pods",
-        "--namespace=kube-system",
-        "--selector=component=etcd",
-        "--output=jsonpath={.items[0].metadata.name}",
-    ];
-    let pod = workload(environment, &kubeconfig, &first).await?;
-    let list = [
-        "exec",
-        "--namespace=kube-system",
-        pod.trim(),
-        "--",
-        "etcdctl",
-        "--endpoints=https://127.0.0.1:2379",
-        "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
-        "--cert=/etc/kubernetes/pki/etcd/server.crt",
-        "--key=/etc/kubernetes/pki/etcd/server.key",
-        "member",
-        "list",
-    ];
-    let members = workload(environment, &kubeconfig, &list).await?;
-    let lines: Vec<&str> = members.lines().filter(|line| !line.trim().is_empty()).collect();
-    let voters = lines.iter().filter(|line| line.contains("started") && line.trim_end().ends_with("false")).count();
-    if lines.len() != usize::try_from(shape.control_plane)? || voters != lines.len() {
-        bail!("{} control plane machines, but etcd's members are\n{members}", shape.control_plane);
-    }
-    Ok(())
-}
-
-async fn workload(environment: &Environment, kubeconfig: &Path, arguments: &[&str]) -> Result<String> {
-    let mut kubectl = tokio::process::Command::new(environment.toolchain.join("kubectl"));
-    kubectl.arg("--kubeconfig").arg(kubeconfig).args(arguments);
-    process::output(&mut kubectl, None).await
 }

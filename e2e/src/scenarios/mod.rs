@@ -1,7 +1,11 @@
 //! What users do, end to end, on real guests: each scenario makes what it needs and leaves nothing.
 
-pub mod lifecycle;
+mod bad_input;
+mod crashes;
+pub mod idle;
+mod lifecycle;
 pub mod steps;
+pub mod used;
 
 use std::time::Instant;
 
@@ -30,7 +34,7 @@ pub struct Options {
     pub list: bool,
 }
 
-/// A scenario: its name, what it wants of the cluster, and whether it is left to `--soak`.
+/// A scenario: its name, what it wants of its clusters, what is done with them, and whether it is left to `--soak`.
 struct Scenario {
     name: &'static str,
     clusters: &'static [(u8, u32, u32, BootFormat)],
@@ -42,8 +46,18 @@ struct Scenario {
 enum Run {
     /// Create, use, delete.
     Whole,
-    /// Create 1+1, scale workers and control plane up and down, delete.
+    /// Create, look on while nothing is to do, use, delete.
+    LeftAlone,
+    /// Create, scale workers and control plane up and down, delete.
     Scale,
+    /// Everything that is referred to is missing at first.
+    BadInput,
+    /// The machines cannot boot.
+    FailingBoot,
+    /// Create and delete while every process dies at each of its effects.
+    Crashes,
+    /// The same with one crash a life, for each.
+    EachCrash,
 }
 
 const SCENARIOS: &[Scenario] = &[
@@ -56,7 +70,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "three and two with Ignition",
         clusters: &[(1, 3, 2, BootFormat::Ignition)],
-        run: Run::Whole,
+        run: Run::LeftAlone,
         soak: false,
     },
     Scenario {
@@ -72,7 +86,7 @@ const SCENARIOS: &[Scenario] = &[
         soak: false,
     },
     Scenario {
-        name: "scale workers 2 to 3 to 1 and control plane 1 to 3 to 1",
+        name: "scale workers 2 to 4 to 1 and control plane 1 to 3 to 1",
         clusters: &[(4, 1, 2, BootFormat::Ignition)],
         run: Run::Scale,
         soak: false,
@@ -82,6 +96,30 @@ const SCENARIOS: &[Scenario] = &[
         clusters: &[(5, 1, 1, BootFormat::Ignition), (6, 1, 0, BootFormat::CloudConfig)],
         run: Run::Whole,
         soak: false,
+    },
+    Scenario {
+        name: "bad input is named and recovered from",
+        clusters: &[(7, 1, 0, BootFormat::Ignition)],
+        run: Run::BadInput,
+        soak: false,
+    },
+    Scenario {
+        name: "a boot that fails shows its console",
+        clusters: &[(8, 1, 0, BootFormat::Ignition)],
+        run: Run::FailingBoot,
+        soak: false,
+    },
+    Scenario {
+        name: "killed before and after every effect",
+        clusters: &[(9, 1, 1, BootFormat::Ignition)],
+        run: Run::Crashes,
+        soak: false,
+    },
+    Scenario {
+        name: "killed at one effect a life, for each",
+        clusters: &[(10, 1, 1, BootFormat::Ignition)],
+        run: Run::EachCrash,
+        soak: true,
     },
 ];
 
@@ -124,7 +162,7 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
             Err(error) => {
                 failed += 1;
                 println!("FAILED  {} ({seconds:.0} s): {error:#}", scenario.name);
-                steps::dump(&environment, scenario.name).await;
+                steps::dump(&environment, scenario.name, &scenario.shapes(&version)).await;
             }
         }
     }
@@ -148,15 +186,17 @@ impl Scenario {
 
     async fn run(&self, environment: &mut Environment, version: &str, progress: &Progress) -> Result<()> {
         let shapes = self.shapes(version);
+        let shapes = &shapes;
         match self.run {
-            Run::Whole => lifecycle::whole(environment, &shapes, progress).await?,
-            Run::Scale => lifecycle::scale(environment, &shapes, progress).await?,
+            Run::Whole => lifecycle::whole(environment, shapes, progress).await?,
+            Run::LeftAlone => lifecycle::left_alone(environment, shapes, progress).await?,
+            Run::Scale => lifecycle::scale(environment, shapes, progress).await?,
+            Run::BadInput => bad_input::is_named_and_recovered_from(environment, shapes, progress).await?,
+            Run::FailingBoot => bad_input::failing_boot_is_shown(environment, shapes, progress).await?,
+            Run::Crashes => crashes::at_every_effect(environment, shapes, progress).await?,
+            Run::EachCrash => crashes::one_by_one(environment, shapes, progress).await?,
         }
-        let fallen = environment.fallen();
-        if !fallen.is_empty() {
-            return Err(anyhow!("processes ended by themselves: {}", fallen.join(", ")));
-        }
-        Ok(())
+        environment.keep_up().await
     }
 }
 

@@ -10,15 +10,17 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{
     Api,
-    api::{DynamicObject, ListParams, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use xtask::progress::Progress;
+use xtask::progress::{Progress, Stage};
 
 use crate::{cluster::Shape, environment::Environment, management, manifests, process, tree};
 
 /// How long a cluster may take to become Available on a busy two-core machine.
 const CREATE_LIMIT: Duration = Duration::from_secs(420);
+/// How long a cluster's deletion may take there.
+const DELETE_LIMIT: Duration = Duration::from_secs(300);
 
 const CLUSTER: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Cluster");
 const MACHINE: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Machine");
@@ -26,22 +28,32 @@ const MACHINE: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Machine");
 /// Applies a cluster's manifests as a user would and waits until it and all its machines are Available; returns how
 /// long that took.
 pub async fn create(environment: &mut Environment, shape: &Shape, progress: &Progress) -> Result<Duration> {
-    let objects = shape.objects()?;
     let stage = progress.stage(format!("cluster {}", shape.name));
-    apply_as_user(environment, &objects).await?;
+    apply_as_user(environment, &shape.objects()?).await?;
+    let took = available(environment, shape, CREATE_LIMIT, &stage, progress).await?;
+    stage.done(format!("Available, {} + {} machines", shape.control_plane, shape.workers));
+    Ok(took)
+}
+
+/// Waits until a cluster and all its machines are Available; returns how long that took.
+pub async fn available(
+    environment: &mut Environment,
+    shape: &Shape,
+    limit: Duration,
+    stage: &Stage,
+    progress: &Progress,
+) -> Result<Duration> {
     let started = Instant::now();
     let clusters = tree::api(&environment.management.client, &shape.namespace, CLUSTER);
-    let machines = tree::api(&environment.management.client, &shape.namespace, MACHINE);
     let mut shown = String::new();
     loop {
         let cluster = clusters.get(&shape.name).await?;
-        let mine = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={}", shape.name));
-        let machines = machines.list(&mine).await?.items;
+        let machines = machines(environment, shape).await?;
         // Core calls a cluster Available with one control plane machine of three: all that were asked for must be.
         let available = machines.iter().filter(|machine| tree::is_true(machine, "Available")).count();
         let wanted = usize::try_from(shape.control_plane + shape.workers)?;
         if tree::is_true(&cluster, "Available") && machines.len() == wanted && available == wanted {
-            break;
+            return Ok(started.elapsed());
         }
         let now = milestones(&cluster, &machines);
         if now != shown {
@@ -49,19 +61,45 @@ pub async fn create(environment: &mut Environment, shape: &Shape, progress: &Pro
             stage.detail(&now);
             shown = now;
         }
-        let fallen = environment.fallen();
-        if !fallen.is_empty() {
-            bail!("processes ended by themselves: {}", fallen.join(", "));
-        }
-        if started.elapsed() > CREATE_LIMIT {
+        environment.keep_up().await?;
+        if started.elapsed() > limit {
             let tree = tree::render(&environment.management.client, &shape.namespace).await.unwrap_or_default();
-            bail!("cluster {} is not Available after {} s\n{tree}", shape.name, CREATE_LIMIT.as_secs());
+            let consoles = consoles(environment, shape, 12).await;
+            bail!("cluster {} is not Available after {} s\n{tree}\n{consoles}", shape.name, limit.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    let took = started.elapsed();
-    stage.done(format!("Available, {} + {} machines", shape.control_plane, shape.workers));
-    Ok(took)
+}
+
+/// Core's Machines of a cluster.
+pub async fn machines(environment: &Environment, shape: &Shape) -> Result<Vec<DynamicObject>> {
+    let machines = tree::api(&environment.management.client, &shape.namespace, MACHINE);
+    let mine = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={}", shape.name));
+    Ok(machines.list(&mine).await?.items)
+}
+
+/// The last lines that the machines of a cluster wrote to their consoles: where a boot that failed says why.
+pub async fn consoles(environment: &Environment, shape: &Shape, lines: usize) -> String {
+    let mut text = String::new();
+    for vm in vms(environment, shape).await.unwrap_or_default() {
+        let name = vm["name"].as_str().unwrap_or_default();
+        let console = environment.site.control(&format!("console/{name}?lines={lines}")).await.unwrap_or_default();
+        let written = console["lines"].as_array().cloned().unwrap_or_default();
+        text.push_str(&format!("--- console of {name}\n"));
+        written.iter().filter_map(Value::as_str).for_each(|line| text.push_str(&format!("{line}\n")));
+        if let Some(failure) = console["bootFailure"].as_str() {
+            text.push_str(&format!("boot failed: {failure}\n"));
+        }
+    }
+    text
+}
+
+/// The VMs of a cluster, as the site shows them.
+pub async fn vms(environment: &Environment, shape: &Shape) -> Result<Vec<Value>> {
+    let prefix = format!("{}-", shape.name);
+    let all = environment.site.control("vms").await?.as_array().cloned().unwrap_or_default();
+    let is_mine = |vm: &Value| vm["isTemplate"] != true && vm["name"].as_str().unwrap_or_default().starts_with(&prefix);
+    Ok(all.into_iter().filter(is_mine).collect())
 }
 
 /// `kubectl apply` of a user, client side, as the published pages say.
@@ -153,11 +191,10 @@ pub async fn scale(
     }
     (shape.control_plane, shape.workers) = (control_plane, workers);
     let stage = progress.stage(format!("scaling {} to {control_plane}+{workers}", shape.name));
-    let machines = tree::api(&client, &shape.namespace, MACHINE);
-    let mine = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={}", shape.name));
     let deadline = Instant::now() + CREATE_LIMIT;
     loop {
-        let machines = machines.list(&mine).await?.items;
+        let machines = machines(environment, shape).await?;
+        environment.keep_up().await?;
         let available = machines.iter().filter(|machine| tree::is_true(machine, "Available")).count();
         let wanted = usize::try_from(control_plane + workers)?;
         if machines.len() == wanted && available == wanted {
@@ -177,36 +214,47 @@ pub async fn scale(
     nodes_ready(environment, shape, Duration::from_secs(90), progress).await
 }
 
+/// Appends an entry to the pool of the workers, as a user does whose published three are not enough.
+pub async fn add_worker_entry(environment: &Environment, shape: &Shape, number: u8) -> Result<()> {
+    let resource = ("infrastructure.cluster.x-k8s.io", "v1beta1", "DCSIpHostnamePool");
+    let pools = tree::api(&environment.management.client, &shape.namespace, resource);
+    let name = format!("{}-worker-pool", shape.name);
+    let pool = pools.get(&name).await?;
+    let mut entries = pool.data["spec"]["pool"].as_array().cloned().unwrap_or_default();
+    let mut entry = entries.last().cloned().context("the pool has no entry")?;
+    let host = format!("{}-worker-{number}", shape.name);
+    (entry["hostname"], entry["machineName"]) = (json!(host), json!(host));
+    entry["ip"] = json!(shape.worker_address(number).to_string());
+    entries.push(entry);
+    let patch = Patch::Merge(json!({"spec": {"pool": entries}}));
+    pools.patch(&name, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
 /// Deletes a cluster and checks that nothing of it is left: no object, no VM, no disk, no boot medium.
 pub async fn delete(environment: &mut Environment, shape: &Shape, progress: &Progress) -> Result<()> {
+    delete_within(environment, shape, DELETE_LIMIT, progress).await
+}
+
+/// The same with a limit of its own.
+pub async fn delete_within(
+    environment: &mut Environment,
+    shape: &Shape,
+    limit: Duration,
+    progress: &Progress,
+) -> Result<()> {
     let stage = progress.stage(format!("deleting {}", shape.name));
+    let deadline = Instant::now() + limit;
     let clusters = tree::api(&environment.management.client, &shape.namespace, CLUSTER);
-    clusters.delete(&shape.name, &kube::api::DeleteParams::default()).await?;
-    let deadline = Instant::now() + Duration::from_secs(300);
-    while clusters.get_opt(&shape.name).await?.is_some() {
-        if Instant::now() > deadline {
-            let tree = tree::render(&environment.management.client, &shape.namespace).await.unwrap_or_default();
-            bail!("cluster {} is not gone after 300 s\n{tree}", shape.name);
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    gone(environment, &clusters, &shape.name, deadline).await?;
     // What a user applied and Cluster API does not own: pools and templates; the pools hold the persistent disks.
-    for (version, kind) in [("v1beta1", "DCSIpHostnamePool"), ("v1beta1", "DCSMachineTemplate")] {
-        let api = tree::api(
-            &environment.management.client,
-            &shape.namespace,
-            ("infrastructure.cluster.x-k8s.io", version, kind),
-        );
+    for kind in ["DCSIpHostnamePool", "DCSMachineTemplate"] {
+        let resource = ("infrastructure.cluster.x-k8s.io", "v1beta1", kind);
+        let api = tree::api(&environment.management.client, &shape.namespace, resource);
         for object in api.list(&ListParams::default()).await?.items {
             let name = object.metadata.name.unwrap_or_default();
             if name.starts_with(&format!("{}-", shape.name)) {
-                api.delete(&name, &kube::api::DeleteParams::default()).await?;
-                while api.get_opt(&name).await?.is_some() {
-                    if Instant::now() > deadline {
-                        bail!("{kind} {name} is not gone");
-                    }
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                }
+                gone(environment, &api, &name, deadline).await?;
             }
         }
     }
@@ -218,7 +266,29 @@ pub async fn delete(environment: &mut Environment, shape: &Shape, progress: &Pro
     Ok(())
 }
 
-/// VMs, disks and uploaded files of the site that belong to a cluster.
+/// Deletes an object and waits until it is gone. A webhook whose process is being started again refuses for a moment.
+async fn gone(environment: &mut Environment, api: &Api<DynamicObject>, name: &str, deadline: Instant) -> Result<()> {
+    let mut asked = false;
+    let mut refused = String::new();
+    while let Some(object) = api.get_opt(name).await? {
+        if !asked {
+            match api.delete(name, &DeleteParams::default()).await {
+                Ok(_) => asked = true,
+                Err(error) => refused = error.to_string(),
+            }
+        }
+        environment.keep_up().await?;
+        if Instant::now() > deadline {
+            let namespace = object.metadata.namespace.unwrap_or_default();
+            let tree = tree::render(&environment.management.client, &namespace).await.unwrap_or_default();
+            bail!("{name} is not gone in time. {refused}\n{tree}");
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    Ok(())
+}
+
+/// VMs, disks, uploaded files and rules of the site that belong to a cluster.
 async fn left_on_site(environment: &Environment, shape: &Shape) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for what in ["vms", "volumes", "files"] {
@@ -232,19 +302,20 @@ async fn left_on_site(environment: &Environment, shape: &Shape) -> Result<Vec<St
     Ok(left)
 }
 
-/// Saves objects, logs' last lines and the site's audit of a failed scenario.
-pub async fn dump(environment: &Environment, scenario: &str) {
+/// Saves objects, logs' last lines, consoles and the site's audit of a failed scenario.
+pub async fn dump(environment: &Environment, scenario: &str, shapes: &[Shape]) {
     let dir = environment.dir.join("failed").join(scenario.replace(' ', "-"));
     let _ = fs::create_dir_all(&dir);
-    for namespace in ["cpaas-system", "cpaas-system-1"] {
-        if let Ok(objects) = tree::objects(&environment.management.client, namespace).await {
+    for shape in shapes {
+        if let Ok(objects) = tree::objects(&environment.management.client, &shape.namespace).await {
             let _ = fs::write(
-                dir.join(format!("{namespace}.json")),
+                dir.join(format!("{}.json", shape.namespace)),
                 serde_json::to_vec_pretty(&objects).unwrap_or_default(),
             );
         }
+        let _ = fs::write(dir.join(format!("{}-consoles.txt", shape.name)), consoles(environment, shape, 400).await);
     }
-    for what in ["vms", "volumes", "tasks", "audit"] {
+    for what in ["vms", "volumes", "files", "tasks", "audit", "violations"] {
         if let Ok(document) = environment.site.control(what).await {
             let _ = fs::write(dir.join(format!("site-{what}.json")), document.to_string());
         }

@@ -1,0 +1,84 @@
+//! What a settled cluster costs: nothing is written, and the site is hardly asked.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use xtask::progress::Progress;
+
+use crate::{
+    cluster::Shape,
+    environment::Environment,
+    measure::{self, Audit, Requests, Usage},
+    providers::CORE,
+};
+
+/// How long is looked on.
+pub const SPAN: Duration = Duration::from_secs(60);
+
+/// What happened while nothing was to do.
+pub struct Idle {
+    /// Requests to the management API server, by provider.
+    pub requests: BTreeMap<&'static str, Requests>,
+    /// Reads at the site.
+    pub site_reads: u64,
+    /// What each process used at the end, with the processor time of the span alone.
+    pub processes: Vec<Usage>,
+}
+
+impl Idle {
+    /// Looks on for [`SPAN`].
+    pub async fn watch(environment: &mut Environment) -> Result<Self> {
+        let audit = Audit::from_now(environment.logs())?;
+        environment.site.stage(reqwest::Method::POST, "counters/reset", &json!({})).await?;
+        let before = measure::processes(environment)?;
+        tokio::time::sleep(SPAN).await;
+        environment.keep_up().await?;
+        let mut processes = measure::processes(environment)?;
+        for (after, before) in processes.iter_mut().zip(before) {
+            after.cpu -= before.cpu;
+        }
+        let site = environment.site.control("counters").await?;
+        let site_reads = site["reads"].as_u64().context("the site does not count reads")?;
+        Ok(Self { requests: audit.requests()?, site_reads, processes })
+    }
+
+    /// One line a process.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |process: &Usage| {
+            let none = Requests::default();
+            let requests = self.requests.get(process.name.as_str()).unwrap_or(&none);
+            format!(
+                "{:<22} {:>5.1} MiB, {:>5.1} at most; {:>5.1} mCPU; {} writes, {} reads, {} of its lease",
+                process.name,
+                process.rss,
+                process.peak,
+                process.cpu * 1000.0 / SPAN.as_secs_f64(),
+                requests.writes(),
+                requests.reads(),
+                requests.leases,
+            )
+        };
+        self.processes.iter().map(line).collect()
+    }
+}
+
+/// For [`SPAN`] none of our providers writes anything but its lease, and the site is read at most once per machine.
+pub async fn costs_nothing(environment: &mut Environment, shape: &Shape, progress: &Progress) -> Result<()> {
+    let stage = progress.stage(format!("leaving {} alone", shape.name));
+    let idle = Idle::watch(environment).await?;
+    for line in idle.lines() {
+        progress.line(format!("    {line}"));
+    }
+    for (name, requests) in idle.requests.iter().filter(|(name, _)| **name != CORE.name) {
+        if requests.writes() > 0 {
+            bail!("{name} writes while nothing is to do: {:?}", requests.by_kind);
+        }
+    }
+    let machines = u64::from(shape.control_plane + shape.workers);
+    if idle.site_reads > machines {
+        bail!("{} reads at the site in {} s for {machines} machines", idle.site_reads, SPAN.as_secs());
+    }
+    stage.done(format!("no writes of ours, {} reads at the site in {} s", idle.site_reads, SPAN.as_secs()));
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! A finished cluster is used, as its owner would.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use xtask::progress::Progress;
+
+use super::steps;
+use crate::{cluster::Shape, environment::Environment, process};
+
+/// A Deployment with one pod per node, as far as the scheduler can, and a Service in front of it. The image is in the
+/// registry of the site's fabric under any repository.
+const WEB: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      tolerations: [{operator: Exists}]
+      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: web}}}
+      containers: [{name: web, image: registry.k8s.io/web:1.0, ports: [{containerPort: 8080}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+"#;
+
+/// How long pods may take to run, and a name to resolve, on a busy two-core machine.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Each etcd member votes; a Service answers across nodes, by its name; logs can be read.
+pub async fn cluster(environment: &Environment, shape: &Shape, progress: &Progress) -> Result<()> {
+    let stage = progress.stage(format!("using {}", shape.name));
+    let kubectl = Workload::of(environment, shape).await?;
+    stage.detail("etcd members");
+    members_vote(environment, shape).await?;
+    stage.detail("Deployment and Service");
+    let nodes = kubectl.serves().await?;
+    stage.detail("logs");
+    let logs = ["logs", "--namespace=kube-system", "--selector=component=kube-apiserver", "--tail=1"];
+    if kubectl.run(&logs, None).await?.trim().is_empty() {
+        bail!("kubectl logs of the API server's pods printed nothing");
+    }
+    stage.done(format!("every etcd member votes, a Service answers from {nodes} nodes, logs can be read"));
+    Ok(())
+}
+
+/// As many etcd members as control plane machines, none of them a learner.
+pub async fn members_vote(environment: &Environment, shape: &Shape) -> Result<()> {
+    let kubectl = Workload::of(environment, shape).await?;
+    let member = kubectl.etcd_pod().await?;
+    let list = [
+        "exec",
+        "--namespace=kube-system",
+        &member,
+        "--",
+        "etcdctl",
+        "--endpoints=https://127.0.0.1:2379",
+        "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
+        "--cert=/etc/kubernetes/pki/etcd/server.crt",
+        "--key=/etc/kubernetes/pki/etcd/server.key",
+        "member",
+        "list",
+    ];
+    let members = kubectl.run(&list, None).await?;
+    let lines: Vec<&str> = members.lines().filter(|line| !line.trim().is_empty()).collect();
+    let voters = lines.iter().filter(|line| line.contains("started") && line.trim_end().ends_with("false")).count();
+    if lines.len() != usize::try_from(shape.control_plane)? || voters != lines.len() {
+        bail!("{} control plane machines, but etcd's members are\n{members}", shape.control_plane);
+    }
+    Ok(())
+}
+
+/// kubectl against a workload cluster.
+struct Workload<'a> {
+    environment: &'a Environment,
+    kubeconfig: std::path::PathBuf,
+}
+
+impl<'a> Workload<'a> {
+    async fn of(environment: &'a Environment, shape: &Shape) -> Result<Self> {
+        Ok(Self { environment, kubeconfig: steps::kubeconfig(environment, shape).await? })
+    }
+
+    async fn run(&self, arguments: &[&str], input: Option<&[u8]>) -> Result<String> {
+        kubectl(self.environment, &self.kubeconfig, arguments, input).await
+    }
+
+    /// An etcd pod of a node that exists: the mirror pod of a machine that was taken away outlives it for a moment.
+    async fn etcd_pod(&self) -> Result<String> {
+        let nodes = self.run(&["get", "nodes", "--output=jsonpath={.items[*].metadata.name}"], None).await?;
+        let columns = r#"--output=jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{"\n"}{end}"#;
+        let select = ["get", "pods", "--namespace=kube-system", "--selector=component=etcd", columns];
+        let pods = self.run(&select, None).await?;
+        let on_node = |line: &&str| line.split(' ').nth(1).is_some_and(|node| nodes.split(' ').any(|one| one == node));
+        let pod = pods.lines().find(on_node).and_then(|line| line.split(' ').next());
+        pod.map(str::to_owned).with_context(|| format!("no etcd pod runs on one of the nodes {nodes}:\n{pods}"))
+    }
+
+    /// Runs [`WEB`] and calls the Service by its name from a pod until each pod has answered; returns on how many nodes
+    /// they run.
+    async fn serves(&self) -> Result<usize> {
+        self.run(&["apply", "--filename", "-"], Some(WEB.as_bytes())).await?;
+        let rollout = ["rollout", "status", "deployment/web", &format!("--timeout={}s", LIMIT.as_secs())];
+        self.run(&rollout, None).await?;
+        let columns = r#"--output=jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{"\n"}{end}"#;
+        let pods = self.run(&["get", "pods", "--selector=app=web", columns], None).await?;
+        let (mut names, mut nodes) = (Vec::new(), std::collections::BTreeSet::new());
+        for (name, node) in pods.lines().filter_map(|line| line.split_once(' ')) {
+            names.push(name);
+            nodes.insert(node);
+        }
+        let deadline = std::time::Instant::now() + LIMIT;
+        let mut answered = std::collections::BTreeSet::new();
+        while answered.len() < names.len() {
+            let call =
+                ["exec", "deployment/web", "--", "curl", "--silent", "--max-time", "3", "http://web.default.svc"];
+            let said = self.run(&call, None).await;
+            match &said {
+                Ok(text) => answered.extend(names.iter().copied().filter(|name| text.contains(name))),
+                Err(error) if std::time::Instant::now() > deadline => bail!("the Service does not answer: {error:#}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+            }
+            if std::time::Instant::now() > deadline {
+                bail!("of the pods {names:?} only {answered:?} answered through the Service; last answer: {said:?}");
+            }
+        }
+        Ok(nodes.len())
+    }
+}
+
+/// Runs kubectl with a workload cluster's kubeconfig.
+pub async fn kubectl(
+    environment: &Environment,
+    kubeconfig: &Path,
+    arguments: &[&str],
+    input: Option<&[u8]>,
+) -> Result<String> {
+    let mut kubectl = tokio::process::Command::new(environment.toolchain.join("kubectl"));
+    kubectl.arg("--kubeconfig").arg(kubeconfig).args(arguments);
+    process::output(&mut kubectl, input).await
+}
