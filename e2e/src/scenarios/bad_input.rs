@@ -87,7 +87,7 @@ impl Story<'_> {
             self.objects.iter().filter(|object| !late.iter().any(|kind| object["kind"] == *kind)).cloned().collect();
         steps::apply_as_user(self.environment, &early).await?;
         self.named(DCS_CLUSTER, &secret, "no Secret with credentials").await?;
-        self.named(CLUSTER, &secret, "seen from the Cluster").await?;
+        self.named(CLUSTER, &secret, "no Secret with credentials").await?;
 
         self.environment.site.stage(Method::POST, "counters/reset", &json!({})).await?;
         let mut wrong = self.document("Secret", &secret)?;
@@ -116,7 +116,7 @@ impl Story<'_> {
         self.environment.site.stage(Method::DELETE, "vms/basalt-node", &json!({})).await?;
         steps::apply_as_user(self.environment, &[late]).await?;
         self.named(DCS_MACHINE, &pool, "no pool").await?;
-        self.named(MACHINE, &pool, "seen from the Machine").await?;
+        self.named(MACHINE, &pool, "no pool").await?;
         let late = self.document("DCSIpHostnamePool", &pool)?;
         steps::apply_as_user(self.environment, &[late]).await
     }
@@ -144,13 +144,12 @@ impl Story<'_> {
         found.cloned().with_context(|| format!("the manifests hold no {kind} {name}"))
     }
 
-    /// Waits until an object of the cluster says, in a condition that is not met, a message with this text.
+    /// Waits until an object of the cluster says so in the message of a condition.
     async fn named(&self, kind: Kind, text: &str, what: &str) -> Result<()> {
         let says = |object: &DynamicObject| {
             let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
-            conditions.into_iter().flatten().any(|condition| {
-                condition["status"] != "True" && condition["message"].as_str().unwrap_or_default().contains(text)
-            })
+            let mut messages = conditions.into_iter().flatten().filter_map(|condition| condition["message"].as_str());
+            messages.any(|message| message.contains(text))
         };
         self.until(kind, &format!("{what}: named by the {}", kind.2), says).await
     }
