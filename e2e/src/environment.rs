@@ -110,7 +110,7 @@ impl Environment {
     }
 
     /// Starts again what ended at a crash point; fails when a process ended for any other reason.
-    pub async fn keep_up(&mut self) -> Result<()> {
+    pub fn keep_up(&mut self) -> Result<()> {
         let crashing = self.crash_points.is_armed();
         let crashed = |status: ExitStatus| crashing && status.signal() == Some(SIGKILL);
         let mut fallen = Vec::new();
@@ -139,7 +139,7 @@ impl Environment {
 
     /// Waits until every manager is ready again, after crashes.
     pub async fn settle(&mut self) -> Result<()> {
-        self.keep_up().await?;
+        self.keep_up()?;
         for (installed, process) in &mut self.managers {
             installed.wait_ready(process).await?;
         }

@@ -82,7 +82,7 @@ async fn no_secret_is_told(environment: &Environment, shape: &Shape, objects: &[
     let told = |place: &str, text: &[u8]| match any.find(text) {
         // The secret itself must not be told here either.
         Some(found) => {
-            let line = text[..found.start()].iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = text[..found.start()].split(|byte| *byte == b'\n').count();
             bail!("{place} tells a secret, in line {line}")
         }
         None => Ok(()),

@@ -24,11 +24,12 @@ pub fn run(progress: &Progress) -> Result<()> {
         command::output(Command::new("ip").args(["netns", "delete", name]))?;
         found.push(format!("network namespace {name} with {} processes", pids.split_whitespace().count()));
     }
-    let simulator = paths::target().join("debug/basalt-dcs-simulator");
+    let built = ["debug", "release"].map(|folder| paths::target().join(folder).join("basalt-dcs-simulator"));
+    let simulator = built.into_iter().find(|path| path.exists());
     for run in fs::read_dir(paths::run_dir("")).into_iter().flatten().filter_map(Result::ok) {
         let data = run.path().join("site");
-        if data.exists() && simulator.exists() {
-            let report = command::output(Command::new(&simulator).arg("clean").arg("--data-dir").arg(&data))?;
+        if let Some(simulator) = simulator.as_ref().filter(|_| data.exists()) {
+            let report = command::output(Command::new(simulator).arg("clean").arg("--data-dir").arg(&data))?;
             found.extend(report.lines().map(str::to_owned));
         }
     }

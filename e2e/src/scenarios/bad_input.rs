@@ -39,9 +39,7 @@ pub async fn is_named_and_recovered_from(
         story.credentials().await?;
         story.objects().await?;
         story.site().await?;
-        let stage = progress.stage(format!("cluster {}", shape.name));
-        steps::available(environment, shape, Duration::from_secs(300), &stage, progress).await?;
-        stage.done("Available once nothing was missing any more");
+        steps::available(environment, shape, progress).await?;
         invariants::hold(environment, shape).await?;
         steps::delete(environment, shape, progress).await?;
     }

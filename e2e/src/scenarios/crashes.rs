@@ -56,10 +56,8 @@ async fn life(
     progress: &Progress,
 ) -> Result<BTreeSet<String>> {
     environment.crash_points.arm(points)?;
-    let stage = progress.stage(format!("cluster {} with {} crashes", shape.name, points.len()));
     apply(environment, shape).await?;
-    steps::available(environment, shape, LIMIT, &stage, progress).await?;
-    stage.done("Available all the same");
+    steps::available_within(environment, shape, LIMIT, progress).await?;
     used::members_vote(environment, shape).await?;
     invariants::one_vm_per_machine(environment, shape).await?;
     steps::delete_within(environment, shape, LIMIT, progress).await?;
@@ -73,7 +71,7 @@ async fn apply(environment: &mut Environment, shape: &Shape) -> Result<()> {
     let objects = shape.objects()?;
     let deadline = Instant::now() + LIMIT;
     while let Err(refused) = steps::apply_as_user(environment, &objects).await {
-        environment.keep_up().await?;
+        environment.keep_up()?;
         if Instant::now() > deadline {
             return Err(refused);
         }

@@ -1,6 +1,9 @@
 //! What a settled cluster costs: nothing is written, and the site is hardly asked.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -15,6 +18,8 @@ use crate::{
 
 /// How long is looked on.
 pub const SPAN: Duration = Duration::from_secs(60);
+/// A cluster about which nothing has been written for so long has settled.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// What happened while nothing was to do.
 pub struct Idle {
@@ -27,13 +32,14 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// Looks on for [`SPAN`].
+    /// Looks on for [`SPAN`], from when the last word about the cluster has been written.
     pub async fn watch(environment: &mut Environment) -> Result<Self> {
+        settled(environment).await?;
         let audit = Audit::from_now(environment.logs())?;
         environment.site.stage(reqwest::Method::POST, "counters/reset", &json!({})).await?;
         let before = measure::processes(environment)?;
         tokio::time::sleep(SPAN).await;
-        environment.keep_up().await?;
+        environment.keep_up()?;
         let mut processes = measure::processes(environment)?;
         for (after, before) in processes.iter_mut().zip(before) {
             after.cpu -= before.cpu;
@@ -60,6 +66,21 @@ impl Idle {
             )
         };
         self.processes.iter().map(line).collect()
+    }
+}
+
+/// Waits until none of our providers has written anything for [`QUIET`].
+async fn settled(environment: &mut Environment) -> Result<()> {
+    let deadline = Instant::now() + SPAN;
+    loop {
+        let audit = Audit::from_now(environment.logs())?;
+        tokio::time::sleep(QUIET).await;
+        let requests = audit.requests()?;
+        let mut ours = requests.iter().filter(|(name, _)| **name != CORE.name);
+        let Some((name, busy)) = ours.find(|(_, requests)| requests.writes() > 0) else { return Ok(()) };
+        if Instant::now() > deadline {
+            bail!("{name} has not stopped writing after {} s: {:?}", SPAN.as_secs(), busy.by_kind);
+        }
     }
 }
 

@@ -8,10 +8,13 @@ use xtask::progress::Progress;
 use super::{idle, steps, used};
 use crate::{cluster::Shape, environment::Environment, invariants};
 
-/// Creates the clusters, uses each, deletes each.
+/// Creates the clusters side by side, uses each, deletes each.
 pub async fn whole(environment: &mut Environment, shapes: &[Shape], progress: &Progress) -> Result<()> {
     for shape in shapes {
-        steps::create(environment, shape, progress).await?;
+        steps::apply_as_user(environment, &shape.objects()?).await?;
+    }
+    for shape in shapes {
+        steps::available(environment, shape, progress).await?;
     }
     used_and_deleted(environment, shapes, progress).await
 }

@@ -80,20 +80,14 @@ const SCENARIOS: &[Scenario] = &[
         soak: true,
     },
     Scenario {
-        name: "one and one with cloud-init",
-        clusters: &[(3, 1, 1, BootFormat::CloudConfig)],
-        run: Run::Whole,
-        soak: false,
-    },
-    Scenario {
         name: "scale workers 2 to 4 to 1 and control plane 1 to 3 to 1",
         clusters: &[(4, 1, 2, BootFormat::Ignition)],
         run: Run::Scale,
         soak: false,
     },
     Scenario {
-        name: "two clusters in two namespaces",
-        clusters: &[(5, 1, 1, BootFormat::Ignition), (6, 1, 0, BootFormat::CloudConfig)],
+        name: "two clusters in two namespaces, one with cloud-init",
+        clusters: &[(5, 1, 1, BootFormat::Ignition), (6, 1, 1, BootFormat::CloudConfig)],
         run: Run::Whole,
         soak: false,
     },
@@ -196,7 +190,7 @@ impl Scenario {
             Run::Crashes => crashes::at_every_effect(environment, shapes, progress).await?,
             Run::EachCrash => crashes::one_by_one(environment, shapes, progress).await?,
         }
-        environment.keep_up().await
+        environment.keep_up()
     }
 }
 

@@ -13,7 +13,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use xtask::progress::{Progress, Stage};
+use xtask::progress::Progress;
 
 use crate::{cluster::Shape, environment::Environment, management, manifests, process, tree};
 
@@ -28,21 +28,23 @@ const MACHINE: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Machine");
 /// Applies a cluster's manifests as a user would and waits until it and all its machines are Available; returns how
 /// long that took.
 pub async fn create(environment: &mut Environment, shape: &Shape, progress: &Progress) -> Result<Duration> {
-    let stage = progress.stage(format!("cluster {}", shape.name));
     apply_as_user(environment, &shape.objects()?).await?;
-    let took = available(environment, shape, CREATE_LIMIT, &stage, progress).await?;
-    stage.done(format!("Available, {} + {} machines", shape.control_plane, shape.workers));
-    Ok(took)
+    available(environment, shape, progress).await
 }
 
 /// Waits until a cluster and all its machines are Available; returns how long that took.
-pub async fn available(
+pub async fn available(environment: &mut Environment, shape: &Shape, progress: &Progress) -> Result<Duration> {
+    available_within(environment, shape, CREATE_LIMIT, progress).await
+}
+
+/// The same with a limit of its own.
+pub async fn available_within(
     environment: &mut Environment,
     shape: &Shape,
     limit: Duration,
-    stage: &Stage,
     progress: &Progress,
 ) -> Result<Duration> {
+    let stage = progress.stage(format!("cluster {}", shape.name));
     let started = Instant::now();
     let clusters = tree::api(&environment.management.client, &shape.namespace, CLUSTER);
     let mut shown = String::new();
@@ -53,6 +55,7 @@ pub async fn available(
         let available = machines.iter().filter(|machine| tree::is_true(machine, "Available")).count();
         let wanted = usize::try_from(shape.control_plane + shape.workers)?;
         if tree::is_true(&cluster, "Available") && machines.len() == wanted && available == wanted {
+            stage.done(format!("Available, {} + {} machines", shape.control_plane, shape.workers));
             return Ok(started.elapsed());
         }
         let now = milestones(&cluster, &machines);
@@ -61,7 +64,7 @@ pub async fn available(
             stage.detail(&now);
             shown = now;
         }
-        environment.keep_up().await?;
+        environment.keep_up()?;
         if started.elapsed() > limit {
             let tree = tree::render(&environment.management.client, &shape.namespace).await.unwrap_or_default();
             let consoles = consoles(environment, shape, 12).await;
@@ -194,7 +197,7 @@ pub async fn scale(
     let deadline = Instant::now() + CREATE_LIMIT;
     loop {
         let machines = machines(environment, shape).await?;
-        environment.keep_up().await?;
+        environment.keep_up()?;
         let available = machines.iter().filter(|machine| tree::is_true(machine, "Available")).count();
         let wanted = usize::try_from(control_plane + workers)?;
         if machines.len() == wanted && available == wanted {
@@ -277,7 +280,7 @@ async fn gone(environment: &mut Environment, api: &Api<DynamicObject>, name: &st
                 Err(error) => refused = error.to_string(),
             }
         }
-        environment.keep_up().await?;
+        environment.keep_up()?;
         if Instant::now() > deadline {
             let namespace = object.metadata.namespace.unwrap_or_default();
             let tree = tree::render(&environment.management.client, &namespace).await.unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::{cluster::Shape, environment::Environment, process};
 
 /// A Deployment with one pod per node, as far as the scheduler can, and a Service in front of it. The image is in the
 /// registry of the site's fabric under any repository.
-const WEB: &str = r#"
+const WEB: &str = r"
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web, namespace: default}
@@ -31,7 +31,7 @@ metadata: {name: web, namespace: default}
 spec:
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080}]
-"#;
+";
 
 /// How long pods may take to run, and a name to resolve, on a busy two-core machine.
 const LIMIT: Duration = Duration::from_secs(90);
