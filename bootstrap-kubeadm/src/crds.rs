@@ -61,7 +61,9 @@ pub fn roles() -> Vec<Value> {
         rule(&["bootstrap.cluster.x-k8s.io"], &["kubeadmconfigs/status"], &["get", "patch"]),
         // Owner references that block deletion need this where their permission is enforced.
         rule(&["bootstrap.cluster.x-k8s.io"], &["kubeadmconfigs/finalizers"], &["update"]),
-        rule(&["cluster.x-k8s.io"], &["clusters", "machines"], read),
+        rule(&["cluster.x-k8s.io"], &["clusters", "machinepools", "machines"], read),
+        // Templates in files may ask for the control plane's version. Other control plane providers grant the same.
+        rule(&["controlplane.cluster.x-k8s.io"], &["kubeadmcontrolplanes"], &["get"]),
     ];
     vec![cluster_role("capi-kubeadm-bootstrap-manager-role", &BTreeMap::new(), &rules)]
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use manager::{Identity, Informer, Manager, StartError, cli::ManagerArgs};
 
-use crate::config::{BY_CLUSTER, BY_CONFIG, ConfigReconciler, Settings};
+use crate::config::{BY_CLUSTER, ConfigReconciler, Owners, Settings};
 
 /// Turns `KubeadmConfigs` into boot data: cloud-init or Ignition that runs kubeadm init or join.
 #[derive(Parser)]
@@ -45,15 +45,19 @@ pub async fn run(args: Args) -> Result<(), StartError> {
     let ignition = manager.feature_gates().enabled("KubeadmBootstrapFormatIgnition", true);
     let configs = manager.informer(Informer::default());
     let clusters = manager.informer(Informer::default());
-    let machines =
-        manager.informer(Informer::default().index(BY_CLUSTER, config::by_cluster).index(BY_CONFIG, config::by_config));
+    let machines = manager.informer(Informer::default().index(BY_CLUSTER, config::by_cluster));
+    let pools = manager.feature_gates().enabled("MachinePool", true);
+    let pools = pools.then(|| manager.informer(Informer::default().index(BY_CLUSTER, config::pool_by_cluster)));
+    let owners = Owners { machines: machines.clone(), pools: pools.clone() };
     let settings = Settings { token_ttl: args.bootstrap_token_ttl };
-    let reconciler = ConfigReconciler::new(&manager, &configs, &machines, &clusters, settings);
-    let waker = machines.clone();
-    manager
+    let reconciler = ConfigReconciler::new(&manager, &configs, &owners, &clusters, settings);
+    let controller = manager
         .controller("kubeadmconfig", &configs, reconciler, args.kubeadmconfig_concurrency)
         .watches(&machines, config::woken_by_machine)
-        .watches(&clusters, move |old, new| config::woken_by_cluster(&waker, old, new));
+        .watches(&clusters, move |old, new| config::woken_by_cluster(&owners, old, new));
+    if let Some(pools) = &pools {
+        controller.watches(pools, config::woken_by_pool);
+    }
     manager.webhooks(webhooks::routes(ignition));
     manager.run().await
 }

@@ -1,4 +1,4 @@
-//! All effects of the `KubeadmConfig` controller.
+//! All effects of the `KubeadmConfig` controller, but for those on tokens (`tokens`) and certificates (`certificates`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,38 +6,39 @@ use cluster_api::v1beta2::Machine;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, ResourceExt,
-    api::{PostParams, PropagationPolicy},
-};
-use kubeadm::{
-    pki::Purpose,
-    token::{self, Token, Upkeep},
+    api::{ApiResource, DynamicObject, PropagationPolicy},
 };
 use manager::{
-    Category, Informer, Manager, ObjectKey, Outcome, ReconcileError, Writer,
-    clock::Clock,
-    fault,
-    secrets::SecretCache,
-    workload::{ConnectError, WorkloadClient, WorkloadClusters},
+    Category, Manager, ObjectKey, Outcome, ReconcileError, Writer, clock::Clock, fault, secrets::SecretCache,
+    workload::WorkloadClusters,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Settings,
-    certificates::{self, Missing},
+    certificates::{self, Certificates, Missing, Use},
+    data_secret::{self, Existing},
     decide::Step,
-    lock::{self, Holder},
-    observe::Facts,
+    discovery::{self, Next},
+    lock::{self, Move},
+    observe::{DataSecret, Facts},
     render::{self, Resolved},
     status::Report,
+    tokens::Kept,
 };
 
 /// Every effect, by the name of its crash point.
 pub const EFFECTS: &[&str] = &[
     "take-init-lock",
+    "remove-stale-lock",
+    "release-init-lock",
     "create-certificates",
+    "record-endpoint",
     "create-token",
-    "record-token",
+    "record-discovery",
     "create-data-secret",
+    "replace-data-secret",
+    "own-data-secret",
     "extend-token",
     "write-status",
 ];
@@ -45,26 +46,26 @@ pub const EFFECTS: &[&str] = &[
 /// Time until the lock or the control plane is looked at again.
 const WAIT_FOR_INIT: Duration = Duration::from_secs(15);
 /// Time until the endpoint, a Secret or a value of one is looked for again.
-const WAIT_FOR_INPUT: Duration = Duration::from_secs(10);
+pub(super) const WAIT_FOR_INPUT: Duration = Duration::from_secs(10);
+/// Time until the caches show what was recorded.
+const WAIT_FOR_RECORD: Duration = Duration::from_millis(50);
 
 /// Performs steps.
 pub struct Actor {
-    writer: Writer,
-    secrets: SecretCache,
-    workload: WorkloadClusters,
-    machines: Informer<Machine>,
-    clock: Arc<dyn Clock>,
-    settings: Settings,
+    pub(super) writer: Writer,
+    pub(super) secrets: SecretCache,
+    pub(super) workload: WorkloadClusters,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) settings: Settings,
 }
 
 impl Actor {
     /// An actor of this process.
-    pub fn new(manager: &Manager, machines: Informer<Machine>, settings: Settings) -> Self {
+    pub fn new(manager: &Manager, settings: Settings) -> Self {
         Self {
             writer: manager.writer(),
             secrets: manager.secrets(),
             workload: manager.workload(),
-            machines,
             clock: manager.clock(),
             settings,
         }
@@ -75,7 +76,7 @@ impl Actor {
         match step {
             Step::Deleting | Step::Paused => Ok(Outcome::Settled),
             Step::WaitForInfrastructure => {
-                report.waits("Waiting for Cluster status.infrastructureReady to be true");
+                report.waits_for_infrastructure();
                 Ok(Outcome::Settled)
             }
             Step::Adopt { secret } => {
@@ -84,12 +85,21 @@ impl Actor {
                 Ok(Outcome::Settled)
             }
             Step::Settled => {
+                report.data_secret_available();
                 report.certificates_available();
                 Ok(Outcome::Settled)
             }
-            Step::KeepToken => self.keep_token(facts).await,
+            Step::KeepToken => {
+                report.certificates_available();
+                match self.keep_token(facts, report).await? {
+                    // What a pool reads follows its token and its spec: more machines may come.
+                    Kept::Lasts if facts.owner.is_pool => self.join(facts, false, report).await,
+                    Kept::Lasts => Ok(Outcome::Requeue(self.settings.token_ttl / 3)),
+                    Kept::Replaced => Ok(Outcome::Requeue(WAIT_FOR_RECORD)),
+                }
+            }
             Step::WaitForControlPlane => {
-                report.waits("Waiting for Cluster control plane to be initialized");
+                report.waits_for_control_plane("Waiting for Cluster control plane to be initialized");
                 Ok(Outcome::Requeue(WAIT_FOR_INIT))
             }
             Step::Init => self.init(facts, report).await,
@@ -103,158 +113,189 @@ impl Actor {
         fault::around("write-status", self.writer.apply_status(facts.config.as_ref(), &status)).await
     }
 
+    /// What became of the Secret with the boot data, whose owner is mended on the way. Only its metadata is read.
+    pub async fn look_at_data_secret(&self, facts: &Facts) -> Result<DataSecret, ReconcileError> {
+        let secrets = self.writer.api::<Secret>(&facts.config.namespace().unwrap_or_default());
+        let Some(found) = secrets.get_metadata_opt(&facts.config.name_any()).await? else {
+            return Ok(DataSecret::Lost);
+        };
+        match data_secret::owners(&found.metadata, facts) {
+            Ok(None) => {}
+            Ok(Some(owners)) => {
+                let secret = Secret { metadata: found.metadata, ..Secret::default() };
+                let patch = json!({"metadata": {"ownerReferences": owners}});
+                fault::around("own-data-secret", self.writer.merge(&secret, patch)).await?;
+            }
+            // The data serves its machine all the same.
+            Err(reason) => tracing::warn!(reason, "The Secret with the boot data has another controller."),
+        }
+        Ok(DataSecret::Present)
+    }
+
     async fn init(&self, facts: &Facts, report: &mut Report) -> Result<Outcome, ReconcileError> {
-        if !self.take_lock(facts).await? {
-            report.waits("Waiting for another machine to initialize the control plane");
+        let Some(resolved) = self.resolve(facts, report).await? else { return Ok(Outcome::Requeue(WAIT_FOR_INPUT)) };
+        // What cannot be rendered never takes the lock: another machine may make the cluster then.
+        render::init(facts, &[], &resolved).map_err(|error| refuse(&error, report))?;
+        let is_managed = facts.cluster.spec.control_plane_ref.is_some();
+        let found = if is_managed { Some(certificates::find(facts, Use::Init, &self.secrets).await) } else { None };
+        if let Some(Err(missing)) = found {
+            return missing_certificates(missing, is_managed, report);
+        }
+        if let Some(holder) = self.take_lock(facts).await? {
+            report.waits_for_control_plane(holder);
             return Ok(Outcome::Requeue(WAIT_FOR_INIT));
         }
-        let managed = facts.cluster.spec.control_plane_ref.is_some();
-        let found = if managed {
-            certificates::find(facts, &Purpose::STACKED, &self.secrets).await
-        } else {
-            certificates::find_or_make(facts, &Purpose::STACKED, &self.secrets, &self.writer, self.clock.now()).await
+        let found = match found {
+            Some(found) => found,
+            None => certificates::find_or_make(facts, &self.secrets, &self.writer, self.clock.now()).await,
         };
         let certificates = match found {
             Ok(found) => found,
-            Err(missing) => return missing_certificates(missing, report),
+            Err(missing) => return missing_certificates(missing, is_managed, report),
         };
         report.certificates_available();
-        let Some(resolved) = self.resolve(facts, report).await? else { return Ok(Outcome::Requeue(WAIT_FOR_INPUT)) };
         let rendered = render::init(facts, &certificates, &resolved);
+        self.record_endpoint(facts).await?;
         self.store(facts, rendered, report).await?;
         Ok(Outcome::Settled)
     }
 
+    /// The endpoint that a cluster was made with is kept in the spec, where users and other providers look for it.
+    async fn record_endpoint(&self, facts: &Facts) -> Result<(), ReconcileError> {
+        let Some(endpoint) = facts.endpoint() else { return Ok(()) };
+        if facts.cluster_configuration().control_plane_endpoint.is_empty() {
+            let patch = json!({"spec": {"clusterConfiguration": {"controlPlaneEndpoint": endpoint}}});
+            fault::around("record-endpoint", self.writer.merge(facts.config.as_ref(), patch)).await?;
+        }
+        Ok(())
+    }
+
     async fn join(&self, facts: &Facts, control_plane: bool, report: &mut Report) -> Result<Outcome, ReconcileError> {
-        self.release_lock(facts).await;
-        let wanted: &[Purpose] = if control_plane { &Purpose::STACKED } else { &[Purpose::ClusterCa] };
-        let certificates = match certificates::find(facts, wanted, &self.secrets).await {
+        let Some(resolved) = self.resolve(facts, report).await? else { return Ok(Outcome::Requeue(WAIT_FOR_INPUT)) };
+        // No token is made for what cannot be rendered.
+        render::join(facts, &[], &resolved, control_plane).map_err(|error| refuse(&error, report))?;
+        let role = if control_plane { Use::JoinControlPlane } else { Use::JoinWorker };
+        let certificates = match certificates::find(facts, role, &self.secrets).await {
             Ok(found) => found,
-            Err(missing) => return missing_certificates(missing, report),
+            Err(missing) => return missing_certificates(missing, true, report),
         };
         report.certificates_available();
-        let ca = certificates.first().map(|(_, pair)| pair.certificate.clone()).unwrap_or_default();
-        let Some(endpoint) = render::endpoint(facts) else {
-            report.waits("Waiting for Cluster spec.controlPlaneEndpoint to be set");
-            return Ok(Outcome::Requeue(WAIT_FOR_INPUT));
-        };
-        if !self.is_discovery_complete(facts, &ca, &endpoint, report).await? {
-            // The record is read back before the token is handed out: a stale cache must not make a second one.
-            return Ok(Outcome::Requeue(Duration::from_millis(50)));
+        if let Some(again) = self.complete_discovery(facts, &certificates, control_plane, report).await? {
+            return Ok(Outcome::Requeue(again));
         }
-        let Some(resolved) = self.resolve(facts, report).await? else { return Ok(Outcome::Requeue(WAIT_FOR_INPUT)) };
         let rendered = render::join(facts, &certificates, &resolved, control_plane);
         self.store(facts, rendered, report).await?;
+        self.release_lock(facts).await;
         Ok(Outcome::Requeue(self.settings.token_ttl / 3))
     }
 
-    /// Whether the config says how its machine finds the cluster. If not, a token is made and recorded in its spec.
-    async fn is_discovery_complete(
+    /// Fills in how the machine finds its cluster. Once something was recorded the pass ends, for the time that is
+    /// returned: the record is read back before it is handed out, so that a stale cache cannot make a second token.
+    async fn complete_discovery(
         &self,
         facts: &Facts,
-        ca: &str,
-        endpoint: &str,
+        certificates: &Certificates,
+        control_plane: bool,
         report: &mut Report,
-    ) -> Result<bool, ReconcileError> {
-        let join = facts.config.spec.0.join_configuration.clone().unwrap_or_default();
-        let discovery = join.discovery.unwrap_or_default();
-        if discovery.file.is_some() {
-            return Ok(true);
-        }
-        let given = discovery.bootstrap_token.unwrap_or_default();
-        let trusts = !given.ca_cert_hashes.is_empty() || given.unsafe_skip_ca_verification == Some(true);
-        if !given.token.is_empty() && !given.api_server_endpoint.is_empty() && trusts {
-            return Ok(true);
-        }
-        let token = if given.token.is_empty() {
-            let client = self.connect(facts, report).await?;
-            self.make_token(&client).await?
-        } else {
-            given.token
-        };
-        let filled = render::token_discovery(facts, ca, endpoint, token).map_err(|error| terminal(&error, report))?;
-        let patch = json!({"spec": {"joinConfiguration": {"discovery": {"bootstrapToken": filled}}}});
-        fault::around("record-token", self.writer.merge(facts.config.as_ref(), patch)).await?;
-        report.waits("Waiting for the bootstrap token to be recorded");
-        Ok(false)
-    }
-
-    async fn make_token(&self, client: &WorkloadClient) -> Result<String, ReconcileError> {
-        let token = Token::generate().map_err(|error| ReconcileError::transient(error.to_string()))?;
-        let secret = token.secret(self.settings.token_ttl, self.clock.now());
-        let api: Api<Secret> = Api::namespaced(client.client().clone(), token::NAMESPACE);
-        fault::around("create-token", api.create(&PostParams::default(), &secret)).await?;
-        Ok(token.expose())
-    }
-
-    /// Extends the token of a machine that has not joined.
-    async fn keep_token(&self, facts: &Facts) -> Result<Outcome, ReconcileError> {
-        let look_again = Outcome::Requeue(self.settings.token_ttl / 3);
-        let text = facts.discovery_token().unwrap_or_default();
-        let token = Token::parse(text).map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
-        let client = match self.workload.connect(&ObjectKey::of(facts.cluster.as_ref())).await {
-            Ok(client) => client,
-            Err(ConnectError::Unreachable(reason)) => {
-                return Err(ReconcileError::new(Category::Waiting(WAIT_FOR_INPUT), reason.to_string()));
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let ca = certificates.first().map(|(_, pair)| pair.certificate.as_str()).unwrap_or_default();
+        let discovery = match discovery::next(facts, ca).map_err(|error| refuse(&error, report))? {
+            Next::Complete => return Ok(None),
+            Next::WaitForEndpoint => {
+                report.waits("Waiting for Cluster spec.controlPlaneEndpoint to be set");
+                return Ok(Some(WAIT_FOR_INPUT));
             }
-            Err(ConnectError::Management(error)) => return Err(error),
-        };
-        let api: Api<Secret> = Api::namespaced(client.client().clone(), token::NAMESPACE);
-        let Some(mut secret) = api.get_opt(&token.secret_name()).await? else {
-            let message = "the bootstrap token is gone from the workload cluster, and the machine has already read it; replace the machine";
-            return Err(ReconcileError::new(Category::Terminal, message));
-        };
-        let data = secret.data.get_or_insert_default();
-        let expiration = data.get("expiration").map(|value| value.0.as_slice());
-        match token::upkeep(expiration, self.settings.token_ttl, self.clock.now()) {
-            Upkeep::Fresh => return Ok(look_again),
-            Upkeep::Unreadable => {
-                let message = format!("Secret {} of the workload cluster: expiration is no time", token.secret_name());
-                return Err(ReconcileError::new(Category::Terminal, message));
+            Next::Record(discovery) => discovery,
+            Next::MakeToken => {
+                // First what can fail for good: a token that nobody uses shall not be made.
+                discovery::with_token(facts, ca, "").map_err(|error| refuse(&error, report))?;
+                let token = self.make_token(facts, report).await?;
+                discovery::with_token(facts, ca, &token.expose()).map_err(|error| refuse(&error, report))?
             }
-            Upkeep::Extend => {}
+        };
+        let mut join = json!({"discovery": discovery});
+        if control_plane {
+            join["controlPlane"] = json!({});
         }
-        let end = token::expiration(self.settings.token_ttl, self.clock.now());
-        data.insert("expiration".to_owned(), k8s_openapi::ByteString(end.into_bytes()));
-        fault::around("extend-token", async {
-            api.replace(&token.secret_name(), &PostParams::default(), &secret).await
-        })
-        .await?;
-        Ok(look_again)
+        self.record_join(facts, join).await?;
+        Ok(Some(WAIT_FOR_RECORD))
     }
 
-    async fn connect(&self, facts: &Facts, report: &mut Report) -> Result<WorkloadClient, ReconcileError> {
-        match self.workload.connect(&ObjectKey::of(facts.cluster.as_ref())).await {
-            Ok(client) => Ok(client),
-            Err(ConnectError::Unreachable(reason)) => {
-                report.waits(format!("Waiting for the workload cluster: {reason}"));
-                Err(ReconcileError::new(Category::Waiting(Duration::from_secs(3)), reason.to_string()))
-            }
-            Err(ConnectError::Management(error)) => Err(error),
-        }
+    /// Records a part of the join configuration in the spec.
+    pub(super) async fn record_join(&self, facts: &Facts, join: Value) -> Result<(), ReconcileError> {
+        let patch = json!({"spec": {"joinConfiguration": join}});
+        fault::around("record-discovery", self.writer.merge(facts.config.as_ref(), patch)).await.map(drop)
     }
 
-    /// Reads every Secret that the spec refers to; `None` where one is missing, which is then in the report.
+    /// Reads everything that the spec refers to; `None` where something is missing, which is then in the report.
     async fn resolve(&self, facts: &Facts, report: &mut Report) -> Result<Option<Resolved>, ReconcileError> {
-        let mut resolved = Resolved::new();
-        for (field, name, key) in render::references(&facts.config.spec.0) {
-            let secret = self.secrets.get_live(&ObjectKey::of(facts.config.as_ref()).sibling(name)).await?;
-            let value = secret.as_ref().and_then(|secret| manager::secrets::value(secret, key));
-            match (value, &secret) {
-                (Some(value), _) => {
-                    resolved.insert((name.to_owned(), key.to_owned()), value.to_vec());
-                }
-                (None, Some(_)) => {
-                    report.waits(format!("{field}: Secret {name} has no key {key}"));
-                    return Ok(None);
-                }
-                (None, None) => {
-                    report.waits(format!("{field}: Secret {name} does not exist"));
+        let spec = &facts.config.spec.0;
+        let mut resolved = Resolved::default();
+        let mut read: Option<(&str, Option<Arc<Secret>>)> = None;
+        for (field, name, key) in render::references(spec) {
+            let secret = match read {
+                Some((known, ref secret)) if known == name => secret.clone(),
+                _ => self.secrets.get_live(&ObjectKey::of(facts.config.as_ref()).sibling(name)).await?,
+            };
+            let Some(found) = &secret else {
+                report.waits(format!("{field}: Secret {name} does not exist"));
+                return Ok(None);
+            };
+            let Some(value) = manager::secrets::value(found, key) else {
+                report.waits(format!("{field}: Secret {name} has no key {key}"));
+                return Ok(None);
+            };
+            resolved.values.insert((name.to_owned(), key.to_owned()), value.to_vec());
+            read = Some((name, secret));
+        }
+        if let Some(field) = render::first_template(spec) {
+            match self.control_plane_version(facts).await? {
+                Ok(version) => resolved.control_plane_version = version,
+                Err(reason) => {
+                    report.waits(format!("{field}: {reason}"));
                     return Ok(None);
                 }
             }
         }
         Ok(Some(resolved))
+    }
+
+    /// Kubernetes version that the control plane object names; `None` where there is no such object, or it names none. The
+    /// inner error says what is missing.
+    async fn control_plane_version(&self, facts: &Facts) -> Result<Result<Option<String>, String>, ReconcileError> {
+        let Some(reference) = &facts.cluster.spec.control_plane_ref else { return Ok(Ok(None)) };
+        let (kind, name) = (&reference.kind, &reference.name);
+        let group = match kube::discovery::group(self.writer.client(), &reference.api_group).await {
+            Ok(group) => group,
+            Err(kube::Error::Discovery(_)) => {
+                return Ok(Err(format!("API group {} is not served", reference.api_group)));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some((resource, _)) = group.recommended_kind(kind) else {
+            return Ok(Err(format!("kind {kind} is not served")));
+        };
+        let Some(object) = self.read_object(facts, &resource, name).await? else {
+            return Ok(Err(format!("{kind} {name} does not exist")));
+        };
+        let Some(version) = object.data.pointer("/spec/version").and_then(|version| version.as_str()) else {
+            return Ok(Ok(None));
+        };
+        let parsed: Result<cluster_api::version::Version, _> = version.parse();
+        Ok(parsed
+            .map(|version| Some(version.to_string()))
+            .map_err(|error| format!("{kind} {name}: spec.version: {error}")))
+    }
+
+    async fn read_object(
+        &self,
+        facts: &Facts,
+        resource: &ApiResource,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, ReconcileError> {
+        let namespace = facts.cluster.namespace().unwrap_or_default();
+        let api: Api<DynamicObject> = Api::namespaced_with(self.writer.client().clone(), &namespace, resource);
+        Ok(api.get_opt(name).await?)
     }
 
     async fn store(
@@ -263,45 +304,63 @@ impl Actor {
         rendered: Result<Vec<u8>, render::Error>,
         report: &mut Report,
     ) -> Result<(), ReconcileError> {
-        let value = rendered.map_err(|error| terminal(&error, report))?;
-        let mut secret = render::data_secret(facts, value);
-        let owner = facts.config.uid().unwrap_or_default();
-        let stored = fault::around("create-data-secret", self.writer.create_secret(&secret, &owner)).await?;
-        // A Secret from an earlier pass may hold data of an older spec: nobody has read it yet.
-        if stored.data != secret.data {
-            secret.metadata.resource_version = stored.metadata.resource_version;
-            self.writer.replace_secret(&secret).await?;
+        let held = rendered.and_then(|value| data_secret::holding(facts, value));
+        let mut secret = held.map_err(|error| refuse(&error, report))?;
+        if fault::around("create-data-secret", self.writer.create(&secret)).await?.is_none() {
+            let secrets = self.writer.api::<Secret>(&facts.config.namespace().unwrap_or_default());
+            let existing = secrets.get(&secret.name_any()).await?;
+            match data_secret::judge(&existing, &secret) {
+                Existing::Same => {}
+                Existing::Outdated => {
+                    secret.metadata.resource_version = existing.metadata.resource_version;
+                    fault::around("replace-data-secret", self.writer.replace_secret(&secret)).await?;
+                }
+                Existing::Foreign(reason) => {
+                    report.waits(&reason);
+                    return Err(ReconcileError::new(Category::Waiting(WAIT_FOR_INPUT), reason));
+                }
+            }
         }
         report.data_secret(facts.config.name_any());
         Ok(())
     }
 
-    /// Whether this machine may make the cluster. A lock whose holder is gone is removed; the next pass may take it.
-    async fn take_lock(&self, facts: &Facts) -> Result<bool, ReconcileError> {
-        let machine = facts.machine.name_any();
-        let locks = self.writer.api::<ConfigMap>(&facts.cluster.namespace().unwrap_or_default());
-        let Some(present) = locks.get_opt(&lock::name(&facts.cluster)).await? else {
-            let lock = lock::held_by(&facts.cluster, &machine);
-            return Ok(fault::around("take-init-lock", self.writer.create(&lock)).await?.is_some());
-        };
-        match lock::holder(&present, &machine) {
-            Holder::Ours => Ok(true),
-            Holder::Unreadable => Ok(false),
-            Holder::Other(name) => {
-                if self.machines.get(&ObjectKey::of(facts.machine.as_ref()).sibling(name)).is_none() {
-                    self.writer.delete(&present).await?;
+    /// `None` once this machine may make the cluster; otherwise what it waits for. A lock whose holder is gone is removed,
+    /// and the next pass may take it.
+    async fn take_lock(&self, facts: &Facts) -> Result<Option<String>, ReconcileError> {
+        let machine = facts.owner.name.clone();
+        let namespace = facts.cluster.namespace().unwrap_or_default();
+        let name = lock::name(&facts.cluster);
+        let present = self.writer.api::<ConfigMap>(&namespace).get_opt(&name).await?;
+        let waits = |holder: &str| format!("Waiting for Machine {holder} to initialize the control plane");
+        match lock::next(present.as_ref(), &machine) {
+            Move::GoOn => Ok(None),
+            Move::Take => {
+                let lock = lock::held_by(&facts.cluster, &machine);
+                let taken = fault::around("take-init-lock", self.writer.create(&lock)).await?;
+                Ok(taken.is_none().then(|| "Waiting for another Machine to initialize the control plane".to_owned()))
+            }
+            Move::Unreadable => Ok(Some(format!(
+                "ConfigMap {name} does not say which Machine initializes the control plane; delete it if none does"
+            ))),
+            Move::AskFor(holder) => {
+                // Live: on the word of a stale cache two machines would make two clusters.
+                let is_gone = self.writer.api::<Machine>(&namespace).get_metadata_opt(&holder).await?.is_none();
+                if let (true, Some(stale)) = (is_gone, &present) {
+                    fault::around("remove-stale-lock", self.writer.delete(stale)).await?;
                 }
-                Ok(false)
+                Ok(Some(waits(&holder)))
             }
         }
     }
 
-    /// The cluster is made: nobody needs the lock any more. A failure is of no consequence.
+    /// The cluster is made: nobody needs the lock any more. A failure is of no consequence: it goes with the cluster.
     async fn release_lock(&self, facts: &Facts) {
         let locks = self.writer.api::<ConfigMap>(&facts.cluster.namespace().unwrap_or_default());
         let mut parameters = kube::api::DeleteParams::default();
         parameters.propagation_policy = Some(PropagationPolicy::Background);
-        if let Err(error) = locks.delete(&lock::name(&facts.cluster), &parameters).await
+        let name = lock::name(&facts.cluster);
+        if let Err(error) = fault::around("release-init-lock", locks.delete(&name, &parameters)).await
             && !matches!(&error, kube::Error::Api(status) if status.code == 404)
         {
             tracing::debug!(%error, "The init lock could not be released.");
@@ -309,18 +368,26 @@ impl Actor {
     }
 }
 
-fn missing_certificates(missing: Missing, report: &mut Report) -> Result<Outcome, ReconcileError> {
+fn missing_certificates(missing: Missing, is_managed: bool, report: &mut Report) -> Result<Outcome, ReconcileError> {
     match missing {
         Missing::Api(error) => Err(error),
         missing => {
-            report.certificates_missing(missing.to_string());
+            report.certificates_missing(missing.to_string(), !is_managed);
             Ok(Outcome::Requeue(WAIT_FOR_INPUT))
         }
     }
 }
 
-/// Nothing but a change of the object helps: say so in its condition.
-fn terminal(error: &render::Error, report: &mut Report) -> ReconcileError {
+/// Says in the condition why boot data cannot be made. What lies in the object is final until that changes; what lies in a
+/// Secret may be mended without anyone telling us.
+pub(super) fn refuse(error: &render::Error, report: &mut Report) -> ReconcileError {
     report.waits(error.to_string());
-    ReconcileError::new(Category::Terminal, error.to_string())
+    let category = match error {
+        render::Error::Secret(_) => Category::Waiting(WAIT_FOR_INPUT),
+        _ => Category::Terminal,
+    };
+    ReconcileError::new(category, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The init lock: a `ConfigMap` `<cluster>-lock` that lets one machine at a time make the cluster.
+//! The init lock: a `ConfigMap` `<cluster>-lock` that lets one machine at a time make the cluster. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,16 @@ use serde_json::{Value, json};
 
 const KEY: &str = "lock-information";
 
-/// What the lock's `ConfigMap` says to a machine.
+/// What a machine that may make the cluster does about the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// The machine itself.
-    Ours,
-    /// Another machine, by name.
-    Other(String),
-    /// Nobody can tell.
+pub enum Move {
+    /// Nobody holds it: take it.
+    Take,
+    /// It is ours, from now or from an earlier pass: go on.
+    GoOn,
+    /// Another machine holds it, by name. If that machine is gone the lock is removed, and the next pass may take it.
+    AskFor(String),
+    /// Nobody can tell who holds it: wait for a person.
     Unreadable,
 }
 
@@ -36,27 +38,49 @@ pub fn held_by(cluster: &Cluster, machine: &str) -> ConfigMap {
     lock
 }
 
-/// Who holds a lock, from the view of a machine.
-pub fn holder(lock: &ConfigMap, machine: &str) -> Holder {
+/// What a machine does about the lock as it is.
+pub fn next(lock: Option<&ConfigMap>, machine: &str) -> Move {
+    let Some(lock) = lock else { return Move::Take };
     let text = lock.data.as_ref().and_then(|data| data.get(KEY));
     let parsed: Option<Value> = text.and_then(|text| serde_json::from_str(text).ok());
     match parsed.as_ref().and_then(|value| value["machineName"].as_str()) {
-        Some(name) if name == machine => Holder::Ours,
-        Some(name) => Holder::Other(name.to_owned()),
-        None => Holder::Unreadable,
+        Some(name) if name == machine => Move::GoOn,
+        Some(name) if !name.is_empty() => Move::AskFor(name.to_owned()),
+        _ => Move::Unreadable,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
+    fn cluster() -> Cluster {
+        let mut cluster = Cluster::new("c", cluster_api::v1beta2::ClusterSpec::default());
+        cluster.metadata.namespace = Some("ns".to_owned());
+        cluster.metadata.uid = Some("u".to_owned());
+        cluster
+    }
+
+    fn saying(text: &str) -> ConfigMap {
+        ConfigMap { data: Some(BTreeMap::from([(KEY.to_owned(), text.to_owned())])), ..ConfigMap::default() }
+    }
+
+    #[rstest]
+    #[case::nobody_has_it(None, Move::Take)]
+    #[case::we_took_it_before(Some(held_by(&cluster(), "m1")), Move::GoOn)]
+    #[case::another_has_it(Some(held_by(&cluster(), "m2")), Move::AskFor("m2".to_owned()))]
+    #[case::it_is_empty(Some(ConfigMap::default()), Move::Unreadable)]
+    #[case::it_is_no_json(Some(saying("m1")), Move::Unreadable)]
+    #[case::it_names_nobody(Some(saying("{\"machineName\":\"\"}")), Move::Unreadable)]
+    #[case::it_says_something_else(Some(saying("{\"machine\":\"m1\"}")), Move::Unreadable)]
+    fn the_lock_when(#[case] lock: Option<ConfigMap>, #[case] expected: Move) {
+        assert_eq!(next(lock.as_ref(), "m1"), expected);
+    }
+
     #[test]
-    fn a_lock_knows_its_holder() {
-        let lock = held_by(&Cluster::new("c", cluster_api::v1beta2::ClusterSpec::default()), "m1");
-        assert_eq!(lock.name_any(), "c-lock");
-        assert_eq!(holder(&lock, "m1"), Holder::Ours);
-        assert_eq!(holder(&lock, "m2"), Holder::Other("m1".to_owned()));
-        assert_eq!(holder(&ConfigMap::default(), "m1"), Holder::Unreadable);
+    fn it_has_the_shape_that_other_providers_read_and_dies_with_the_cluster() {
+        insta::assert_json_snapshot!(held_by(&cluster(), "m1"));
     }
 }

@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use cluster_api::{labels, owner, v1beta2::NetworkRanges, version::Version};
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::{Secret, Taint},
+use base64::{Engine, engine::general_purpose::STANDARD};
+use cluster_api::{
+    v1beta2::NetworkRanges,
+    version::{InvalidVersion, Version},
 };
+use k8s_openapi::api::core::v1::Taint;
 use kube::ResourceExt;
 use kubeadm::{
     api::{
-        files::{ContentFormat, File, User},
-        spec::{BootstrapTokenDiscovery, JoinConfiguration, KubeadmConfigSpec},
+        files::{ContentFormat, Encoding, File, User},
+        spec::{Discovery, JoinConfiguration, KubeadmConfigSpec},
     },
     config::{self, ClusterFacts, KubeadmApi},
     pki::{self, Pair, Purpose},
+    template,
     userdata::{self, Input, Run},
 };
 
-use super::{certificates::Certificates, observe::Facts};
+use super::{discovery, observe::Facts};
 
 /// Workers register with this taint; core removes it once it has synced their labels.
 const UNINITIALIZED: &str = "node.cluster.x-k8s.io/uninitialized";
@@ -26,12 +28,12 @@ const UNINITIALIZED: &str = "node.cluster.x-k8s.io/uninitialized";
 /// Why boot data cannot be made from an object; the message names the field.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The machine's version is unusable.
-    #[error("Machine spec.version: {0}")]
-    Version(String),
-    /// A file or user asks for what is not there or not possible.
+    /// A field asks for what is not possible; only a change of the object helps.
     #[error("{0}")]
     Field(String),
+    /// A value of a Secret is unusable; the Secret's change helps, and nobody wakes us then.
+    #[error("{0}")]
+    Secret(String),
     /// kubeadm's documents cannot be written.
     #[error(transparent)]
     Config(#[from] config::Error),
@@ -59,14 +61,26 @@ pub fn references(spec: &KubeadmConfigSpec) -> Vec<Reference<'_>> {
     files.chain(users).collect()
 }
 
-/// Values of Secrets, by Secret and key.
-pub type Resolved = BTreeMap<(String, String), Vec<u8>>;
+/// The first field that is a template over the control plane's version, if one is.
+pub fn first_template(spec: &KubeadmConfigSpec) -> Option<String> {
+    let index = spec.files.iter().position(|file| file.content_format == Some(ContentFormat::Template))?;
+    Some(format!("files[{index}].contentFormat"))
+}
+
+/// What a spec refers to, read.
+#[derive(Clone, Default)]
+pub struct Resolved {
+    /// Values of Secrets, by Secret and key.
+    pub values: BTreeMap<(String, String), Vec<u8>>,
+    /// Kubernetes version of the control plane, where a template asks for it.
+    pub control_plane_version: Option<String>,
+}
 
 /// Boot data of the machine that makes the cluster.
-pub fn init(facts: &Facts, certificates: &Certificates, resolved: &Resolved) -> Result<Vec<u8>, Error> {
+pub fn init(facts: &Facts, certificates: &[(Purpose, Pair)], resolved: &Resolved) -> Result<Vec<u8>, Error> {
     let spec = &facts.config.spec.0;
     let api = KubeadmApi::for_version(&version(facts)?)?;
-    let cluster = spec.cluster_configuration.clone().unwrap_or_default();
+    let cluster = facts.cluster_configuration();
     let settings = spec.init_configuration.clone().unwrap_or_default();
     let (documents, init) = config::init(api, &cluster, &settings, &cluster_facts(facts))?;
     render(facts, certificates, resolved, Run::Init { cluster: documents, init })
@@ -75,12 +89,12 @@ pub fn init(facts: &Facts, certificates: &Certificates, resolved: &Resolved) -> 
 /// Boot data of a machine that joins.
 pub fn join(
     facts: &Facts,
-    certificates: &Certificates,
+    certificates: &[(Purpose, Pair)],
     resolved: &Resolved,
     control_plane: bool,
 ) -> Result<Vec<u8>, Error> {
     let api = KubeadmApi::for_version(&version(facts)?)?;
-    let mut settings = facts.config.spec.0.join_configuration.clone().unwrap_or_default();
+    let mut settings = facts.join_configuration();
     if control_plane {
         settings.control_plane.get_or_insert_default();
     } else {
@@ -91,8 +105,7 @@ pub fn join(
     }
     let join = config::join(api, &settings)?;
     // Only control plane machines get keys; a worker needs nothing but the pin in its discovery.
-    let none = Vec::new();
-    let written = if control_plane { certificates } else { &none };
+    let written = if control_plane { certificates } else { &[] };
     render(facts, written, resolved, Run::Join { join, control_plane })
 }
 
@@ -104,64 +117,94 @@ fn taint(settings: &mut JoinConfiguration) {
     }
 }
 
-fn render(facts: &Facts, certificates: &Certificates, resolved: &Resolved, run: Run) -> Result<Vec<u8>, Error> {
+fn render(facts: &Facts, certificates: &[(Purpose, Pair)], resolved: &Resolved, run: Run) -> Result<Vec<u8>, Error> {
     let spec = &facts.config.spec.0;
-    let folder =
-        spec.cluster_configuration.as_ref().map(|cluster| cluster.certificates_dir.clone()).unwrap_or_default();
-    let certificates = certificates
-        .iter()
-        .flat_map(|(purpose, pair): &(Purpose, Pair)| userdata::certificate_files(*purpose, pair, &folder));
-    let input = Input {
-        spec,
-        certificates: certificates.collect(),
-        files: files(spec, resolved)?,
-        users: users(spec, resolved)?,
-        run,
-    };
+    let cluster = facts.cluster_configuration();
+    let certificates =
+        certificates.iter().flat_map(|(purpose, pair)| userdata::certificate_files(*purpose, pair, &cluster));
+    let mut files = files(spec, resolved)?;
+    if let (Run::Join { .. }, Some((path, content))) = (&run, discovery::kubeconfig(discovery_of(facts))?) {
+        files.push(File {
+            path,
+            owner: "root:root".to_owned(),
+            permissions: "0640".to_owned(),
+            content,
+            ..File::default()
+        });
+    }
+    let input = Input { spec, certificates: certificates.collect(), files, users: users(spec, resolved)?, run };
     Ok(userdata::render(&input)?)
 }
 
+fn discovery_of(facts: &Facts) -> Option<&Discovery> {
+    facts.config.spec.0.join_configuration.as_ref()?.discovery.as_ref()
+}
+
 fn files(spec: &KubeadmConfigSpec, resolved: &Resolved) -> Result<Vec<File>, Error> {
-    let file = |(index, file): (usize, &File)| {
-        let mut file = file.clone();
-        if file.content_format == Some(ContentFormat::Template) {
-            return Err(Error::Field(format!("files[{index}].contentFormat: Template is not supported; use Raw")));
+    spec.files.iter().enumerate().map(|(index, file)| resolve_file(index, file, resolved)).collect()
+}
+
+fn resolve_file(index: usize, file: &File, resolved: &Resolved) -> Result<File, Error> {
+    let mut file = file.clone();
+    let source = file.content_from.take();
+    if let Some(source) = &source {
+        let field = format!("files[{index}].contentFrom");
+        let (name, key) = (&source.secret.name, &source.secret.key);
+        match String::from_utf8(value(resolved, name, key, &field)?.clone()) {
+            Ok(text) => file.content = text,
+            Err(bytes) => take_bytes(&mut file, bytes.as_bytes(), &format!("{field}: key {key} of Secret {name}"))?,
         }
-        if let Some(source) = file.content_from.take() {
-            file.content =
-                text(resolved, &source.secret.name, &source.secret.key, &format!("files[{index}].contentFrom"))?;
+    }
+    if file.content_format.take() == Some(ContentFormat::Template) {
+        let version = resolved.control_plane_version.as_deref();
+        file.content = template::render(&file.content, version).map_err(|error| match source {
+            Some(_) => Error::Secret(format!("files[{index}] ({}): {}", file.path, error.redacted())),
+            None => Error::Field(format!("files[{index}] ({}): {error}", file.path)),
+        })?;
+    }
+    Ok(file)
+}
+
+/// A content that is no text is carried in base64, whatever else it is encoded as already.
+fn take_bytes(file: &mut File, bytes: &[u8], what: &str) -> Result<(), Error> {
+    file.encoding = Some(match file.encoding {
+        None => Encoding::Base64,
+        Some(Encoding::Gzip) => Encoding::GzipBase64,
+        Some(Encoding::Base64 | Encoding::GzipBase64) => {
+            return Err(Error::Secret(format!("{what} is no text, so it is not base64")));
         }
-        Ok(file)
-    };
-    spec.files.iter().enumerate().map(file).collect()
+    });
+    if file.content_format == Some(ContentFormat::Template) {
+        return Err(Error::Secret(format!("{what} is no text, so it is no template")));
+    }
+    file.content = STANDARD.encode(bytes);
+    Ok(())
 }
 
 fn users(spec: &KubeadmConfigSpec, resolved: &Resolved) -> Result<Vec<User>, Error> {
     let user = |(index, user): (usize, &User)| {
         let mut user = user.clone();
         if let Some(source) = user.passwd_from.take() {
-            user.passwd =
-                text(resolved, &source.secret.name, &source.secret.key, &format!("users[{index}].passwdFrom"))?;
+            let field = format!("users[{index}].passwdFrom");
+            let (name, key) = (&source.secret.name, &source.secret.key);
+            let hash = std::str::from_utf8(value(resolved, name, key, &field)?).ok().map(str::trim_end);
+            let hash = hash.filter(|hash| !hash.is_empty() && !hash.contains(['\n', ':']));
+            let refuse = || Error::Secret(format!("{field}: key {key} of Secret {name} is no password hash"));
+            user.passwd = hash.ok_or_else(refuse)?.to_owned();
         }
         Ok(user)
     };
     spec.users.iter().enumerate().map(user).collect()
 }
 
-fn text(resolved: &Resolved, secret: &str, key: &str, field: &str) -> Result<String, Error> {
-    let value = resolved.get(&(secret.to_owned(), key.to_owned()));
-    let value = value.ok_or_else(|| Error::Field(format!("{field}: Secret {secret} has no key {key}")))?;
-    String::from_utf8(value.clone())
-        .map_err(|_| Error::Field(format!("{field}: key {key} of Secret {secret} is not UTF-8")))
+fn value<'a>(resolved: &'a Resolved, secret: &str, key: &str, field: &str) -> Result<&'a Vec<u8>, Error> {
+    let value = resolved.values.get(&(secret.to_owned(), key.to_owned()));
+    value.ok_or_else(|| Error::Secret(format!("{field}: Secret {secret} has no key {key}")))
 }
 
 fn version(facts: &Facts) -> Result<Version, Error> {
-    facts
-        .machine
-        .spec
-        .version
-        .parse()
-        .map_err(|error: cluster_api::version::InvalidVersion| Error::Version(error.to_string()))
+    let field = if facts.owner.is_pool { "MachinePool spec.template.spec.version" } else { "Machine spec.version" };
+    facts.owner.version.parse().map_err(|error: InvalidVersion| Error::Field(format!("{field}: {error}")))
 }
 
 fn cluster_facts(facts: &Facts) -> ClusterFacts {
@@ -170,130 +213,13 @@ fn cluster_facts(facts: &Facts) -> ClusterFacts {
     let joined = |ranges: Option<NetworkRanges>| ranges.map(|ranges| ranges.joined()).unwrap_or_default();
     ClusterFacts {
         name: facts.cluster.name_any(),
-        version: facts.machine.spec.version.clone(),
-        endpoint: endpoint(facts).unwrap_or_default(),
+        version: facts.owner.version.clone(),
+        endpoint: facts.endpoint().unwrap_or_default(),
         dns_domain: network.service_domain.unwrap_or_default(),
         service_subnet: joined(network.services),
         pod_subnet: joined(network.pods),
     }
 }
 
-/// `host:port` of the cluster's API server, once it is known.
-pub fn endpoint(facts: &Facts) -> Option<String> {
-    let endpoint = &facts.cluster.spec.control_plane_endpoint;
-    endpoint.is_valid().then(|| endpoint.to_string())
-}
-
-/// How a joining machine finds the cluster by a token: what the user left open is filled in. `token` is taken where the
-/// user gave none.
-pub fn token_discovery(
-    facts: &Facts,
-    ca: &str,
-    endpoint: &str,
-    token: String,
-) -> Result<BootstrapTokenDiscovery, Error> {
-    let given = facts
-        .config
-        .spec
-        .0
-        .join_configuration
-        .as_ref()
-        .and_then(|join| join.discovery.as_ref()?.bootstrap_token.clone());
-    let mut discovery = given.unwrap_or_default();
-    if discovery.ca_cert_hashes.is_empty() && discovery.unsafe_skip_ca_verification != Some(true) {
-        discovery.ca_cert_hashes = pki::pins(ca)?;
-    }
-    if discovery.api_server_endpoint.is_empty() {
-        endpoint.clone_into(&mut discovery.api_server_endpoint);
-    }
-    if discovery.token.is_empty() {
-        discovery.token = token;
-    }
-    Ok(discovery)
-}
-
-/// The Secret that holds boot data.
-pub fn data_secret(facts: &Facts, value: Vec<u8>) -> Secret {
-    let format = facts.config.spec.0.format.unwrap_or_default();
-    let mut secret = Secret::default();
-    secret.metadata.name = Some(facts.config.name_any());
-    secret.metadata.namespace = facts.config.namespace();
-    secret.metadata.labels = Some([(labels::CLUSTER_NAME.to_owned(), facts.cluster.name_any())].into());
-    secret.metadata.owner_references = Some(vec![owner::controller(facts.config.as_ref())]);
-    secret.type_ = Some(labels::SECRET_TYPE.to_owned());
-    secret.data = Some(BTreeMap::from([
-        ("value".to_owned(), ByteString(value)),
-        ("format".to_owned(), ByteString(format.as_str().as_bytes().to_vec())),
-    ]));
-    secret
-}
-
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use kubeadm::api::spec::EncryptionAlgorithm;
-    use serde_json::{Value, json};
-
-    use super::{super::decide::tests::facts, *};
-
-    fn certificates() -> Certificates {
-        let make = |purpose| pki::generate(purpose, EncryptionAlgorithm::EcdsaP256, None, Timestamp::now()).unwrap();
-        Purpose::STACKED.iter().map(|purpose| (*purpose, make(*purpose))).collect()
-    }
-
-    fn cloud_config(bytes: &[u8]) -> Value {
-        serde_saphyr::from_str(std::str::from_utf8(bytes).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn init_carries_all_certificates_and_the_clusters_facts() {
-        let facts = facts(json!({"cluster": {"spec": {"clusterNetwork": {"pods": {"cidrBlocks": ["10.1.0.0/16"]}}}}}));
-        let document = cloud_config(&init(&facts, &certificates(), &Resolved::new()).unwrap());
-        let files = document["write_files"].as_array().unwrap();
-        assert_eq!(files.len(), 8 + 2);
-        let cluster: Value = serde_saphyr::from_multiple(files[8]["content"].as_str().unwrap())
-            .map(|all: Vec<Value>| all[0].clone())
-            .unwrap();
-        assert_eq!(cluster["controlPlaneEndpoint"], "10.0.0.1:6443");
-        assert_eq!(cluster["networking"]["podSubnet"], "10.1.0.0/16");
-    }
-
-    #[test]
-    fn a_worker_gets_a_taint_and_no_keys() {
-        let facts = facts(json!({"machine": {"metadata": {"labels": null}}}));
-        let bytes = join(&facts, &certificates(), &Resolved::new(), false).unwrap();
-        assert!(!String::from_utf8_lossy(&bytes).contains("PRIVATE KEY"));
-        let document = cloud_config(&bytes);
-        let join: Value = serde_saphyr::from_str(document["write_files"][0]["content"].as_str().unwrap()).unwrap();
-        assert_eq!(join["nodeRegistration"]["taints"][0]["key"], UNINITIALIZED);
-    }
-
-    #[test]
-    fn what_a_user_says_of_discovery_is_kept() {
-        let given = json!({"config": {"spec": {"joinConfiguration": {"discovery": {"bootstrapToken": {"apiServerEndpoint": "other:1", "caCertHashes": ["sha256:mine"]}}}}}});
-        let discovery = token_discovery(&facts(given), "unused", "10.0.0.1:6443", "t".into()).unwrap();
-        assert_eq!(
-            (discovery.api_server_endpoint.as_str(), discovery.ca_cert_hashes[0].as_str()),
-            ("other:1", "sha256:mine")
-        );
-        let certificates = certificates();
-        let filled =
-            token_discovery(&facts(json!({})), &certificates[0].1.certificate, "10.0.0.1:6443", "t".into()).unwrap();
-        assert_eq!(
-            (filled.token.as_str(), filled.ca_cert_hashes.len(), filled.unsafe_skip_ca_verification),
-            ("t", 1, None)
-        );
-    }
-
-    #[test]
-    fn a_missing_value_and_a_bad_version_are_named() {
-        let missing = facts(
-            json!({"config": {"spec": {"files": [{"path": "/a", "contentFrom": {"secret": {"name": "s", "key": "k"}}}]}}}),
-        );
-        assert_eq!(references(&missing.config.spec.0), [("files[0].contentFrom".to_owned(), "s", "k")]);
-        let error = init(&missing, &certificates(), &Resolved::new()).unwrap_err();
-        assert_eq!(error.to_string(), "files[0].contentFrom: Secret s has no key k");
-        let bad = facts(json!({"machine": {"spec": {"version": "latest"}}}));
-        assert!(init(&bad, &certificates(), &Resolved::new()).unwrap_err().to_string().contains("latest"));
-    }
-}
+mod tests;

@@ -7,8 +7,12 @@ use cluster_api::{
 use jiff::Timestamp;
 use kube::Resource;
 use kubeadm::api::v1beta2::{Initialization, KubeadmConfigStatus};
+use serde_json::{Value, json};
 
-use super::observe::Facts;
+use super::{
+    legacy::{self, Condition, Severity},
+    observe::Facts,
+};
 
 /// Condition: the boot data exists.
 pub const DATA_SECRET_AVAILABLE: &str = "DataSecretAvailable";
@@ -19,6 +23,8 @@ pub const CERTIFICATES_AVAILABLE: &str = "CertificatesAvailable";
 #[derive(Clone, Debug)]
 pub struct Report {
     claims: Vec<Claim>,
+    /// The same for readers of v1beta1.
+    legacy: Vec<Condition>,
     secret: Option<String>,
 }
 
@@ -36,34 +42,74 @@ impl Report {
         });
         let status = facts.config.status.as_ref().filter(|_| facts.config.is_data_secret_created());
         let secret = status.map(|status| status.data_secret_name.clone()).filter(|name| !name.is_empty());
-        Self { claims: known.collect(), secret }
+        let mut legacy = legacy_of(facts);
+        legacy.retain(|condition| condition.type_ != types::READY);
+        Self { claims: known.collect(), legacy, secret }
     }
 
-    /// Claims something, in place of what was claimed of it before.
-    pub fn claim(&mut self, claim: Claim) {
+    fn claim(&mut self, claim: Claim, legacy: Condition) {
         self.claims.retain(|known| known.type_ != claim.type_);
         self.claims.push(claim);
+        self.legacy.retain(|known| known.type_ != legacy.type_);
+        self.legacy.push(legacy);
+    }
+
+    fn data_secret_is_missing(&mut self, message: String, severity: Severity, legacy_reason: &str) {
+        let legacy = Condition::fails(DATA_SECRET_AVAILABLE, severity, legacy_reason, &message);
+        self.claim(Claim::new(DATA_SECRET_AVAILABLE, false, "NotAvailable", message), legacy);
+    }
+
+    /// The boot data is not there: the infrastructure of the cluster comes first.
+    pub fn waits_for_infrastructure(&mut self) {
+        let message = "Waiting for Cluster status.initialization.infrastructureProvisioned to be true";
+        self.data_secret_is_missing(message.to_owned(), Severity::Info, "WaitingForClusterInfrastructure");
+    }
+
+    /// The boot data is not there: another machine makes the cluster.
+    pub fn waits_for_control_plane(&mut self, message: impl Into<String>) {
+        self.data_secret_is_missing(message.into(), Severity::Info, "WaitingForControlPlaneAvailable");
     }
 
     /// The boot data is not there, and why.
     pub fn waits(&mut self, message: impl Into<String>) {
-        self.claim(Claim::new(DATA_SECRET_AVAILABLE, false, "NotAvailable", message));
+        self.data_secret_is_missing(message.into(), Severity::Warning, "DataSecretGenerationFailed");
+    }
+
+    /// The boot data is there and does not help its machine any more.
+    pub fn data_is_useless(&mut self, message: impl Into<String>) {
+        let message = message.into();
+        let legacy = Condition::fails(DATA_SECRET_AVAILABLE, Severity::Error, "BootstrapTokenNotUsable", &message);
+        self.claim(Claim::new(DATA_SECRET_AVAILABLE, false, "BootstrapTokenNotUsable", message), legacy);
     }
 
     /// The certificates are there.
     pub fn certificates_available(&mut self) {
-        self.claim(Claim::holds(CERTIFICATES_AVAILABLE, "Available"));
+        let legacy = Condition::holds(CERTIFICATES_AVAILABLE);
+        self.claim(Claim::holds(CERTIFICATES_AVAILABLE, "Available"), legacy);
     }
 
-    /// The certificates are not there, and why.
-    pub fn certificates_missing(&mut self, message: impl Into<String>) {
-        self.claim(Claim::new(CERTIFICATES_AVAILABLE, Status::Unknown, "InternalError", message));
+    /// The certificates are not there, and why. `made_here` says whether this provider makes them.
+    pub fn certificates_missing(&mut self, message: impl Into<String>, made_here: bool) {
+        let message = message.into();
+        let (severity, reason) = if made_here {
+            (Severity::Warning, "CertificatesGenerationFailed")
+        } else {
+            (Severity::Error, "CertificatesCorrupted")
+        };
+        let legacy = Condition::fails(CERTIFICATES_AVAILABLE, severity, reason, &message);
+        self.claim(Claim::new(CERTIFICATES_AVAILABLE, Status::Unknown, "InternalError", message), legacy);
     }
 
     /// The boot data is in this Secret.
     pub fn data_secret(&mut self, name: impl Into<String>) {
         self.secret = Some(name.into());
-        self.claim(Claim::holds(DATA_SECRET_AVAILABLE, "Available"));
+        self.data_secret_available();
+    }
+
+    /// The boot data is where it was.
+    pub fn data_secret_available(&mut self) {
+        let legacy = Condition::holds(DATA_SECRET_AVAILABLE);
+        self.claim(Claim::holds(DATA_SECRET_AVAILABLE, "Available"), legacy);
     }
 
     /// The whole status that follows. `complete` says whether the pass ended without error.
@@ -78,8 +124,18 @@ impl Report {
             initialization: self.secret.as_ref().map(|_| Initialization { data_secret_created: Some(true) }),
             data_secret_name: self.secret.clone().unwrap_or_default(),
             observed_generation: if complete { generation } else { before.observed_generation },
-            deprecated: before.deprecated,
+            deprecated: serde_json::from_value(self.deprecated(facts, now)).unwrap_or(before.deprecated),
         }
+    }
+
+    /// What readers of v1beta1 see; what else is there stays.
+    fn deprecated(&self, facts: &Facts, now: Timestamp) -> Value {
+        let mut all = deprecated_of(facts);
+        let settled = legacy::settle(&legacy_of(facts), &self.legacy, now);
+        if !settled.is_empty() {
+            all["v1beta1"]["conditions"] = json!(settled);
+        }
+        all
     }
 
     fn ready(&self) -> Claim {
@@ -110,6 +166,17 @@ impl Report {
     }
 }
 
+fn deprecated_of(facts: &Facts) -> Value {
+    let deprecated = facts.config.status.as_ref().map(|status| &status.deprecated);
+    serde_json::to_value(deprecated).unwrap_or_default()
+}
+
+fn legacy_of(facts: &Facts) -> Vec<Condition> {
+    let mut deprecated = deprecated_of(facts);
+    let conditions = deprecated.pointer_mut("/v1beta1/conditions").map(Value::take).unwrap_or_default();
+    serde_json::from_value(conditions).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -121,13 +188,24 @@ mod tests {
         (found.status.as_str(), found.reason.as_str(), found.message.as_str())
     }
 
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// The same facts with this status on the config.
+    fn showing(facts: &Facts, status: &KubeadmConfigStatus) -> Facts {
+        let mut config = facts.config.as_ref().clone();
+        // As it comes back from the server.
+        config.status = serde_json::from_value(serde_json::to_value(status).unwrap()).unwrap();
+        Facts { config: config.into(), ..facts.clone() }
+    }
+
     #[test]
     fn ready_sums_up_and_says_what_is_waited_for() {
         let facts = facts(json!({}));
-        let now = Timestamp::UNIX_EPOCH;
         let mut report = Report::of(&facts);
         report.waits("Secret files is missing");
-        let status = report.settle(&facts, false, now);
+        let status = report.settle(&facts, false, at(0));
         assert_eq!(
             condition(&status, "Ready"),
             (
@@ -139,8 +217,74 @@ mod tests {
         assert_eq!((status.observed_generation, status.initialization), (None, None));
         report.certificates_available();
         report.data_secret("m");
-        let status = report.settle(&facts, true, now);
+        let status = report.settle(&facts, true, at(0));
         assert_eq!(condition(&status, "Ready"), ("True", "Ready", ""));
         assert_eq!((status.data_secret_name.as_str(), status.observed_generation), ("m", Some(2)));
+    }
+
+    #[test]
+    fn readers_of_v1beta1_see_reasons_and_severities() {
+        let facts = facts(json!({}));
+        let mut report = Report::of(&facts);
+        let shown = |report: &Report| -> Vec<_> {
+            let status = serde_json::to_value(report.settle(&facts, true, at(0))).unwrap();
+            let conditions = status["deprecated"]["v1beta1"]["conditions"].as_array().unwrap().clone();
+            let brief =
+                |c: &Value| format!("{} {} {} {}", c["type"], c["status"], c["severity"], c["reason"]).replace('"', "");
+            conditions.iter().map(brief).collect()
+        };
+        report.waits_for_infrastructure();
+        let waits = "DataSecretAvailable False Info WaitingForClusterInfrastructure";
+        assert_eq!(shown(&report), [&waits.replace("DataSecretAvailable", "Ready"), waits]);
+        report.certificates_missing("gone", false);
+        assert_eq!(
+            shown(&report)[..2],
+            ["Ready False Error CertificatesCorrupted", "CertificatesAvailable False Error CertificatesCorrupted"]
+        );
+        report.certificates_available();
+        report.waits("no");
+        assert_eq!(shown(&report)[0], "Ready False Warning DataSecretGenerationFailed");
+        report.data_secret("m");
+        assert_eq!(
+            shown(&report),
+            ["Ready True null null", "CertificatesAvailable True null null", "DataSecretAvailable True null null"]
+        );
+    }
+
+    #[test]
+    fn what_was_said_is_said_again_without_a_write() {
+        let facts = facts(json!({}));
+        let mut report = Report::of(&facts);
+        report.certificates_available();
+        report.waits("Secret files is missing");
+        let first = report.settle(&facts, true, at(1));
+        let seen = showing(&facts, &first);
+        let again = Report::of(&seen).settle(&seen, true, at(2));
+        assert_eq!(serde_json::to_value(&again).unwrap(), serde_json::to_value(&seen.config.status).unwrap());
+    }
+
+    #[test]
+    fn what_others_keep_for_v1beta1_stays() {
+        let facts = facts(json!({"config": {"status": {"deprecated": {"v1beta1": {"failureReason": "Old"}}}}}));
+        let mut report = Report::of(&facts);
+        report.data_secret("m");
+        let status = serde_json::to_value(report.settle(&facts, true, at(1))).unwrap();
+        assert_eq!(status["deprecated"]["v1beta1"]["failureReason"], "Old");
+        assert_eq!(status["deprecated"]["v1beta1"]["conditions"][0]["type"], "Ready");
+    }
+
+    #[test]
+    fn that_the_data_exists_is_never_taken_back() {
+        let made =
+            json!({"config": {"status": {"dataSecretName": "m", "initialization": {"dataSecretCreated": true}}}});
+        let facts = facts(made);
+        let mut report = Report::of(&facts);
+        report.data_is_useless("the bootstrap token is gone");
+        let status = report.settle(&facts, true, at(1));
+        assert_eq!(status.initialization, Some(Initialization { data_secret_created: Some(true) }));
+        assert_eq!(
+            condition(&status, DATA_SECRET_AVAILABLE),
+            ("False", "BootstrapTokenNotUsable", "the bootstrap token is gone")
+        );
     }
 }

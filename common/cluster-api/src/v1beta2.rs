@@ -387,3 +387,48 @@ impl Cluster {
         self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
     }
 }
+
+/// A pool of machines that share their boot data.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "cluster.x-k8s.io", version = "v1beta2", kind = "MachinePool", namespaced, status = "MachinePoolStatus")]
+#[kube(derive = "PartialEq", derive = "Default")]
+#[serde(rename_all = "camelCase")]
+pub struct MachinePoolSpec {
+    /// Cluster it belongs to.
+    #[serde(default)]
+    pub cluster_name: String,
+    /// Number of machines; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// What its machines are like.
+    #[serde(default)]
+    pub template: MachinePoolTemplate,
+}
+
+/// What the machines of a pool are like.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MachinePoolTemplate {
+    /// Spec of each machine.
+    #[serde(default)]
+    pub spec: MachineSpec,
+}
+
+/// Observed state of a pool of machines.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MachinePoolStatus {
+    /// One-way facts of its first provisioning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initialization: Option<MachineInitialization>,
+    /// Its nodes.
+    #[serde(default)]
+    pub node_refs: Vec<NodeReference>,
+}
+
+impl MachinePool {
+    /// Whether each of its machines has a node.
+    pub fn has_all_nodes(&self) -> bool {
+        let nodes = self.status.as_ref().map_or(0, |status| status.node_refs.len());
+        usize::try_from(self.spec.replicas.unwrap_or(1)) == Ok(nodes)
+    }
+}

@@ -1,8 +1,9 @@
 //! Ignition documents: specification 2.3.0 (what the kubeadm bootstrap provider writes), specification 3.3.0 (what the
-//! machine images read), the translation between them, merging, and replacement of tokens inside file contents.
+//! machine images read), the translation between them, Container Linux Configs, merging, and replacement of tokens inside file contents.
 //!
 //! Nothing here performs I/O: documents come and go as values.
 
+pub mod clc;
 pub mod data_url;
 mod merge;
 mod placeholder;

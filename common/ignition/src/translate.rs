@@ -178,7 +178,15 @@ fn file(old: v2::File, path: String) -> v3::File {
 
 fn disk(old: v2::Disk) -> Result<v3::Disk, TranslateError> {
     let device = old.device;
-    let partitions = old.partitions.into_iter().map(|old| partition(&device, old)).collect::<Result<_, _>>()?;
+    let mut partitions: Vec<_> =
+        old.partitions.into_iter().map(|old| partition(&device, old)).collect::<Result<_, _>>()?;
+    // 2.3 takes the next free number where none is given; 3.3 wants a number or a label.
+    for index in 0..partitions.len() {
+        if partitions[index].number == 0 && partitions[index].label.is_none() {
+            let is_free = |number: &i64| partitions.iter().all(|partition| partition.number != *number);
+            partitions[index].number = (1..).find(is_free).unwrap_or_default();
+        }
+    }
     Ok(v3::Disk { partitions, wipe_table: set(old.wipe_table), device })
 }
 

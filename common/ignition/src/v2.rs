@@ -32,6 +32,27 @@ impl Config {
     pub fn new() -> Self {
         Self { ignition: Ignition { version: VERSION.to_owned(), ..Ignition::default() }, ..Self::default() }
     }
+
+    /// Adds what `more` says, as Ignition 2 appends documents: lists one after the other, even if they name the same
+    /// thing; single values where they are set; included documents wholly from `more`.
+    pub fn append(&mut self, more: Self) {
+        self.ignition.config = more.ignition.config;
+        let (timeouts, newer) = (&mut self.ignition.timeouts, more.ignition.timeouts);
+        timeouts.http_response_headers = newer.http_response_headers.or(timeouts.http_response_headers);
+        timeouts.http_total = newer.http_total.or(timeouts.http_total);
+        let authorities = &mut self.ignition.security.tls.certificate_authorities;
+        authorities.extend(more.ignition.security.tls.certificate_authorities);
+        self.networkd.units.extend(more.networkd.units);
+        self.passwd.groups.extend(more.passwd.groups);
+        self.passwd.users.extend(more.passwd.users);
+        self.storage.directories.extend(more.storage.directories);
+        self.storage.disks.extend(more.storage.disks);
+        self.storage.files.extend(more.storage.files);
+        self.storage.filesystems.extend(more.storage.filesystems);
+        self.storage.links.extend(more.storage.links);
+        self.storage.raid.extend(more.storage.raid);
+        self.systemd.units.extend(more.systemd.units);
+    }
 }
 
 /// Section `ignition`.

@@ -81,6 +81,32 @@ fn a_path_named_twice_becomes_one_file_with_the_later_content() {
 }
 
 #[test]
+fn a_partition_without_a_number_gets_the_next_free_one() {
+    let document = with_storage(&json!({"disks": [{"device": "/dev/vdb", "partitions": [
+        {}, {"number": 1, "sizeMiB": 8}, {"label": "named"}, {"shouldExist": true}]}]}));
+    let translated = translate(old(&document)).unwrap();
+    let numbers: Vec<_> = translated.storage.disks[0].partitions.iter().map(|partition| partition.number).collect();
+    assert_eq!(numbers, [2, 1, 0, 3]);
+}
+
+#[test]
+fn arrays_groups_and_included_documents_arrive() {
+    let document = json!({
+        "ignition": {"version": "2.3.0", "timeouts": {"httpTotal": 30},
+            "config": {"append": [{"source": "https://a", "verification": {"hash": "sha512-1"}}], "replace": {"source": "https://r"}},
+            "security": {"tls": {"certificateAuthorities": [{"source": "https://ca"}]}}},
+        "passwd": {"groups": [{"name": "ops", "gid": 1000, "system": true}]},
+        "storage": {
+            "raid": [{"name": "md", "level": "raid1", "devices": ["/dev/vdb", "/dev/vdc"], "spares": 1}],
+            "filesystems": [{"name": "data", "path": "/data", "mount": {"device": "/dev/md/md", "format": "xfs",
+                             "create": {"force": true, "options": ["-f"]}}}],
+            "links": [{"filesystem": "data", "path": "/l", "target": "/t", "hard": true, "overwrite": true, "user": {"id": 5}}],
+            "directories": [{"filesystem": "data", "path": "/d", "overwrite": true, "group": {"name": "ops"}}]}
+    });
+    insta::assert_json_snapshot!(translate(old(&document)).unwrap());
+}
+
+#[test]
 fn versions_are_told_apart() {
     assert!(
         matches!(parse(br#"{"ignition":{"version":"4.0.0"}}"#), Err(ParseError::Version(version)) if version == "4.0.0")

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -37,7 +38,7 @@ pub fn generate(
     let client = pki::issue(ca, &leaf, algorithm, now)?;
     let user = format!("{cluster}-admin");
     let context = format!("{user}@{cluster}");
-    let config = serde_json::json!({
+    let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": cluster, "cluster": {
@@ -53,6 +54,50 @@ pub fn generate(
     });
     // JSON is YAML; every reader of kubeconfigs reads it.
     Ok(config.to_string())
+}
+
+/// The kubeconfig by which a machine finds the cluster it joins (`joinConfiguration.discovery.file.kubeConfig`), in YAML.
+/// `discovery` is that field: a cluster, and a user who is known by an auth provider or by a command.
+pub fn of_discovery(discovery: &Value) -> Result<String, pki::Error> {
+    let given = |path: &str| discovery.pointer(path).filter(|value| !value.is_null()).cloned();
+    let mut cluster = Map::new();
+    for (name, path) in [
+        ("server", "/cluster/server"),
+        ("tls-server-name", "/cluster/tlsServerName"),
+        ("insecure-skip-tls-verify", "/cluster/insecureSkipTLSVerify"),
+        ("certificate-authority-data", "/cluster/certificateAuthorityData"),
+        ("proxy-url", "/cluster/proxyURL"),
+    ] {
+        if let Some(value) = given(path) {
+            cluster.insert(name.to_owned(), value);
+        }
+    }
+    let mut user = Map::new();
+    if let Some(name) = given("/user/authProvider/name") {
+        let config = given("/user/authProvider/config").unwrap_or_default();
+        user.insert("auth-provider".to_owned(), json!({"name": name, "config": config}));
+    }
+    if let Some(command) = given("/user/exec/command") {
+        let version = given("/user/exec/apiVersion").unwrap_or_else(|| json!("client.authentication.k8s.io/v1"));
+        let exec = json!({
+            "apiVersion": version,
+            "command": command,
+            "args": given("/user/exec/args"),
+            "env": given("/user/exec/env"),
+            "provideClusterInfo": given("/user/exec/provideClusterInfo").unwrap_or(json!(false)),
+            // Nobody sits at a machine that boots.
+            "interactiveMode": "Never",
+        });
+        user.insert("exec".to_owned(), exec);
+    }
+    let config = json!({
+        "clusters": [{"name": "default", "cluster": cluster}],
+        "users": [{"name": "default", "user": user}],
+        "contexts": [{"name": "default", "context": {"cluster": "default", "user": "default"}}],
+        "current-context": "default",
+    });
+    serde_saphyr::to_string(&config)
+        .map_err(|error| pki::Error::Read { what: "the discovery kubeconfig", reason: error.to_string() })
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -105,6 +150,21 @@ pub fn is_outdated(kubeconfig: &str, server: &str, ca_certificate: &str, now: Ti
 mod tests {
     use super::*;
     use crate::pki::Purpose;
+
+    #[test]
+    fn a_discovery_kubeconfig_has_one_of_each_called_default() {
+        let text = of_discovery(&json!({
+            "cluster": {"server": "https://10.0.0.1:6443", "certificateAuthorityData": "Q0E=", "proxyURL": "http://p"},
+            "user": {"exec": {"command": "/usr/bin/credentials", "env": [{"name": "A", "value": "yes"}]}},
+        }))
+        .unwrap();
+        insta::assert_snapshot!(text);
+        let text = of_discovery(&json!({
+            "cluster": {"insecureSkipTLSVerify": true, "tlsServerName": "api"},
+            "user": {"authProvider": {"name": "oidc", "config": {"k": "v"}}},
+        }));
+        insta::assert_snapshot!(text.unwrap());
+    }
 
     #[test]
     fn a_kubeconfig_is_renewed_in_time_and_when_it_leads_elsewhere() {

@@ -5,5 +5,6 @@ pub mod api;
 pub mod config;
 pub mod kubeconfig;
 pub mod pki;
+pub mod template;
 pub mod token;
 pub mod userdata;

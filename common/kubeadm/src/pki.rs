@@ -64,6 +64,15 @@ impl Purpose {
     /// The purposes of a cluster with stacked etcd, in the order in which their files are written.
     pub const STACKED: [Self; 4] = [Self::ClusterCa, Self::EtcdCa, Self::FrontProxyCa, Self::ServiceAccount];
 
+    /// What a control plane machine needs, in the order in which the files are written.
+    pub fn of_control_plane(has_external_etcd: bool) -> Vec<Self> {
+        let mut all = Self::STACKED.to_vec();
+        if has_external_etcd {
+            all.push(Self::ApiServerEtcdClient);
+        }
+        all
+    }
+
     /// End of the Secret's name.
     pub fn suffix(self) -> &'static str {
         match self {

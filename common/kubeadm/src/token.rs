@@ -114,24 +114,31 @@ pub enum Upkeep {
     Fresh,
     /// Its life is to be extended.
     Extend,
+    /// Another one is to take its place.
+    Replace,
     /// Its expiration cannot be read.
     Unreadable,
 }
 
 /// Judges a token whose machine has not joined: it is extended once a sixth of its life has passed.
 pub fn upkeep(expiration: Option<&[u8]>, ttl: Duration, now: Timestamp) -> Upkeep {
-    let Some(expiration) = expiration else { return Upkeep::Extend };
+    judge(expiration, ttl * 5 / 6, now, Upkeep::Extend)
+}
+
+/// Judges a token of a pool whose machines have all joined: it is replaced once half of its life has passed, so that what
+/// leaked with a machine's boot data is of no use for long.
+pub fn rotation(expiration: Option<&[u8]>, ttl: Duration, now: Timestamp) -> Upkeep {
+    judge(expiration, ttl / 2, now, Upkeep::Replace)
+}
+
+fn judge(expiration: Option<&[u8]>, enough: Duration, now: Timestamp, otherwise: Upkeep) -> Upkeep {
+    let Some(expiration) = expiration else { return otherwise };
     let parsed = std::str::from_utf8(expiration).ok().and_then(|text| text.trim().parse::<Timestamp>().ok());
     match parsed {
         None => Upkeep::Unreadable,
-        Some(end) if remaining(end, now) > ttl * 5 / 6 => Upkeep::Fresh,
-        Some(_) => Upkeep::Extend,
+        Some(end) if remaining(end, now) > enough => Upkeep::Fresh,
+        Some(_) => otherwise,
     }
-}
-
-/// Whether a token of a group of machines that have all joined is to be replaced: half of its life has passed.
-pub fn is_due_for_rotation(expiration: Timestamp, ttl: Duration, now: Timestamp) -> bool {
-    remaining(expiration, now) < ttl / 2
 }
 
 fn remaining(end: Timestamp, now: Timestamp) -> Duration {
@@ -173,7 +180,12 @@ mod tests {
     #[test]
     fn a_used_token_is_replaced_at_half_of_its_life() {
         let end = now() + SignedDuration::from_secs(900);
-        assert!(!is_due_for_rotation(end, TTL, now() + SignedDuration::from_secs(449)));
-        assert!(is_due_for_rotation(end, TTL, now() + SignedDuration::from_secs(451)));
+        let text = end.to_string();
+        let after = |seconds| rotation(Some(text.as_bytes()), TTL, now() + SignedDuration::from_secs(seconds));
+        assert_eq!(after(449), Upkeep::Fresh);
+        assert_eq!(after(451), Upkeep::Replace);
+        assert_eq!(after(2000), Upkeep::Replace);
+        assert_eq!(rotation(None, TTL, now()), Upkeep::Replace);
+        assert_eq!(rotation(Some(b"soon"), TTL, now()), Upkeep::Unreadable);
     }
 }

@@ -82,6 +82,11 @@ fn write_file(text: &mut String, file: &File) {
     if let Some(append) = file.append {
         let _ = writeln!(text, "    append: {append}");
     }
+    if !file.content.chars().all(|c| c == '\n' || c == '\t' || is_printable(c)) {
+        // A block cannot say it: a carriage return would become a line feed, and readers refuse control characters.
+        let _ = writeln!(text, "    content: {}", quoted(&file.content));
+        return;
+    }
     // A first line that begins with a space would be taken for the block's indentation.
     let indentation = if file.content.starts_with([' ', '\t', '\n']) { "2" } else { "" };
     let _ = writeln!(text, "    content: |{indentation}");
@@ -221,6 +226,11 @@ fn scalar(text: &str) -> String {
     if is_plain { text.to_owned() } else { quoted(text) }
 }
 
+/// What YAML 1.1 (cloud-init's) takes as it is, line breaks and tabs apart.
+fn is_printable(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
 /// A double-quoted scalar.
 fn quoted(text: &str) -> String {
     let mut result = String::with_capacity(text.len() + 2);
@@ -232,7 +242,7 @@ fn quoted(text: &str) -> String {
             '\n' => result.push_str("\\n"),
             '\t' => result.push_str("\\t"),
             '\r' => result.push_str("\\r"),
-            c if c.is_control() => {
+            c if !is_printable(c) => {
                 let _ = write!(result, "\\u{:04x}", u32::from(c));
             }
             c => result.push(c),

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use ignition::{data_url, v2};
+use ignition::{clc, data_url, v2};
 
 use super::{Error, Input, Run, verbosity, wrong};
 use crate::api::{
-    files::{Encoding, File, User},
+    files::{Encoding, File, Partition, PartitionSpec, User},
     spec::{KubeadmConfigSpec, Mount},
 };
 
@@ -19,14 +19,6 @@ const UNIT: &str = "[Unit]\nDescription=kubeadm\n# Run only once. After successf
 const DEFAULT_MODE: u32 = 0o644;
 
 pub(super) fn render(input: &Input<'_>) -> Result<Vec<u8>, Error> {
-    if let Some(config) = input.spec.ignition.as_ref().and_then(|ignition| ignition.container_linux_config.as_ref())
-        && !config.additional_config.trim().is_empty()
-    {
-        return Err(wrong(
-            "ignition.containerLinuxConfig.additionalConfig",
-            "Container Linux Configs are not supported yet; use files and preKubeadmCommands",
-        ));
-    }
     let mut config = v2::Config {
         ignition: v2::Ignition { version: v2::VERSION.to_owned(), ..v2::Ignition::default() },
         ..v2::Config::default()
@@ -60,7 +52,23 @@ pub(super) fn render(input: &Input<'_>) -> Result<Vec<u8>, Error> {
         files.push(plain("/etc/ntp.conf", 0o644, &ntp_conf(&ntp.servers)));
     }
     config.storage.files = files;
+    if let Some(more) = additional(input.spec)? {
+        config.append(more);
+    }
     serde_json::to_vec(&config).map_err(|error| Error::Write(error.to_string()))
+}
+
+/// What the user adds as a Container Linux Config. Its warnings count only where the user wants it strict.
+fn additional(spec: &KubeadmConfigSpec) -> Result<Option<v2::Config>, Error> {
+    let settings = spec.ignition.as_ref().and_then(|ignition| ignition.container_linux_config.as_ref());
+    let Some(settings) = settings.filter(|settings| !settings.additional_config.is_empty()) else { return Ok(None) };
+    let field = "ignition.containerLinuxConfig.additionalConfig";
+    let (config, warnings) =
+        clc::parse(&settings.additional_config).map_err(|error| wrong(field, error.to_string()))?;
+    match warnings.first() {
+        Some(first) if settings.strict == Some(true) => Err(wrong(field, format!("{first} (strict is set)"))),
+        _ => Ok(Some(config)),
+    }
 }
 
 fn user(user: &User) -> v2::User {
@@ -96,7 +104,8 @@ fn user_file(file: &File, field: &str) -> Result<v2::File, Error> {
     let content = match file.encoding {
         None => with_newline(&file.content),
         Some(Encoding::Base64) => {
-            let bytes = STANDARD.decode(file.content.trim());
+            // Tools break base64 into lines.
+            let bytes = STANDARD.decode(file.content.split_whitespace().collect::<String>());
             let bytes = bytes.map_err(|error| wrong(format!("{field}.content"), format!("is not base64: {error}")))?;
             let (owner, group) = owners(&file.owner);
             return Ok(v2::File {
@@ -171,16 +180,17 @@ fn document(run: &Run) -> String {
 fn disks(spec: &KubeadmConfigSpec, config: &mut v2::Config) -> Result<(), Error> {
     let mut labels = HashMap::new();
     if let Some(setup) = &spec.disk_setup {
-        for partition in &setup.partitions {
-            let whole = partition.layout == Some(true);
+        for (index, partition) in setup.partitions.iter().enumerate() {
             config.storage.disks.push(v2::Disk {
                 device: partition.device.clone(),
                 wipe_table: partition.overwrite == Some(true),
-                partitions: if whole { vec![v2::Partition::default()] } else { Vec::new() },
+                partitions: partitions(partition, &format!("diskSetup.partitions[{index}].diskLayout"))?,
             });
         }
         for filesystem in &setup.filesystems {
-            labels.insert(filesystem.label.as_str(), filesystem.device.as_str());
+            if !filesystem.label.is_empty() {
+                labels.insert(filesystem.label.as_str(), filesystem.device.as_str());
+            }
             config.storage.filesystems.push(v2::Filesystem {
                 name: filesystem.label.clone(),
                 path: None,
@@ -199,9 +209,12 @@ fn disks(spec: &KubeadmConfigSpec, config: &mut v2::Config) -> Result<(), Error>
         let [what, place, options @ ..] = parts.as_slice() else {
             return Err(wrong(format!("mounts[{index}]"), "needs a device and a mount point"));
         };
+        if !place.starts_with('/') {
+            return Err(wrong(format!("mounts[{index}]"), format!("the mount point {place:?} is no absolute path")));
+        }
         let label = what.strip_prefix("LABEL=").unwrap_or(what);
         let device = labels.get(label).copied().unwrap_or(what);
-        let name = format!("{}.mount", place.trim_matches('/').replace('-', "\\x2d").replace('/', "-"));
+        let name = format!("{}.mount", unit_name(place));
         let options = if options.is_empty() { String::new() } else { format!("Options={}\n", options.join(",")) };
         let contents = format!(
             "[Unit]\nDescription=Mount {what}\n[Mount]\nWhat={device}\nWhere={place}\n{options}[Install]\nWantedBy=multi-user.target\n"
@@ -209,6 +222,54 @@ fn disks(spec: &KubeadmConfigSpec, config: &mut v2::Config) -> Result<(), Error>
         config.systemd.units.push(enabled(&name, &contents));
     }
     Ok(())
+}
+
+/// One partition over the whole disk, or none. Ignition sizes partitions in MiB: parts of a disk whose size nobody knows
+/// cannot be said.
+fn partitions(setup: &Partition, field: &str) -> Result<Vec<v2::Partition>, Error> {
+    let type_guid = match setup.disk_layout.as_slice() {
+        [] if setup.layout == Some(true) => String::new(),
+        [] => return Ok(Vec::new()),
+        [PartitionSpec { percentage: 100, partition_type }] => partition_guid(partition_type).to_owned(),
+        _ => {
+            let cure =
+                "use one part of 100 percent, or partition the disk by ignition.containerLinuxConfig.additionalConfig";
+            return Err(wrong(field, format!("Ignition has no parts of a disk in percent; {cure}")));
+        }
+    };
+    Ok(vec![v2::Partition { number: 1, type_guid, ..v2::Partition::default() }])
+}
+
+/// GUID of a partition type that users name; a GUID is its own.
+fn partition_guid(name: &str) -> &str {
+    match name {
+        "Linux" => "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
+        "LinuxSwap" => "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F",
+        "LinuxRAID" => "A19D880F-05FC-4D3B-A006-743F0F84911E",
+        "LVM" => "E6D6D379-F507-44C2-A23C-238F2A3DF928",
+        "Fat32" | "NTFS" => "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7",
+        // Extended partitions are the old table's way around its limit of four; this one has none.
+        "LinuxExtended" => "",
+        guid => guid,
+    }
+}
+
+/// Name of the unit of a path, as `systemd-escape --path` writes it.
+fn unit_name(path: &str) -> String {
+    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() {
+        return "-".to_owned();
+    }
+    let mut name = String::new();
+    for byte in parts.join("/").bytes() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' if name.is_empty() => name.push_str("\\x2e"),
+            byte if byte.is_ascii_alphanumeric() || b":_.".contains(&byte) => name.push(char::from(byte)),
+            byte => name.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    name
 }
 
 fn sshd_config(users: &[&str]) -> String {

@@ -6,7 +6,7 @@ mod ignition;
 use crate::{
     api::{
         files::{File, User},
-        spec::{Format, KubeadmConfigSpec},
+        spec::{ClusterConfiguration, Format, KubeadmConfigSpec},
     },
     pki::{Pair, Purpose},
 };
@@ -73,12 +73,24 @@ pub fn render(input: &Input<'_>) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// The files of a Secret of the PKI; an external CA has no key, and then there is no file of it.
-pub fn certificate_files(purpose: Purpose, pair: &Pair, folder: &str) -> Vec<File> {
-    let Some((certificate, key)) = purpose.files() else { return Vec::new() };
-    let folder = if folder.is_empty() { "/etc/kubernetes/pki" } else { folder.trim_end_matches('/') };
-    let file = |name: &str, permissions: &str, content: &str| File {
-        path: format!("{folder}/{name}"),
+/// The files of a Secret of the PKI. There is none of what is empty (an external CA has no key) and of what has no place
+/// (the key of an external etcd's CA, which no machine needs).
+pub fn certificate_files(purpose: Purpose, pair: &Pair, cluster: &ClusterConfiguration) -> Vec<File> {
+    let external = cluster.etcd.as_ref().and_then(|etcd| etcd.external.as_ref());
+    let folder = match cluster.certificates_dir.trim_end_matches('/') {
+        "" => "/etc/kubernetes/pki",
+        folder => folder,
+    };
+    let (certificate, key) = match (purpose, external) {
+        (Purpose::EtcdCa, Some(external)) => (external.ca_file.clone(), String::new()),
+        (Purpose::ApiServerEtcdClient, Some(external)) => (external.cert_file.clone(), external.key_file.clone()),
+        (purpose, _) => match purpose.files() {
+            Some((certificate, key)) => (format!("{folder}/{certificate}"), format!("{folder}/{key}")),
+            None => return Vec::new(),
+        },
+    };
+    let file = |path: String, permissions: &str, content: &str| File {
+        path,
         owner: "root:root".to_owned(),
         permissions: permissions.to_owned(),
         content: content.to_owned(),
@@ -86,7 +98,7 @@ pub fn certificate_files(purpose: Purpose, pair: &Pair, folder: &str) -> Vec<Fil
     };
     [file(certificate, "0640", &pair.certificate), file(key, "0600", &pair.key)]
         .into_iter()
-        .filter(|file| !file.content.is_empty())
+        .filter(|file| !file.content.is_empty() && !file.path.is_empty())
         .collect()
 }
 

@@ -116,6 +116,11 @@ fn what_ignition_cannot_carry_is_named() {
         (json!({"files": [{"path": "/a", "encoding": "gzip", "content": "x"}]}), "files[0].encoding"),
         (json!({"files": [{"path": "/a", "encoding": "base64", "content": "%"}]}), "files[0].content"),
         (json!({"mounts": [["/dev/vdb"]]}), "mounts[0]"),
+        (json!({"mounts": [["swap", "none"]]}), "mounts[0]"),
+        (
+            json!({"diskSetup": {"partitions": [{"device": "/dev/vdb", "diskLayout": [{"percentage": 30}, {"percentage": 70}]}]}}),
+            "diskSetup.partitions[0].diskLayout",
+        ),
     ] {
         let mut spec = spec(given);
         spec.format = Some(Format::Ignition);
@@ -127,8 +132,123 @@ fn what_ignition_cannot_carry_is_named() {
 #[test]
 fn a_missing_key_yields_no_file() {
     let pair = Pair { certificate: "C".into(), key: String::new().into() };
-    let paths: Vec<_> = certificate_files(Purpose::EtcdCa, &pair, "").into_iter().map(|file| file.path).collect();
+    let files = certificate_files(Purpose::EtcdCa, &pair, &ClusterConfiguration::default());
+    let paths: Vec<_> = files.into_iter().map(|file| file.path).collect();
     assert_eq!(paths, ["/etc/kubernetes/pki/etcd/ca.crt"]);
+}
+
+/// Everything that a user can say in both formats.
+fn whole(format: &str) -> KubeadmConfigSpec {
+    spec(json!({
+        "format": format,
+        "files": [
+            {"path": "/etc/plain", "owner": "root:adm", "permissions": "0640", "content": "one\ntwo"},
+            {"path": "/etc/encoded", "encoding": "base64", "content": "aGk=", "permissions": "600"},
+            {"path": "/etc/appended", "append": true, "content": "more\n"},
+            {"path": "/etc/indented", "append": false, "content": "  first\nsecond\n"},
+        ],
+        "users": [
+            {"name": "boot", "gecos": "Boot User", "groups": "wheel, adm", "homeDir": "/home/b", "shell": "/bin/bash",
+             "passwd": "$6$salt$hash", "primaryGroup": "users", "sudo": "ALL=(ALL) NOPASSWD:ALL", "lockPassword": false,
+             "sshAuthorizedKeys": ["ssh-ed25519 AAAA a@b"]},
+            {"name": "second", "lockPassword": true},
+        ],
+        "ntp": {"enabled": true, "servers": ["t1.example.org", "10.0.0.1"]},
+        "diskSetup": {
+            "partitions": [{"device": "/dev/vdb", "layout": true, "overwrite": false, "tableType": "gpt"},
+                           {"device": "/dev/vdc", "diskLayout": [{"percentage": 100, "partitionType": "Linux"}], "overwrite": true}],
+            "filesystems": [{"device": "/dev/vdb1", "filesystem": "xfs", "label": "data", "overwrite": true, "extraOpts": ["-f"]},
+                            {"device": "/dev/vdc1", "filesystem": "ext4"}],
+        },
+        "mounts": [["LABEL=data", "/var/lib/data-1", "noatime", "nodev"], ["/dev/vdc1", "/srv"]],
+        "preKubeadmCommands": ["echo \"a: b\"", "if true; then\n  x\nfi"],
+        "postKubeadmCommands": ["chmod 600 /var/lib/kubelet/config.yaml"],
+        "verbosity": 5,
+    }))
+}
+
+#[test]
+fn a_whole_cloud_config_is_stable() {
+    let mut spec = whole("cloud-config");
+    spec.boot_commands = vec!["early".to_owned()];
+    insta::assert_snapshot!(String::from_utf8(render(&input(&spec, init())).unwrap()).unwrap());
+}
+
+#[test]
+fn a_whole_ignition_document_is_stable_and_what_machines_read() {
+    let spec = whole("ignition");
+    let bytes = render(&input(&spec, worker())).unwrap();
+    insta::assert_json_snapshot!(serde_json::from_slice::<Value>(&bytes).unwrap());
+    let read = ::ignition::parse(&bytes).unwrap();
+    insta::assert_json_snapshot!("a_whole_ignition_document_as_3_3", read);
+}
+
+#[test]
+fn empty_is_as_good_as_absent() {
+    let empty = spec(json!({"files": [], "users": [], "mounts": [], "bootCommands": [], "preKubeadmCommands": []}));
+    for format in ["cloud-config", "ignition"] {
+        let (mut empty, mut absent) = (empty.clone(), spec(json!({})));
+        empty.format = spec(json!({"format": format})).format;
+        absent.format = empty.format;
+        assert_eq!(render(&input(&empty, init())).unwrap(), render(&input(&absent, init())).unwrap());
+    }
+}
+
+fn adding(config: &str, strict: bool) -> KubeadmConfigSpec {
+    let settings = json!({"additionalConfig": config, "strict": strict});
+    spec(json!({"format": "ignition", "ignition": {"containerLinuxConfig": settings}}))
+}
+
+#[test]
+fn an_additional_config_is_added_after_what_we_write() {
+    let more = "systemd: {units: [{name: kubeadm.service, dropins: [{name: 10.conf, contents: x}]}]}\nstorage: {files: [{path: /more, mode: 0600, contents: {inline: y}}]}";
+    let bytes = render(&input(&adding(more, true), init())).unwrap();
+    let config: v2::Config = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(config.storage.files.last().unwrap().path, "/more");
+    // The machine sees one unit, with its drop-in.
+    let read = ::ignition::parse(&bytes).unwrap();
+    let units: Vec<_> = read.systemd.units.iter().filter(|unit| unit.name == "kubeadm.service").collect();
+    assert_eq!((units.len(), units[0].dropins[0].name.as_str(), units[0].enabled), (1, "10.conf", Some(true)));
+    assert!(units[0].contents.as_ref().unwrap().contains("ExecStart=/bin/bash /etc/kubeadm.sh"));
+}
+
+#[test]
+fn a_warning_counts_only_where_the_user_is_strict() {
+    let careless = "storage: {files: [{path: /a, contents: {inline: x}}]}";
+    assert!(render(&input(&adding(careless, false), init())).is_ok());
+    let error = render(&input(&adding(careless, true), init())).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "ignition.containerLinuxConfig.additionalConfig: storage.files[0].mode is not set, 0o644 is assumed (strict is set)"
+    );
+    let error = render(&input(&adding("etcd: {}", false), init())).unwrap_err().to_string();
+    assert!(error.starts_with("ignition.containerLinuxConfig.additionalConfig: section etcd"), "{error}");
+}
+
+#[test]
+fn a_mount_unit_is_named_as_systemd_names_it() {
+    for (path, unit) in [
+        ("/", "-.mount"),
+        ("/var/lib/etcd", "var-lib-etcd.mount"),
+        ("//srv//a/", "srv-a.mount"),
+        ("/a-b_c.d", "a\\x2db_c.d.mount"),
+        ("/.hidden", "\\x2ehidden.mount"),
+        ("/ä b", "\\xc3\\xa4\\x20b.mount"),
+    ] {
+        let spec = spec(json!({"format": "ignition", "mounts": [["/dev/vdb", path]]}));
+        assert_eq!(files(&spec, worker()).systemd.units[1].name, unit, "{path}");
+    }
+}
+
+#[test]
+fn awkward_contents_arrive_through_cloud_init() {
+    for text in ["a\r\nb\r\n", "\u{1b}[0m", "a\u{85}b\u{2028}c", "\u{feff}x", "\n\n  x", "\tx", "ü😀", "- a: b # c"]
+    {
+        let spec = spec(json!({"files": [{"path": "/a", "content": text}]}));
+        let document = cloud(&spec, worker());
+        let arrived = document["write_files"][0]["content"].as_str().unwrap();
+        assert_eq!(arrived.trim_end_matches('\n'), text.trim_end_matches('\n'), "{text:?}");
+    }
 }
 
 proptest! {
