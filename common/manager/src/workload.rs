@@ -167,6 +167,11 @@ impl WorkloadClient {
         &self.clients.call
     }
 
+    /// For watches, which last.
+    pub fn stream(&self) -> &Client {
+        &self.clients.stream
+    }
+
     /// Opens a connection to a port of a pod through the API server.
     pub async fn port_forward(&self, namespace: &str, pod: &str, port: u16) -> Result<Forward, kube::Error> {
         let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.clients.stream.clone(), namespace);

@@ -83,7 +83,7 @@ pub(super) fn mutate(body: &[u8], default: fn(&mut Value, &Request) -> Result<()
     })
 }
 
-pub(super) fn validate(body: &[u8], validate: fn(&Request) -> Result<Vec<String>, Vec<FieldError>>) -> Response {
+pub(super) fn validate(body: &[u8], validate: impl Fn(&Request) -> Result<Vec<String>, Vec<FieldError>>) -> Response {
     answer(body, |mut review, request| match validate(request) {
         Ok(warnings) if warnings.is_empty() => review,
         Ok(warnings) => {

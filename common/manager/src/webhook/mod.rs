@@ -35,7 +35,11 @@ impl Webhooks {
 
     /// Serves validation: `validate` names what is wrong, field by field; its `Ok` are warnings to the user.
     #[must_use]
-    pub fn validate(self, path: &str, validate: fn(&Request) -> Result<Vec<String>, Vec<FieldError>>) -> Self {
+    pub fn validate(
+        self,
+        path: &str,
+        validate: impl Fn(&Request) -> Result<Vec<String>, Vec<FieldError>> + Clone + Send + Sync + 'static,
+    ) -> Self {
         let handler = post(move |body: axum::body::Bytes| async move { admission::validate(&body, validate) });
         Self { router: self.router.route(path, handler.layer(DefaultBodyLimit::max(ADMISSION_LIMIT))) }
     }
