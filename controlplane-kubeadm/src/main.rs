@@ -1,11 +1,17 @@
 //! The manager of kubeadm control planes.
 
+use std::time::Duration;
+
 use clap::Parser;
 use controlplane_kubeadm::{
-    controlplane::{CONCURRENCY, ControlPlanes, names::FIELD_MANAGER},
+    controlplane::{ControlPlanes, Settings, names::FIELD_MANAGER},
+    etcd::Limits,
     webhooks,
 };
-use manager::{Identity, Manager, cli::ManagerArgs};
+use manager::{
+    Identity, Manager,
+    cli::{self, ManagerArgs},
+};
 
 /// Runs Kubernetes control planes on machines that kubeadm sets up.
 #[derive(Parser)]
@@ -14,8 +20,30 @@ struct Cli {
     #[command(flatten)]
     manager: ManagerArgs,
     /// Control planes worked on at the same time
-    #[arg(long, env = "KUBEADMCONTROLPLANE_CONCURRENCY", default_value_t = CONCURRENCY)]
+    #[arg(long, env = "KUBEADMCONTROLPLANE_CONCURRENCY", default_value_t = 100)]
     kubeadmcontrolplane_concurrency: usize,
+    /// How long conditions of a workload cluster that does not answer are kept; at least 2m
+    #[arg(long, env = "REMOTE_CONDITIONS_GRACE_PERIOD", default_value = "5m", value_parser = grace)]
+    remote_conditions_grace_period: Duration,
+    /// Limit of connecting to an etcd member
+    #[arg(long, env = "ETCD_DIAL_TIMEOUT_DURATION", default_value = "10s", value_parser = limit)]
+    etcd_dial_timeout_duration: Duration,
+    /// Limit of one call to an etcd member
+    #[arg(long, env = "ETCD_CALL_TIMEOUT_DURATION", default_value = "15s", value_parser = limit)]
+    etcd_call_timeout_duration: Duration,
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    at_least(text, Duration::from_secs(120))
+}
+
+fn limit(text: &str) -> Result<Duration, String> {
+    at_least(text, Duration::from_millis(1))
+}
+
+fn at_least(text: &str, least: Duration) -> Result<Duration, String> {
+    let parsed = cli::duration(text)?;
+    if parsed < least { Err(format!("{text:?} is less than {least:?}")) } else { Ok(parsed) }
 }
 
 #[tokio::main]
@@ -28,8 +56,13 @@ async fn main() -> anyhow::Result<()> {
         field_manager: FIELD_MANAGER,
     };
     let mut manager = Manager::new(cli.manager, identity).await?;
-    ControlPlanes::register(&mut manager, cli.kubeadmcontrolplane_concurrency);
+    let settings = Settings {
+        concurrency: cli.kubeadmcontrolplane_concurrency,
+        grace: cli.remote_conditions_grace_period,
+        etcd: Limits { connect: cli.etcd_dial_timeout_duration, call: cli.etcd_call_timeout_duration },
+    };
+    let known = ControlPlanes::register(&mut manager, settings);
     let ignition = manager.feature_gates().enabled("KubeadmBootstrapFormatIgnition", true);
-    manager.webhooks(webhooks::routes(ignition));
+    manager.webhooks(webhooks::routes(ignition, known));
     Ok(manager.run().await?)
 }

@@ -2,19 +2,20 @@
 
 use kubeadm::api::validation::Violation;
 use manager::{
-    Webhooks,
+    Informer, ObjectKey, Webhooks,
     webhook::{FieldError, Operation, Request},
 };
 use serde_json::Value;
 
 use crate::api::{
     conversion, defaulting,
-    v1beta2::{KubeadmControlPlaneSpec, KubeadmControlPlaneTemplateSpec},
+    v1beta2::{KubeadmControlPlane, KubeadmControlPlaneSpec, KubeadmControlPlaneTemplateSpec},
     validation,
 };
 
-/// The webhooks of this provider. `ignition` says whether the Ignition format is switched on.
-pub fn routes(ignition: bool) -> Webhooks {
+/// The webhooks of this provider. `ignition` says whether the Ignition format is switched on; `known` are the control planes
+/// that exist, which the request to scale one does not show.
+pub fn routes(ignition: bool, known: Informer<KubeadmControlPlane>) -> Webhooks {
     let (control_plane, template): (Validate, Validate) = if ignition {
         (|request| validate(request, true), |request| validate_template(request, true))
     } else {
@@ -26,7 +27,11 @@ pub fn routes(ignition: bool) -> Webhooks {
             Ok(())
         })
         .validate("/validate-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplane", control_plane)
-        .validate("/validate-scale-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplane", validate_scale)
+        .validate("/validate-scale-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplane", move |request| {
+            let field = |name: &str| request.object["metadata"][name].as_str().unwrap_or_default();
+            let scaled = known.get(&ObjectKey::new(field("namespace"), field("name")));
+            validate_scale(request, scaled.as_ref().map(|control_plane| &control_plane.spec), ignition)
+        })
         .validate("/validate-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplanetemplate", template)
         .convert("/convert", |object, desired| conversion::convert(object, desired).map_err(|error| error.to_string()))
 }
@@ -56,13 +61,29 @@ fn validate_template(request: &Request, ignition: bool) -> Result<Vec<String>, V
     answer(kubeadm::api::validation::validate(&config, "spec.template.spec.kubeadmConfigSpec", ignition))
 }
 
-/// `kubectl scale`: the number alone. That it must be odd with stacked etcd is checked when the control plane is written,
-/// which a scale does not show; 0 and less are never right.
-fn validate_scale(request: &Request) -> Result<Vec<String>, Vec<FieldError>> {
-    match request.object["spec"]["replicas"].as_i64() {
-        Some(replicas) if replicas > 0 => Ok(Vec::new()),
-        _ => Err(vec![FieldError::new("spec.replicas", "must be greater than 0")]),
-    }
+/// `kubectl scale`: the rules of a control plane that say something of its number of machines. One that is not known yet
+/// is taken to run etcd itself.
+fn validate_scale(
+    request: &Request,
+    spec: Option<&KubeadmControlPlaneSpec>,
+    ignition: bool,
+) -> Result<Vec<String>, Vec<FieldError>> {
+    let field = "spec.replicas";
+    let replicas = request.object["spec"]["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok());
+    let Some(replicas) = replicas.filter(|replicas| *replicas > 0) else {
+        return Err(vec![FieldError::new(field, "must be greater than 0")]);
+    };
+    let Some(spec) = spec else {
+        let odd = replicas % 2 == 1;
+        let message = "must be odd when etcd runs on the machines, which is not known yet: try again";
+        return if odd { Ok(Vec::new()) } else { Err(vec![FieldError::new(field, message)]) };
+    };
+    // What else is wrong with the control plane is no matter of its scale.
+    let before: Vec<_> = validation::validate(spec, ignition);
+    let scaled = KubeadmControlPlaneSpec { replicas: Some(replicas), ..spec.clone() };
+    let mut found = validation::validate(&scaled, ignition);
+    found.retain(|violation| violation.field == field || !before.contains(violation));
+    answer(found)
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(value: &Value, path: &str) -> Result<T, Vec<FieldError>> {
@@ -100,8 +121,25 @@ mod tests {
     }
 
     #[test]
-    fn a_scale_to_nothing_is_refused() {
+    fn a_scale_follows_the_rules_of_its_control_plane() {
         let scale = |replicas: i64| request(Operation::Update, json!({"spec": {"replicas": replicas}}), Value::Null);
-        assert!(validate_scale(&scale(0)).is_err() && validate_scale(&scale(3)).is_ok());
+        let spec = |change: &dyn Fn(&mut Value)| -> KubeadmControlPlaneSpec {
+            let mut object = control_plane(3);
+            change(&mut object["spec"]);
+            serde_json::from_value(object["spec"].clone()).unwrap()
+        };
+        let stacked = spec(&|_| ());
+        let external = spec(&|spec| {
+            let files = json!({"endpoints": ["https://e:2379"], "caFile": "/a", "certFile": "/b", "keyFile": "/c"});
+            spec["kubeadmConfigSpec"] = json!({"clusterConfiguration": {"etcd": {"external": files}}});
+        });
+        let without_surge = spec(&|spec| {
+            spec["rollout"] = json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0}}});
+        });
+        let allowed = |replicas, spec| validate_scale(&scale(replicas), spec, true).is_ok();
+        assert!(!allowed(0, None) && !allowed(2, None) && allowed(3, None));
+        assert!(!allowed(0, Some(&stacked)) && !allowed(2, Some(&stacked)) && allowed(5, Some(&stacked)));
+        assert!(!allowed(0, Some(&external)) && allowed(2, Some(&external)));
+        assert!(!allowed(1, Some(&without_surge)) && allowed(3, Some(&without_surge)));
     }
 }

@@ -5,10 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use cluster_api::{
     conditions::{self, Claim},
+    labels::CLONED_FROM_NAME,
     v1beta2::{ContractReference, Machine},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
@@ -25,7 +26,10 @@ use super::{
     observe::Observed,
     wanted::Wanted,
 };
-use crate::workload::{self, EtcdAccess};
+use crate::{
+    api::v1beta2::KubeadmControlPlane,
+    workload::{self, EtcdAccess},
+};
 
 /// Every effect of this controller, by the name of its crash points.
 pub const EFFECTS: &[&str] = &[
@@ -40,8 +44,11 @@ pub const EFFECTS: &[&str] = &[
     "sync-metadata",
     "record-machine-name",
     "create-infrastructure",
+    "claim-infrastructure-spec",
     "create-config",
+    "claim-config-spec",
     "create-machine",
+    "delete-leftover",
     "note-on-control-plane",
     "delete-machine",
     "move-etcd-leader",
@@ -99,11 +106,8 @@ impl Actor {
 
     async fn sync_metadata(&self, observed: &Observed, machine: &Machine) -> Result<(), ReconcileError> {
         let name = machine.name_any();
-        let config = ContractReference {
-            api_group: bootstrap::GROUP.to_owned(),
-            kind: "KubeadmConfig".to_owned(),
-            name: machine.spec.bootstrap.config_ref.as_ref().map(|config| config.name.clone()).unwrap_or_default(),
-        };
+        let config = machine.spec.bootstrap.config_ref.as_ref().map(|config| config.name.as_str());
+        let config = config_of(config.unwrap_or_default());
         let parts = [
             (config, observed.configs.get(&name).map(|config| &config.metadata)),
             (machine.spec.infrastructure_ref.clone(), observed.infrastructure.get(&name).map(|metadata| &**metadata)),
@@ -147,54 +151,68 @@ impl Actor {
     /// Makes the objects of a machine, the Machine itself last. A repeat under the same name continues.
     pub async fn create(
         &self,
-        observed: &Observed,
+        wanted: &Wanted,
+        template: &Value,
         name: &str,
         role: Role,
         failure_domain: &str,
         remediation: Option<&str>,
     ) -> Result<(), ReconcileError> {
-        let wanted = &observed.wanted;
-        let template = observed.template.as_ref().map_err(|missing| {
-            ReconcileError::new(Category::Waiting(std::time::Duration::from_secs(10)), missing.clone())
-        })?;
-        let kind = desired::clone_kind(&wanted.infrastructure.kind);
-        let resource = self.foreign.resource(&wanted.infrastructure.api_group, kind).await?;
+        let reference = infrastructure_of(wanted, name);
+        let resource = self.foreign.resource(&reference.api_group, &reference.kind).await?;
         let infrastructure = desired::infrastructure(wanted, name, &resource.api_version, template)
             .map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
-        let reference = ContractReference {
-            api_group: wanted.infrastructure.api_group.clone(),
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-        };
-        fault::around("create-infrastructure", self.make(&reference, wanted, infrastructure)).await?;
-        let config = desired::config(wanted, name, role);
-        let mut body = json!(config);
-        body["apiVersion"] = json!(bootstrap::API_VERSION);
-        body["kind"] = json!("KubeadmConfig");
-        let reference = ContractReference {
-            api_group: bootstrap::GROUP.to_owned(),
-            kind: "KubeadmConfig".to_owned(),
-            name: name.to_owned(),
-        };
-        fault::around("create-config", self.make(&reference, wanted, body)).await?;
-        let machine = desired::new_machine(wanted, name, failure_domain, kind, remediation);
+        fault::around("create-infrastructure", self.put(&reference, wanted, &infrastructure)).await?;
+        fault::around("claim-infrastructure-spec", self.claim_spec(&reference, wanted, infrastructure)).await?;
+        let mut config = json!(desired::config(wanted, name, role));
+        config["apiVersion"] = json!(bootstrap::API_VERSION);
+        config["kind"] = json!("KubeadmConfig");
+        if let Some(object) = config.as_object_mut() {
+            object.retain(|_, value| !value.is_null());
+        }
+        fault::around("create-config", self.put(&config_of(name), wanted, &config)).await?;
+        fault::around("claim-config-spec", self.claim_spec(&config_of(name), wanted, config)).await?;
+        let machine = desired::new_machine(wanted, name, failure_domain, &reference.kind, remediation);
         fault::around("create-machine", self.writer.apply(&machine, None)).await
     }
 
-    /// Applies an object in two parts. The manager of metadata creates it, whole; the manager of specs takes the spec.
-    /// When the first then applies metadata alone (as every pass does), each owns its part, and a label that leaves the
-    /// template leaves the object.
-    async fn make(
+    /// Whether what an interrupted pass made under a recorded name still fits: an infrastructure object keeps what it was
+    /// cloned from.
+    pub async fn may_continue(&self, wanted: &Wanted, name: &str) -> Result<bool, ReconcileError> {
+        let found = self.foreign.metadata(&infrastructure_of(wanted, name), &wanted.namespace).await?;
+        let annotations = found.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+        Ok(annotations.and_then(|all| all.get(CLONED_FROM_NAME)).is_none_or(|from| *from == wanted.infrastructure.name))
+    }
+
+    /// Deletes what an interrupted pass made for a machine that is not wanted any more. `false` when the Machine itself
+    /// was made after all: then everything is its own.
+    pub async fn abandon(&self, wanted: &Wanted, name: &str) -> Result<bool, ReconcileError> {
+        // The cache may lag behind another process that led before us.
+        if self.writer.api::<Machine>(&wanted.namespace).get_metadata_opt(name).await?.is_some() {
+            return Ok(false);
+        }
+        for leftover in [infrastructure_of(wanted, name), config_of(name)] {
+            let delete = self.foreign.delete_owned(&leftover, &wanted.namespace, &wanted.uid);
+            fault::around("delete-leftover", delete).await?;
+        }
+        Ok(true)
+    }
+
+    /// Makes an object, whole, as the manager of metadata. [`Actor::claim_spec`] follows: the manager of specs takes the
+    /// spec. When the first then applies metadata alone (as every pass does), each owns its part, and a label that leaves
+    /// the template leaves the object.
+    async fn put(&self, reference: &ContractReference, wanted: &Wanted, body: &Value) -> Result<(), ReconcileError> {
+        let key = ObjectKey::new(&wanted.namespace, &reference.name);
+        self.foreign.apply(reference, &key, body, METADATA_MANAGER).await
+    }
+
+    async fn claim_spec(
         &self,
         reference: &ContractReference,
         wanted: &Wanted,
         mut body: Value,
     ) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, &reference.name);
-        if let Some(object) = body.as_object_mut() {
-            object.retain(|_, value| !value.is_null());
-        }
-        self.foreign.apply(reference, &key, &body, METADATA_MANAGER).await?;
         // What came with the infrastructure template, and from which one, is fixed at creation like the spec.
         let changing = [("labels", desired::labels(wanted)), ("annotations", wanted.annotations.clone())];
         for (field, changing) in changing {
@@ -208,20 +226,28 @@ impl Actor {
     /// Makes the cluster an owner of the infrastructure template.
     pub async fn own_template(&self, observed: &Observed) -> Result<(), ReconcileError> {
         let Ok(template) = &observed.template else { return Ok(()) };
-        let owners = template["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+        let owners = template.owner_references.as_deref().unwrap_or_default();
         let cluster = cluster_api::owner::plain(&*observed.cluster);
-        if owners.iter().any(|owner| owner["uid"] == json!(cluster.uid)) {
+        if owners.iter().any(|owner| owner.uid == cluster.uid) {
             return Ok(());
         }
-        let owners: Vec<_> = owners.into_iter().chain([json!(cluster)]).collect();
-        let version = &template["metadata"]["resourceVersion"];
-        let patch = json!({"metadata": {"resourceVersion": version, "ownerReferences": owners}});
+        let owners: Vec<_> = owners.iter().chain([&cluster]).collect();
+        let patch = json!({"metadata": {"resourceVersion": template.resource_version, "ownerReferences": owners}});
         let merge = self.foreign.merge(&observed.wanted.infrastructure, &observed.wanted.namespace, &patch);
         fault::around("own-template", merge).await
     }
 
     /// Makes the control plane the controller of machines that have none.
     pub async fn adopt(&self, observed: &Observed) -> Result<(), ReconcileError> {
+        let api = self.writer.api::<KubeadmControlPlane>(&observed.wanted.namespace);
+        let now = api.get_metadata_opt(&observed.wanted.name).await?;
+        // One that goes takes its machines along: who deletes it to be rid of it alone must not lose them.
+        let stays = |metadata: &ObjectMeta| {
+            metadata.deletion_timestamp.is_none() && metadata.uid.as_ref() == Some(&observed.wanted.uid)
+        };
+        if !now.is_some_and(|now| stays(&now.metadata)) {
+            return Err(ReconcileError::new(Category::Conflict, "the control plane is being deleted"));
+        }
         for machine in &observed.orphans {
             let others = machine.metadata.owner_references.iter().flatten().cloned();
             let owners: Vec<_> = others.chain([observed.wanted.controller_reference()]).collect();
@@ -253,9 +279,9 @@ impl Actor {
         from: &str,
         heirs: &[(u64, String)],
     ) -> Result<(), workload::Error> {
-        let EtcdAccess::Pods(tls) = access else { return Ok(()) };
+        let EtcdAccess::Pods(manner) = access else { return Ok(()) };
         // Only the leader can hand over.
-        let mut leader = workload::etcd_client(client, from, tls).await?;
+        let mut leader = workload::etcd_client(client, from, manner).await?;
         let mut failure = None;
         for (id, _) in heirs {
             if !leader.view().await?.leads(from) {
@@ -274,14 +300,14 @@ impl Actor {
         &self,
         client: &WorkloadClient,
         access: &EtcdAccess,
-        id: u64,
+        (id, name): (u64, &str),
         through: &[String],
     ) -> Result<(), workload::Error> {
-        let EtcdAccess::Pods(tls) = access else { return Ok(()) };
+        let EtcdAccess::Pods(manner) = access else { return Ok(()) };
         let mut failure = workload::Error::Content("no other etcd member can be asked".to_owned());
         for node in through {
-            match workload::etcd_client(client, node, tls).await {
-                Ok(mut etcd) => return Ok(fault::around("remove-etcd-member", etcd.remove(id)).await?),
+            match workload::etcd_client(client, node, manner).await {
+                Ok(mut etcd) => return Ok(fault::around("remove-etcd-member", etcd.remove(id, name)).await?),
                 Err(error) => failure = error,
             }
         }
@@ -311,14 +337,27 @@ impl Actor {
 
     /// Notes on a KubeadmConfig when the API server's certificate expires.
     pub async fn note_expiry(&self, config: &str, namespace: &str, expiry: Timestamp) -> Result<(), ReconcileError> {
-        let reference = ContractReference {
-            api_group: bootstrap::GROUP.to_owned(),
-            kind: "KubeadmConfig".to_owned(),
-            name: config.to_owned(),
-        };
+        let reference = config_of(config);
         let text = expiry.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let patch = json!({"metadata": {"annotations": {cluster_api::labels::CERTIFICATES_EXPIRY: text}}});
         fault::around("note-certificate-expiry", self.foreign.merge(&reference, namespace, &patch)).await
+    }
+}
+
+/// The infrastructure object of a machine that is made from the template.
+fn infrastructure_of(wanted: &Wanted, name: &str) -> ContractReference {
+    ContractReference {
+        api_group: wanted.infrastructure.api_group.clone(),
+        kind: desired::clone_kind(&wanted.infrastructure.kind).to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn config_of(name: &str) -> ContractReference {
+    ContractReference {
+        api_group: bootstrap::GROUP.to_owned(),
+        kind: "KubeadmConfig".to_owned(),
+        name: name.to_owned(),
     }
 }
 
@@ -365,6 +404,28 @@ fn contains(whole: &Value, part: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Crash tests iterate over the list: an effect that is missing in it is never crashed around.
+    #[test]
+    fn every_effect_is_listed_and_every_listed_effect_exists() {
+        fn sources(folder: &std::path::Path, text: &mut String) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    sources(&path, text);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    text.push_str(&std::fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        let mut text = String::new();
+        sources(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut text);
+        let name = |after: &str| after.trim_start().strip_prefix('"')?.split('"').next().map(str::to_owned);
+        let used: std::collections::BTreeSet<String> =
+            text.split(&["fault::", "around("].concat()).filter_map(name).collect();
+        let listed: std::collections::BTreeSet<String> = EFFECTS.iter().map(|effect| (*effect).to_owned()).collect();
+        assert_eq!(used, listed);
+    }
 
     #[test]
     fn what_is_there_is_not_applied_again() {

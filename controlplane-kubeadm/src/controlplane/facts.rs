@@ -89,7 +89,7 @@ pub struct MachineFact {
     pub created: Timestamp,
     /// Since when it is being deleted.
     pub deleting: Option<Timestamp>,
-    /// Its node, once core has found it.
+    /// Its node, once core or we have found it.
     pub node: Option<String>,
     /// Its identity at the infrastructure; empty until known.
     pub provider_id: String,
@@ -198,14 +198,5 @@ impl Facts {
     /// The machine on a node.
     pub fn machine_on(&self, node: &str) -> Option<&MachineFact> {
         self.machines.iter().find(|machine| machine.node.as_deref() == Some(node))
-    }
-
-    /// Name of a machine's node: as core found it, else by its identity at the infrastructure.
-    pub fn node_of(&self, machine: &MachineFact) -> Option<String> {
-        machine.node.clone().or_else(|| {
-            let nodes = self.nodes.as_ref().ok()?;
-            let known = !machine.provider_id.is_empty();
-            nodes.iter().find(|node| known && node.provider_id == machine.provider_id).map(|node| node.name.clone())
-        })
     }
 }

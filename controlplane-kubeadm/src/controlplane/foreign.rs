@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions},
     core::Version,
 };
 use manager::{Category, ObjectKey, ReconcileError, clock::Clock};
@@ -127,9 +127,33 @@ impl Foreign {
         patch: &Value,
     ) -> Result<(), ReconcileError> {
         let api = self.api(reference, namespace).await?;
-        api.patch(&reference.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        let patched = api.patch(&reference.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        // A conflict too says that what is remembered is out of date.
         self.metadata.lock().remove(&(reference.clone(), namespace.to_owned()));
-        Ok(())
+        Ok(patched.map(drop)?)
+    }
+
+    /// Deletes an object, if it is there and has this owner.
+    pub async fn delete_owned(
+        &self,
+        reference: &ContractReference,
+        namespace: &str,
+        owner: &str,
+    ) -> Result<(), ReconcileError> {
+        let api = self.api(reference, namespace).await?;
+        let Some(found) = api.get_metadata_opt(&reference.name).await? else { return Ok(()) };
+        if !found.owner_references().iter().any(|reference| reference.uid == owner) {
+            return Ok(());
+        }
+        let preconditions = Preconditions { uid: found.metadata.uid, resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let deleted = api.delete(&reference.name, &parameters).await;
+        self.metadata.lock().remove(&(reference.clone(), namespace.to_owned()));
+        match deleted {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Names of the machine pools of a cluster; none where the kind is not installed.

@@ -32,10 +32,18 @@ use manager::{
 use parking_lot::Mutex;
 
 use self::{act::Actor, foreign::Foreign, names::FINALIZER, observe::Caches, secrets::Secrets};
-use crate::api::v1beta2::KubeadmControlPlane;
+use crate::{api::v1beta2::KubeadmControlPlane, etcd::Limits, workload::Alarms};
 
-/// Control planes worked on at the same time, where no flag says otherwise.
-pub const CONCURRENCY: usize = 10;
+/// What users may set by flag.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Control planes worked on at the same time.
+    pub concurrency: usize,
+    /// A cluster that is silent for longer than this tells nothing any more: what it said before is withdrawn.
+    pub grace: Duration,
+    /// Limits of speaking to etcd.
+    pub etcd: Limits,
+}
 
 /// Brings control planes to what they shall be.
 pub struct ControlPlanes {
@@ -44,8 +52,10 @@ pub struct ControlPlanes {
     foreign: Arc<Foreign>,
     secrets: Secrets,
     workload: WorkloadClusters,
+    alarms: Alarms,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    grace: Duration,
     /// What is remembered of a control plane between passes; all of it can be lost.
     memory: Mutex<HashMap<ObjectKey, Memory>>,
 }
@@ -53,6 +63,8 @@ pub struct ControlPlanes {
 /// What is remembered of a control plane between passes.
 #[derive(Clone, Debug, Default)]
 struct Memory {
+    /// When its workload cluster was first asked.
+    asked: Option<Timestamp>,
     /// When its workload cluster last answered.
     answered: Option<Timestamp>,
     /// When its add-ons were last found right, and for which wish.
@@ -60,13 +72,14 @@ struct Memory {
 }
 
 impl ControlPlanes {
-    /// Adds the controller to a process.
-    pub fn register(manager: &mut Manager, concurrency: usize) {
+    /// Adds the controller to a process; returns its cache of control planes.
+    pub fn register(manager: &mut Manager, settings: Settings) -> Informer<KubeadmControlPlane> {
         let control_planes: Informer<KubeadmControlPlane> = manager.informer(Informer::default());
         let clusters: Informer<Cluster> = manager.informer(Informer::default());
         let machines: Informer<Machine> =
             manager.informer(Informer::default().index(observe::BY_CLUSTER, observe::by_cluster));
         let configs: Informer<KubeadmConfig> = manager.informer(Informer::default());
+        let alarms = Alarms::default();
         let foreign = Arc::new(Foreign::new(manager.client(), manager.clock()));
         let reconciler = Self {
             caches: Caches {
@@ -77,13 +90,17 @@ impl ControlPlanes {
             },
             actor: Actor::new(manager.writer(), Arc::clone(&foreign)),
             foreign,
-            secrets: Secrets::new(manager.secrets(), manager.writer(), manager.clock()),
+            secrets: Secrets::new(manager.secrets(), manager.writer(), manager.clock(), settings.etcd),
             workload: manager.workload(),
+            alarms: alarms.clone(),
             clock: manager.clock(),
             random: manager.random(),
+            grace: settings.grace,
             memory: Mutex::default(),
         };
-        let controller = manager.controller("kubeadmcontrolplane", &control_planes, reconciler, concurrency);
+        let controller = manager.controller("kubeadmcontrolplane", &control_planes, reconciler, settings.concurrency);
+        let requeue = controller.requeue();
+        alarms.wake(move |key| requeue.changed(key));
         let controller = controller.watches(&clusters, wakes_of_cluster);
         // A machine of the cluster that is not ours matters too: the control plane's deletion waits for it.
         let known = clusters.clone();
@@ -93,6 +110,7 @@ impl ControlPlanes {
             let cluster = known.get(&key.sibling(&machine.spec.cluster_name));
             cluster.and_then(|cluster| control_plane_of(&cluster)).into_iter().collect()
         });
+        control_planes
     }
 }
 
@@ -121,6 +139,7 @@ impl Reconciler for ControlPlanes {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, ReconcileError> {
         let Some(control_plane) = self.caches.control_planes.get(key) else {
             self.memory.lock().remove(key);
+            self.alarms.stop(key);
             return Ok(Outcome::Settled);
         };
         let owner = owner::of_kind(&control_plane.metadata, GROUP, "Cluster");

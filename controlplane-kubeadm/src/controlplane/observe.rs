@@ -13,7 +13,6 @@ use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::Object
 use kube::ResourceExt;
 use kubeadm::api::v1beta2::KubeadmConfig;
 use manager::{Category, Informer, ObjectKey, ReconcileError};
-use serde_json::Value;
 
 use super::{
     compare,
@@ -23,7 +22,10 @@ use super::{
     names::{NODE_ROLE, REMEDIATION_IN_PROGRESS, UPGRADE_STEP},
     wanted::Wanted,
 };
-use crate::{api::v1beta2::KubeadmControlPlane, workload::Workload};
+use crate::{
+    api::v1beta2::KubeadmControlPlane,
+    workload::{Host, Workload},
+};
 
 /// Index of machines by namespace and cluster.
 pub const BY_CLUSTER: &str = "cluster";
@@ -56,12 +58,14 @@ pub struct Observed {
     pub orphans: Vec<Arc<Machine>>,
     /// Names of the cluster's other machines.
     pub others: Vec<String>,
+    /// Why nothing may be done: somebody else controls control plane machines of the cluster.
+    pub conflict: Option<String>,
     /// Configurations, by machine.
     pub configs: BTreeMap<String, Arc<KubeadmConfig>>,
     /// Metadata of infrastructure objects, by machine.
     pub infrastructure: BTreeMap<String, Arc<ObjectMeta>>,
-    /// The infrastructure template; `Err` says what is missing.
-    pub template: Result<Value, String>,
+    /// Metadata of the infrastructure template; `Err` says what is missing.
+    pub template: Result<Arc<ObjectMeta>, String>,
     /// Why each machine is not as the spec wants it, by machine.
     pub outdated: BTreeMap<String, Vec<String>>,
 }
@@ -91,13 +95,14 @@ impl Observed {
             machines: Vec::new(),
             orphans: Vec::new(),
             others: Vec::new(),
+            conflict: None,
             configs: BTreeMap::new(),
             infrastructure: BTreeMap::new(),
             template: Err(String::new()),
             outdated: BTreeMap::new(),
             cluster,
         };
-        observed.sort(all)?;
+        observed.sort(all);
         observed.template = observed.read_template(foreign).await?;
         for machine in observed.machines.clone() {
             observed.read_parts(caches, foreign, &machine).await?;
@@ -105,7 +110,7 @@ impl Observed {
         Ok(observed)
     }
 
-    fn sort(&mut self, all: Vec<Arc<Machine>>) -> Result<(), ReconcileError> {
+    fn sort(&mut self, all: Vec<Arc<Machine>>) {
         let ready = self.cluster.is_infrastructure_provisioned() && self.cluster.spec.control_plane_endpoint.is_valid();
         for machine in all {
             let controller = owner::controller_of(&machine.metadata);
@@ -114,27 +119,25 @@ impl Observed {
             } else if !machine.is_control_plane() || self.is_deleting() || !ready {
                 self.others.push(machine.name_any());
             } else if let Some(foreign) = controller {
-                let message = format!(
+                self.conflict = Some(format!(
                     "Machine {} is a control plane Machine of {} {}: a cluster has one control plane object; remove its \
                      label {} or delete it",
                     machine.name_any(),
                     foreign.kind,
                     foreign.name,
                     cluster_api::labels::CONTROL_PLANE
-                );
-                return Err(ReconcileError::new(Category::Terminal, message));
+                ));
             } else {
                 self.orphans.push(machine);
             }
         }
-        Ok(())
     }
 
-    async fn read_template(&self, foreign: &Foreign) -> Result<Result<Value, String>, ReconcileError> {
+    async fn read_template(&self, foreign: &Foreign) -> Result<Result<Arc<ObjectMeta>, String>, ReconcileError> {
         let reference = &self.wanted.infrastructure;
-        match foreign.get(reference, &self.wanted.namespace).await {
-            Ok(Some(template)) => Ok(Ok(serde_json::to_value(template)?)),
-            Ok(None) => Ok(Err(format!("{} {}", reference.kind, reference.name))),
+        match foreign.metadata(reference, &self.wanted.namespace).await {
+            Ok(Some(template)) => Ok(Ok(template)),
+            Ok(None) => Ok(Err(format!("{} {} does not exist", reference.kind, reference.name))),
             // The provider is not installed (yet): that is for the conditions to say.
             Err(error) if matches!(error.category, Category::Waiting(_)) => Ok(Err(error.to_string())),
             Err(error) => Err(error),
@@ -179,22 +182,22 @@ impl Observed {
         self.machines.iter().find(|machine| machine.name_any() == name)
     }
 
-    /// Nodes of machines that stay, the best to ask etcd first.
-    pub fn nodes(&self) -> Vec<String> {
+    /// Machines that stay, the best to ask etcd first.
+    pub fn hosts(&self) -> Vec<Host> {
         let mut staying: Vec<_> = self.machines.iter().filter(|machine| !machine.is_deleting()).collect();
         let healthy = |machine: &Machine| {
             cluster_api::conditions::is_true(machine.conditions(), super::names::machine::ETCD_MEMBER)
         };
         staying.sort_by_key(|machine| !healthy(machine));
-        staying.iter().filter_map(|machine| machine.node_name().map(str::to_owned)).collect()
+        staying.into_iter().map(|machine| host(machine)).collect()
     }
 
     /// The machines as their health is judged.
-    pub fn subjects(&self) -> Vec<Subject> {
+    pub fn subjects(&self, workload: Option<&Workload>) -> Vec<Subject> {
         let subject = |machine: &Arc<Machine>| Subject {
             name: machine.name_any(),
             deleting: machine.is_deleting(),
-            node: machine.node_name().map(str::to_owned),
+            node: node_of(machine, workload),
             provider_id: machine.spec.provider_id.clone(),
             infrastructure_kind: machine.spec.infrastructure_ref.kind.clone(),
             expects_taint: self.expects_taint(machine),
@@ -263,7 +266,7 @@ impl Observed {
             certificates_available: state.certificates_available,
             pending_version: self.pending_version(),
             failure_domains: domains.map(|domain| domain.name.clone()).collect(),
-            machines: self.machines.iter().map(|machine| self.machine_fact(machine)).collect(),
+            machines: self.machines.iter().map(|machine| self.machine_fact(machine, workload.ok())).collect(),
             etcd,
             nodes,
             remediation: self.annotation(REMEDIATION_IN_PROGRESS).and_then(|text| Remediation::parse(text)),
@@ -272,12 +275,12 @@ impl Observed {
         }
     }
 
-    fn machine_fact(&self, machine: &Machine) -> MachineFact {
+    fn machine_fact(&self, machine: &Machine, workload: Option<&Workload>) -> MachineFact {
         let name = machine.name_any();
         MachineFact {
             created: machine.metadata.creation_timestamp.as_ref().map_or(self.now, |time| time.0),
             deleting: machine.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-            node: machine.node_name().map(str::to_owned),
+            node: node_of(machine, workload),
             provider_id: machine.spec.provider_id.clone(),
             failure_domain: machine.spec.failure_domain.clone(),
             annotations: machine.annotations().clone(),
@@ -286,6 +289,15 @@ impl Observed {
             name,
         }
     }
+}
+
+fn host(machine: &Machine) -> Host {
+    Host { node: machine.node_name().map(str::to_owned), provider_id: machine.spec.provider_id.clone() }
+}
+
+fn node_of(machine: &Machine, workload: Option<&Workload>) -> Option<String> {
+    let host = host(machine);
+    workload.map_or_else(|| host.node.clone(), |workload| workload.node_of(&host))
 }
 
 /// What the pass found out before it decides.

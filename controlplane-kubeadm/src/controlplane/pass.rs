@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use cluster_api::{
     conditions::{self, Claim, Status},
     labels::REMEDIATE_MACHINE,
-    v1beta2::{Cluster, Machine},
+    v1beta2::{Cluster, ContractReference, Machine},
+    version::Version,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -17,7 +18,7 @@ use serde_json::json;
 
 use super::{
     ControlPlanes, act,
-    decide::{self, Decision, Exit, Handover, Step, Wait, delete::Deletion},
+    decide::{self, Decision, Exit, Handover, Step, delete::Deletion},
     desired::Role,
     facts::{Facts, Remediation},
     health::{self, Blind, Health},
@@ -33,10 +34,10 @@ use crate::{
     workload::{self, AddOns, EtcdAccess, Target, Workload},
 };
 
-/// A cluster that is silent for longer than this tells nothing any more: what it said before is withdrawn.
-const GRACE: SignedDuration = SignedDuration::from_mins(5);
-/// While a machine is young, its progress is looked at this often; nothing in the workload cluster wakes us.
+/// While a machine is young, its progress is looked at this often: etcd's part of it wakes nobody.
 const POLL_YOUNG: Duration = Duration::from_secs(3);
+/// As above, while a cluster answers whose `kubeadm init` is not done.
+const POLL_STARTING: Duration = Duration::from_secs(1);
 /// As above, for machines that take long.
 const POLL: Duration = Duration::from_secs(20);
 /// Until this age a machine is young.
@@ -69,15 +70,24 @@ impl ControlPlanes {
     ) -> Result<Outcome, ReconcileError> {
         let now = self.clock.now();
         let observed = Observed::read(&self.caches, &self.foreign, control_plane, cluster, now).await?;
-        if !observed.orphans.is_empty() && !observed.is_deleting() {
-            return self.adopt(&observed).await;
-        }
         let mut report = Report::new(&observed, paused);
+        if let Some(refusal) = Self::refusal(&observed) {
+            report.failure = Some(refusal.clone());
+            self.write(&observed, &report, false).await?;
+            return Err(ReconcileError::new(Category::Terminal, refusal));
+        }
+        if !observed.orphans.is_empty() && !observed.is_deleting() {
+            self.actor.adopt(&observed).await?;
+            return Ok(Outcome::Requeue(SOON));
+        }
         let result = if observed.is_deleting() {
             self.wind_down(key, &observed, &mut report).await
         } else {
             self.work(key, &observed, &mut report).await
         };
+        // Who wrote first is no news; what else went wrong is for people to read.
+        report.failure =
+            result.as_ref().err().filter(|error| error.category != Category::Conflict).map(ToString::to_string);
         let completed = report.deletion_completed();
         let written = if completed { Ok(()) } else { self.write(&observed, &report, result.is_ok()).await };
         let outcome = result?;
@@ -86,41 +96,35 @@ impl ControlPlanes {
             let remove = self.actor.writer.remove_finalizer(&*observed.control_plane, FINALIZER);
             fault::around("remove-finalizer", remove).await?;
             self.memory.lock().remove(key);
+            self.alarms.stop(key);
             self.secrets.forget(&ObjectKey::of(&*observed.cluster));
             return Ok(Outcome::Settled);
         }
         Ok(outcome)
     }
 
-    /// Takes over machines that were made without a control plane object.
-    async fn adopt(&self, observed: &Observed) -> Result<Outcome, ReconcileError> {
-        for orphan in &observed.orphans {
+    /// Why the cluster's machines cannot be this control plane's.
+    fn refusal(observed: &Observed) -> Option<String> {
+        if observed.is_deleting() {
+            return None;
+        }
+        let ours = observed.wanted.parsed_version().map(|version| version.minor());
+        let refused = |orphan: &Arc<Machine>| {
             let name = orphan.name_any();
-            let terminal = |reason: String| ReconcileError::new(Category::Terminal, reason);
             let config = orphan.spec.bootstrap.config_ref.as_ref();
             if config.is_none_or(|config| config.kind != "KubeadmConfig") {
-                return Err(terminal(format!(
-                    "Machine {name} cannot be adopted: its bootstrap.configRef is no KubeadmConfig"
-                )));
+                return Some(format!("Machine {name} cannot be adopted: its bootstrap.configRef is no KubeadmConfig"));
             }
-            let theirs = orphan.spec.version.parse::<cluster_api::version::Version>().ok();
-            let (theirs, ours) = (
-                theirs.map(|version| version.minor()),
-                observed.wanted.parsed_version().map(|version| version.minor()),
-            );
-            if let (Some(theirs), Some(ours)) = (theirs, ours)
-                && theirs.1.abs_diff(ours.1) > 1
-            {
-                tracing::warn!(
-                    machine = name,
-                    version = orphan.spec.version,
-                    "Adoption failed: its version is more than one minor away."
-                );
-                return Ok(Outcome::Settled);
-            }
-        }
-        self.actor.adopt(observed).await?;
-        Ok(Outcome::Requeue(SOON))
+            let theirs = orphan.spec.version.parse::<Version>().ok().map(|version| version.minor());
+            let apart = ours.zip(theirs).is_some_and(|(ours, theirs)| theirs.1.abs_diff(ours.1) > 1);
+            let version = &orphan.spec.version;
+            apart.then(|| {
+                format!(
+                    "Machine {name} cannot be adopted: its version {version} is more than one minor from spec.version"
+                )
+            })
+        };
+        observed.conflict.clone().or_else(|| observed.orphans.iter().find_map(refused))
     }
 
     async fn work(&self, key: &ObjectKey, observed: &Observed, report: &mut Report) -> Result<Outcome, ReconcileError> {
@@ -156,25 +160,21 @@ impl ControlPlanes {
         let mut facts = observed.facts(seen.workload.as_ref().map_err(String::as_str), state, tie);
         Self::judge(observed, &seen, &mut facts, report);
         let decision = match (&seen.workload, seen.initialized) {
-            // Nothing is decided while the cluster cannot be seen.
-            (Err(reason), true) => Decision {
-                next: Err(Wait::Unreachable(reason.clone())),
-                remediated: std::collections::BTreeMap::new(),
-                forget_remediation: false,
-            },
+            (Err(reason), true) => decide::next_unseen(&facts, reason),
             _ => decide::next(&facts),
         };
         report.blocked = decision.blocked();
+        report.explain(&decision);
         report.remediated.clone_from(&decision.remediated);
         report.facts = facts;
         self.keep_notes(observed, &decision).await?;
         let outcome = self.perform(key, observed, &seen, report, &decision).await?;
-        Ok(Self::paced(observed, report, outcome))
+        Ok(self.paced(key, observed, &seen, report, outcome))
     }
 
     /// Asks the workload cluster.
     async fn look(&self, key: &ObjectKey, observed: &Observed, report: &mut Report) -> Result<Seen, ReconcileError> {
-        let subjects = observed.subjects();
+        let subjects = observed.subjects(None);
         let managed = observed.wanted.has_managed_etcd();
         let cluster = ObjectKey::of(&*observed.cluster);
         let access = self.secrets.etcd(&observed.wanted, &cluster).await?;
@@ -193,6 +193,7 @@ impl ControlPlanes {
             seen.health = health::unknown(&subjects, managed, &not_yet());
             return Ok(seen);
         }
+        self.memory.lock().entry(key.clone()).or_default().asked.get_or_insert(observed.now);
         match self.workload.connect(&cluster).await {
             Ok(client) => seen.client = Some(client),
             Err(ConnectError::Management(error)) => return Err(error),
@@ -210,13 +211,16 @@ impl ControlPlanes {
         }
         report.initialized = true;
         if let Some(client) = &seen.client {
-            seen.workload = workload::read(client, &observed.nodes(), &seen.access).await.map_err(|error| {
+            self.alarms.follow(key, client);
+            seen.workload = workload::read(client, &observed.hosts(), &seen.access).await.map_err(|error| {
                 self.workload.report_down(&cluster, &error.to_string());
+                self.alarms.stop(key);
                 error.to_string()
             });
         }
         match &seen.workload {
             Ok(workload) => {
+                let subjects = observed.subjects(Some(workload));
                 self.memory.lock().entry(key.clone()).or_default().answered = Some(observed.now);
                 seen.health = health::evaluate(&subjects, workload);
                 report.members_match = health::members_match(&subjects, workload, observed.now);
@@ -228,9 +232,10 @@ impl ControlPlanes {
 
     /// Health while the cluster does not answer: what it said stands for a while.
     fn silent(&self, key: &ObjectKey, observed: &Observed, error: &str) -> Health {
-        let last = self.memory.lock().get(key).and_then(|memory| memory.answered);
-        let since = initialized_since(&observed.control_plane).into_iter().chain(last).max();
-        let patient = since.is_none_or(|since| observed.now.duration_since(since) <= GRACE);
+        let (last, asked) = self.memory.lock().get(key).map_or((None, None), |memory| (memory.answered, memory.asked));
+        // A process that has just started knows no more than when it first asked.
+        let since = initialized_since(&observed.control_plane).into_iter().chain(last).chain(asked).max();
+        let patient = since.is_none_or(|since| observed.now.duration_since(since).unsigned_abs() <= self.grace);
         let known = conditions::get(observed.control_plane.conditions(), condition::COMPONENTS).is_some();
         if patient && known {
             return Health::default();
@@ -238,7 +243,7 @@ impl ControlPlanes {
         let when = last.map(|last| format!("Last successful probe at {}. ", last.strftime("%Y-%m-%dT%H:%M:%SZ")));
         let message = format!("{}Remote connection down: {error}", when.unwrap_or_default());
         let blind = Blind { reason: reason::CONNECTION_DOWN, message };
-        health::unknown(&observed.subjects(), observed.wanted.has_managed_etcd(), &blind)
+        health::unknown(&observed.subjects(None), observed.wanted.has_managed_etcd(), &blind)
     }
 
     /// Takes the machines' conditions of this pass into facts and report.
@@ -261,9 +266,14 @@ impl ControlPlanes {
         if decision.forget_remediation {
             notes.insert(REMEDIATION_IN_PROGRESS.to_owned(), json!(null));
         }
-        // The machine whose making was recorded is there.
-        if observed.annotation(NEXT_MACHINE).is_some_and(|name| observed.machine(name).is_some()) {
-            notes.insert(NEXT_MACHINE.to_owned(), json!(null));
+        if let Some(name) = observed.annotation(NEXT_MACHINE) {
+            // Its machine is there, or is not wanted any more.
+            let goes_on = matches!(decision.next, Ok(Step::Create { .. }) | Err(_));
+            let is_over =
+                observed.machine(name).is_some() || !goes_on && self.actor.abandon(&observed.wanted, name).await?;
+            if is_over {
+                notes.insert(NEXT_MACHINE.to_owned(), json!(null));
+            }
         }
         if notes.is_empty() { Ok(()) } else { self.note(observed, notes).await }
     }
@@ -299,14 +309,17 @@ impl ControlPlanes {
         }
         match step {
             Step::Settle => return self.settle(key, observed, seen).await,
-            Step::RemoveStray { id, .. } => {
+            Step::RemoveStray { id, name } => {
                 let client = reached(seen)?;
-                let others = observed.nodes();
-                self.actor.remove_member(client, &seen.access, *id, &others).await.map_err(failed)?;
+                let through = staying_nodes(observed, seen);
+                self.actor.remove_member(client, &seen.access, (*id, name), &through).await.map_err(failed)?;
             }
             Step::LetGo { machine, exit } => {
                 if let Some(exit) = exit {
                     self.leave(observed, seen, report, machine, exit).await?;
+                    // The connection may end at the API server that has just lost its etcd member, where requests hang.
+                    self.alarms.stop(key);
+                    self.workload.forget(&ObjectKey::of(&*observed.cluster));
                 }
                 if let Some(machine) = observed.machine(machine) {
                     self.actor.remove_hook(machine).await?;
@@ -365,7 +378,9 @@ impl ControlPlanes {
                 // Its API server is not registered yet, or starts again: it is looked at a little later.
                 Err(error) => {
                     tracing::debug!(%error, node, "The API server's certificate is not readable yet.");
-                    outcome = Outcome::Requeue(EXPIRY_LATER);
+                    if observed.machines.iter().any(|machine| is_young(machine, observed.now)) {
+                        outcome = Outcome::Requeue(EXPIRY_LATER);
+                    }
                 }
             }
         }
@@ -382,7 +397,7 @@ impl ControlPlanes {
         exit: &Exit,
     ) -> Result<(), ReconcileError> {
         let client = reached(seen)?;
-        let fresh = workload::read(client, &observed.nodes(), &seen.access).await.map_err(failed)?;
+        let fresh = workload::read(client, &observed.hosts(), &seen.access).await.map_err(failed)?;
         let facts = Facts { etcd: fresh.etcd, ..report.facts.clone() };
         match decide::members::terminate(&facts) {
             Ok(Step::LetGo { machine: still, exit: Some(now) }) if still == machine && now == *exit => {}
@@ -392,8 +407,9 @@ impl ControlPlanes {
         if !exit.heir.is_empty() {
             self.actor.move_leader(client, &seen.access, &exit.node, &exit.heir).await.map_err(failed)?;
         }
-        let others: Vec<_> = observed.nodes().into_iter().filter(|node| *node != exit.node).collect();
-        self.actor.remove_member(client, &seen.access, exit.id, &others).await.map_err(failed)
+        let mut through = staying_nodes(observed, seen);
+        through.retain(|node| *node != exit.node);
+        self.actor.remove_member(client, &seen.access, (exit.id, &exit.node), &through).await.map_err(failed)
     }
 
     async fn hand_over(&self, seen: &Seen, handover: Option<&Handover>) -> Result<(), ReconcileError> {
@@ -424,30 +440,47 @@ impl ControlPlanes {
     }
 
     async fn create(&self, observed: &Observed, init: bool, failure_domain: &str) -> Result<(), ReconcileError> {
+        let wanted = &observed.wanted;
         // A missing template is said before anything is recorded.
-        if let Err(missing) = &observed.template {
-            return Err(ReconcileError::new(Category::Waiting(TEMPLATE), format!("{missing} does not exist")));
-        }
-        let name = match observed.annotation(NEXT_MACHINE) {
-            Some(name) if observed.machine(name).is_none() => name.clone(),
-            _ => {
-                let name = observed.wanted.machine_name(&self.random.name_suffix());
-                let name = name.map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
-                let patch = json!({"metadata": {"annotations": {NEXT_MACHINE: name}}});
-                let record = self.actor.writer.merge(&*observed.control_plane, patch);
-                fault::around("record-machine-name", record).await?;
-                name
+        let template = self.actor.foreign.get(&wanted.infrastructure, &wanted.namespace).await?;
+        let template = template.ok_or_else(|| {
+            let ContractReference { kind, name, .. } = &wanted.infrastructure;
+            ReconcileError::new(Category::Waiting(TEMPLATE), format!("{kind} {name} does not exist"))
+        })?;
+        let name = match observed.annotation(NEXT_MACHINE).filter(|name| observed.machine(name).is_none()) {
+            Some(name) if self.actor.may_continue(wanted, name).await? => name.clone(),
+            leftover => {
+                if let Some(name) = leftover
+                    && !self.actor.abandon(wanted, name).await?
+                {
+                    return Err(ReconcileError::new(
+                        Category::Conflict,
+                        format!("Machine {name} is not in the cache yet"),
+                    ));
+                }
+                self.record_name(observed).await?
             }
         };
         let role = if init { Role::Init } else { Role::Join };
         let remediation = observed.annotation(REMEDIATION_IN_PROGRESS).map(String::as_str);
-        self.actor.create(observed, &name, role, failure_domain, remediation).await?;
+        let template = serde_json::to_value(template)?;
+        self.actor.create(wanted, &template, &name, role, failure_domain, remediation).await?;
         let mut notes = serde_json::Map::from_iter([(NEXT_MACHINE.to_owned(), json!(null))]);
         if remediation.is_some() {
             // The new machine carries the record now.
             notes.insert(REMEDIATION_IN_PROGRESS.to_owned(), json!(null));
         }
         self.note(observed, notes).await
+    }
+
+    /// Chooses the name of the next machine and records it, so that whoever goes on uses the same.
+    async fn record_name(&self, observed: &Observed) -> Result<String, ReconcileError> {
+        let name = observed.wanted.machine_name(&self.random.name_suffix());
+        let name = name.map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
+        let patch = json!({"metadata": {"annotations": {NEXT_MACHINE: name}}});
+        let record = self.actor.writer.merge(&*observed.control_plane, patch);
+        fault::around("record-machine-name", record).await?;
+        Ok(name)
     }
 
     async fn remediate(&self, observed: &Observed, record: &Remediation) -> Result<(), ReconcileError> {
@@ -458,18 +491,19 @@ impl ControlPlanes {
         self.actor.delete(machine).await
     }
 
-    /// How soon to look again: what happens in a workload cluster wakes nobody.
-    fn paced(observed: &Observed, report: &Report, outcome: Outcome) -> Outcome {
+    /// How soon to look again. Pods and nodes wake us; etcd, a cluster that only starts, and one that is silent do not.
+    fn paced(&self, key: &ObjectKey, observed: &Observed, seen: &Seen, report: &Report, outcome: Outcome) -> Outcome {
         let healthy = report.health.iter().all(|claim| claim.status == Status::True);
-        let young = |machine: &Arc<Machine>| {
-            machine.metadata.creation_timestamp.as_ref().is_some_and(|time| observed.now.duration_since(time.0) < YOUNG)
-        };
-        let pace = if report.initialized && healthy && !report.facts.machines.is_empty() {
+        let pace = if seen.workload.is_err() && seen.initialized {
+            Some(self.patience(key, observed.now))
+        } else if report.initialized && healthy && !report.facts.machines.is_empty() {
             None
-        } else if observed.machines.iter().any(young) {
-            Some(POLL_YOUNG)
-        } else {
+        } else if !observed.machines.iter().any(|machine| is_young(machine, observed.now)) {
             Some(POLL)
+        } else if seen.client.is_some() && !seen.initialized {
+            Some(POLL_STARTING)
+        } else {
+            Some(POLL_YOUNG)
         };
         let missing = observed.template.is_err().then_some(TEMPLATE);
         let asked = match outcome {
@@ -477,6 +511,15 @@ impl ControlPlanes {
             Outcome::Requeue(after) => Some(after),
         };
         [asked, pace, missing].into_iter().flatten().min().map_or(Outcome::Settled, Outcome::Requeue)
+    }
+
+    /// When a silent cluster is asked again: soon after it fell silent, for most likely only one of its API servers went
+    /// away and another connection answers; later and later as time goes by.
+    fn patience(&self, key: &ObjectKey, now: Timestamp) -> Duration {
+        let memory = self.memory.lock();
+        let since = memory.get(key).and_then(|memory| memory.answered.max(memory.asked));
+        let silent = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok()).unwrap_or(POLL);
+        silent.clamp(SOON, POLL)
     }
 
     /// The end of a control plane.
@@ -516,6 +559,16 @@ impl ControlPlanes {
         }
         Ok(Outcome::Requeue(Duration::from_secs(30)))
     }
+}
+
+fn is_young(machine: &Machine, now: Timestamp) -> bool {
+    machine.metadata.creation_timestamp.as_ref().is_some_and(|time| now.duration_since(time.0) < YOUNG)
+}
+
+/// Nodes through which etcd can be changed, the best first.
+fn staying_nodes(observed: &Observed, seen: &Seen) -> Vec<String> {
+    let Ok(workload) = &seen.workload else { return Vec::new() };
+    observed.hosts().iter().filter_map(|host| workload.node_of(host)).collect()
 }
 
 /// Whether the first `kubeadm init` may be done and may count. A single machine that goes away will not be what the

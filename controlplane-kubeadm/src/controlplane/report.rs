@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     ControlPlanes, act,
-    decide::{Blocked, delete::Deletion},
+    decide::{Blocked, Decision, Wait, delete::Deletion},
     facts::{Facts, Remediation},
     health::{self, Blind},
     names::{REMEDIATION_IN_PROGRESS, condition, machine},
@@ -37,6 +37,8 @@ pub(super) struct Report {
     pub(super) blocked: Blocked,
     pub(super) remediated: BTreeMap<String, Option<Claim>>,
     pub(super) deletion: Option<Deletion>,
+    /// Why the pass ended early.
+    pub(super) failure: Option<String>,
 }
 
 impl Report {
@@ -57,12 +59,23 @@ impl Report {
             blocked: Blocked::default(),
             remediated: BTreeMap::new(),
             deletion: None,
+            failure: None,
+        }
+    }
+
+    /// Says why a decision waits, where nothing else does.
+    pub(super) fn explain(&mut self, decision: &Decision) {
+        let Some((type_, line)) = decision.next.as_ref().err().and_then(Wait::explained) else { return };
+        let claim = self.health.iter_mut().find(|claim| claim.type_ == type_ && claim.status != Status::True);
+        if let Some(claim) = claim {
+            let lines: Vec<_> = Some(claim.message.as_str()).into_iter().filter(|text| !text.is_empty()).collect();
+            claim.message = [lines, vec![&format!("* {line}")]].concat().join("\n");
         }
     }
 
     /// The workload cluster cannot be looked at, for a reason that lies in the management cluster.
     pub(super) fn see_nothing(&mut self, observed: &Observed, blind: &Blind) {
-        let unknown = health::unknown(&observed.subjects(), observed.wanted.has_managed_etcd(), blind);
+        let unknown = health::unknown(&observed.subjects(None), observed.wanted.has_managed_etcd(), blind);
         self.health = unknown.control_plane;
     }
 
@@ -165,6 +178,7 @@ fn rendered(observed: &Observed, report: &Report, succeeded: bool) -> KubeadmCon
         health: &report.health,
         certificates: report.certificates.clone(),
         blocked: report.blocked.clone(),
+        failure: report.failure.clone(),
         missing_template: observed.template.as_ref().err().cloned(),
         reach: Reach {
             initialized: report.initialized,
@@ -192,7 +206,7 @@ fn rendered(observed: &Observed, report: &Report, succeeded: bool) -> KubeadmCon
     let conditions = settle(&before.conditions, claims, generation, observed.now);
     let replicas = Some(i32::try_from(facts.machines.len()).unwrap_or(i32::MAX));
     KubeadmControlPlaneStatus {
-        deprecated: Some(deprecated(facts, &conditions)),
+        deprecated: Some(deprecated(observed, report, &conditions)),
         conditions,
         initialization: report.initialized.then_some(Initialization { control_plane_initialized: Some(true) }),
         selector: format!("{CLUSTER_NAME}={},{CONTROL_PLANE}", observed.wanted.cluster),
@@ -227,32 +241,20 @@ fn last_remediation(observed: &Observed, facts: &Facts) -> Option<LastRemediatio
 }
 
 /// What readers of v1beta1 see: counters, and the conditions that existed then.
-fn deprecated(facts: &Facts, conditions: &[Condition]) -> Value {
-    const THEN: [&str; 5] = [
-        condition::AVAILABLE,
-        condition::CERTIFICATES,
-        condition::COMPONENTS,
-        condition::ETCD,
-        condition::MACHINES_READY,
-    ];
+fn deprecated(observed: &Observed, report: &Report, conditions: &[Condition]) -> Value {
+    let facts = &report.facts;
+    let before = observed.control_plane.status.as_ref().and_then(|status| status.deprecated.as_ref());
+    let before = before.and_then(|before| before["v1beta1"]["conditions"].as_array()).map(Vec::as_slice);
+    let shown = status::v1beta1::conditions(
+        facts,
+        conditions,
+        observed.is_deleting(),
+        report.failure.as_deref(),
+        before.unwrap_or_default(),
+    );
     let ready = facts.machines.iter().filter(|machine| machine.is_true("NodeReady")).count();
-    let shown = conditions.iter().filter(|condition| THEN.contains(&condition.type_.as_str())).map(|condition| {
-        let mut shown = json!({
-            "type": condition.type_,
-            "status": condition.status,
-            "lastTransitionTime": condition.last_transition_time,
-        });
-        if condition.status != "True" {
-            shown["reason"] = json!(condition.reason);
-            shown["message"] = json!(condition.message);
-        }
-        if condition.status == "False" {
-            shown["severity"] = json!("Warning");
-        }
-        shown
-    });
     json!({"v1beta1": {
-        "conditions": shown.collect::<Vec<_>>(),
+        "conditions": shown,
         "updatedReplicas": facts.machines.iter().filter(|machine| machine.is_up_to_date()).count(),
         "readyReplicas": ready,
         "unavailableReplicas": facts.machines.len() - ready,

@@ -28,7 +28,10 @@ use super::{
     names::{condition, reason},
     wanted::Wanted,
 };
-use crate::{etcd, workload::EtcdAccess};
+use crate::{
+    etcd::{self, Limits, Manner},
+    workload::EtcdAccess,
+};
 
 /// Life of our certificate for etcd in memory: making keys is dear.
 const ETCD_CLIENT_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -40,6 +43,7 @@ pub struct Secrets {
     cache: SecretCache,
     writer: Writer,
     clock: Arc<dyn Clock>,
+    limits: Limits,
     etcd: Mutex<HashMap<ObjectKey, EtcdClient>>,
 }
 
@@ -51,8 +55,8 @@ struct EtcdClient {
 
 impl Secrets {
     /// Over the process's cache of Secrets and its writer.
-    pub fn new(cache: SecretCache, writer: Writer, clock: Arc<dyn Clock>) -> Self {
-        Self { cache, writer, clock, etcd: Mutex::default() }
+    pub fn new(cache: SecretCache, writer: Writer, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        Self { cache, writer, clock, limits, etcd: Mutex::default() }
     }
 
     /// Sees that the certificate Secrets exist; makes them while nothing depends on them yet. The answer is the
@@ -91,12 +95,15 @@ impl Secrets {
 
     /// Makes the control plane the controller of a Secret of the cluster; what users brought stays theirs.
     async fn own(&self, wanted: &Wanted, secret: &Secret) -> Result<(), ReconcileError> {
-        let ours = owner::is_controlled_by(&secret.metadata, &wanted.uid);
-        if secret.type_.as_deref() != Some(SECRET_TYPE) || ours {
+        let ours = wanted.controller_reference();
+        // Owned through an API version that is on its way out counts as not owned.
+        let is_owned = owner::controller_of(&secret.metadata) == Some(&ours);
+        if secret.type_.as_deref() != Some(SECRET_TYPE) || is_owned {
             return Ok(());
         }
-        let others = secret.metadata.owner_references.iter().flatten().filter(|owner| owner.controller != Some(true));
-        let owners: Vec<_> = others.cloned().chain([wanted.controller_reference()]).collect();
+        let others = secret.metadata.owner_references.iter().flatten();
+        let others = others.filter(|owner| owner.controller != Some(true) && owner.uid != ours.uid);
+        let owners: Vec<_> = others.chain([&ours]).collect();
         let patch = json!({"metadata": {"ownerReferences": owners}});
         fault::around("own-secret", self.writer.merge(secret, patch)).await?;
         self.cache.forget(&ObjectKey::of(secret));
@@ -173,7 +180,7 @@ impl Secrets {
             && known.ca == authority.certificate.as_bytes()
             && now.saturating_sub(known.made) < ETCD_CLIENT_LIFE
         {
-            return Ok(EtcdAccess::Pods(Arc::clone(&known.config)));
+            return Ok(self.pods(&known.config));
         }
         let client = if authority.key.is_empty() {
             self.pair(wanted, Purpose::ApiServerEtcdClient).await
@@ -189,10 +196,14 @@ impl Secrets {
             Ok(config) => {
                 let known = EtcdClient { made: now, ca, config: Arc::clone(&config) };
                 self.etcd.lock().insert(cluster.clone(), known);
-                Ok(EtcdAccess::Pods(config))
+                Ok(self.pods(&config))
             }
             Err(error) => Ok(EtcdAccess::Broken(error.to_string())),
         }
+    }
+
+    fn pods(&self, config: &Arc<ClientConfig>) -> EtcdAccess {
+        EtcdAccess::Pods(Manner { tls: Arc::clone(config), limits: self.limits })
     }
 
     /// Forgets a cluster that is gone.

@@ -25,10 +25,29 @@ use api::{
     cluster_client::ClusterClient, maintenance_client::MaintenanceClient,
 };
 
-/// Limit of the handshakes of a new connection.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Limit of one call.
-const CALL: Duration = Duration::from_secs(15);
+/// Limits of speaking to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of the handshakes of a new connection.
+    pub connect: Duration,
+    /// Of one call.
+    pub call: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), call: Duration::from_secs(15) }
+    }
+}
+
+/// How members are spoken to.
+#[derive(Clone)]
+pub struct Manner {
+    /// Our certificate, and whom we trust.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// How long we wait.
+    pub limits: Limits,
+}
 
 /// A member of an etcd cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +126,9 @@ pub enum Error {
         /// What etcd said.
         reason: String,
     },
+    /// A member that never started when it was looked at has done so meanwhile.
+    #[error("the etcd member {0} has started meanwhile")]
+    Started(String),
     /// A member that is alone cannot leave.
     #[error("member {0:x} is the only member of its cluster")]
     OnlyMember(u64),
@@ -121,14 +143,14 @@ pub struct Client {
 
 impl Client {
     /// Speaks to the member on `node` over `stream`.
-    pub async fn over<S>(stream: S, tls: Arc<rustls::ClientConfig>, node: &str) -> Result<Self, Error>
+    pub async fn over<S>(stream: S, manner: &Manner, node: &str) -> Result<Self, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let failed = |reason: String| Error::Connect { node: node.to_owned(), reason };
         let name = ServerName::try_from(node.to_owned()).map_err(|error| failed(error.to_string()))?;
         let connecting = async {
-            let stream = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await;
+            let stream = tokio_rustls::TlsConnector::from(Arc::clone(&manner.tls)).connect(name, stream).await;
             let stream = stream.map_err(|error| failed(error.to_string()))?;
             // The channel asks its connector again after a loss; there is one stream only, so that fails then.
             let once = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
@@ -138,12 +160,12 @@ impl Client {
             });
             let endpoint =
                 Endpoint::try_from(format!("http://{node}:2379")).map_err(|error| failed(error.to_string()))?;
-            let endpoint = endpoint.timeout(CALL);
+            let endpoint = endpoint.timeout(manner.limits.call);
             endpoint.connect_with_connector(connector).await.map_err(|error| failed(error.to_string()))
         };
-        let channel = tokio::time::timeout(CONNECT, connecting)
+        let channel = tokio::time::timeout(manner.limits.connect, connecting)
             .await
-            .map_err(|_| failed(format!("no answer within {} s", CONNECT.as_secs())))??;
+            .map_err(|_| failed(format!("no answer within {} s", manner.limits.connect.as_secs())))??;
         Ok(Self {
             node: node.to_owned(),
             cluster: ClusterClient::new(channel.clone()),
@@ -165,11 +187,13 @@ impl Client {
         Ok(View { members, leader })
     }
 
-    /// Removes a member; one that is gone is fine.
-    pub async fn remove(&mut self, id: u64) -> Result<(), Error> {
+    /// Removes a member; one that is gone is fine. One that has another name by now than `name` stays: it has started
+    /// since that was decided.
+    pub async fn remove(&mut self, id: u64, name: &str) -> Result<(), Error> {
         let members = self.members().await?;
-        if !members.iter().any(|member| member.id == id) {
-            return Ok(());
+        let Some(found) = members.iter().find(|member| member.id == id) else { return Ok(()) };
+        if found.name != name {
+            return Err(Error::Started(found.name.clone()));
         }
         if members.len() == 1 {
             return Err(Error::OnlyMember(id));

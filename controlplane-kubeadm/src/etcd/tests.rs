@@ -100,7 +100,8 @@ impl Site {
         let stream = TcpStream::connect(at)
             .await
             .map_err(|error| Error::Connect { node: name.to_owned(), reason: error.to_string() })?;
-        Client::over(stream, Arc::clone(&self.tls), name).await
+        let manner = Manner { tls: Arc::clone(&self.tls), limits: Limits::default() };
+        Client::over(stream, &manner, name).await
     }
 
     /// Asks until the member answers as wanted.
@@ -130,7 +131,7 @@ async fn a_real_etcd_is_seen_led_and_shrunk() {
     let (mut client, view) = site.view(&first, "n1", |view| view.leader != 0).await;
     assert!(view.leads("n1") && !view.members[0].learner && view.members[0].alarms.is_empty());
     let alone = view.members[0].id;
-    assert!(matches!(client.remove(alone).await, Err(Error::OnlyMember(id)) if id == alone));
+    assert!(matches!(client.remove(alone, "n1").await, Err(Error::OnlyMember(id)) if id == alone));
 
     // A member whose certificate says another name is not believed.
     let other = site.connect(first.client, "n9").await;
@@ -142,8 +143,8 @@ async fn a_real_etcd_is_seen_led_and_shrunk() {
     let view = client.view().await.unwrap();
     let learner = view.members.iter().find(|member| member.learner).unwrap().clone();
     assert!(learner.name.is_empty() && view.members.len() == 2);
-    client.remove(learner.id).await.unwrap();
-    client.remove(learner.id).await.unwrap();
+    client.remove(learner.id, "").await.unwrap();
+    client.remove(learner.id, "").await.unwrap();
     assert_eq!(client.view().await.unwrap().members.len(), 1);
 
     // A second voter takes over, and the first leaves.
@@ -166,13 +167,13 @@ async fn a_real_etcd_is_seen_led_and_shrunk() {
     moved.unwrap();
     assert!(through_second.view().await.unwrap().leads("n2"));
     // etcd lets nobody leave before the members have known each other for some seconds.
-    let mut removed = through_second.remove(old).await;
+    let mut removed = through_second.remove(old, "n1").await;
     for _ in 0..100 {
         if removed.is_ok() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-        removed = through_second.remove(old).await;
+        removed = through_second.remove(old, "n1").await;
     }
     removed.unwrap();
     let left = through_second.view().await.unwrap();

@@ -1,24 +1,25 @@
 //! Reads of one pass: nodes, static pods, etcd through one of its members.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::{Api, ResourceExt, api::ListParams};
 use kubeadm::pki;
 use manager::workload::{Forward, WorkloadClient};
-use rustls::ClientConfig;
 
-use super::{Error, KUBE_SYSTEM, Workload};
+use super::{Error, Host, KUBE_SYSTEM, Workload};
 use crate::{
     controlplane::{facts::Etcd, names::NODE_ROLE},
-    etcd::Client,
+    etcd::{Client, Manner},
 };
 
 /// Name of the `ConfigMap` with kubeadm's configuration.
 const KUBEADM_CONFIG: &str = "kubeadm-config";
 /// Port of etcd's clients.
 const ETCD_PORT: u16 = 2379;
+/// Limit of a read. An API server that lost its etcd member keeps requests waiting; the next connection leads to another.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// Limit of looking at a serving certificate.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 
@@ -29,27 +30,34 @@ pub enum EtcdAccess {
     External,
     /// Its certificates are not usable, for this reason.
     Broken(String),
-    /// Through its pods, with these certificates.
-    Pods(Arc<ClientConfig>),
+    /// Through its pods.
+    Pods(Manner),
 }
 
 /// Whether `kubeadm init` is done: its configuration is stored.
 pub async fn is_initialized(client: &WorkloadClient) -> Result<bool, Error> {
     let maps: Api<ConfigMap> = Api::namespaced(client.client().clone(), KUBE_SYSTEM);
-    Ok(maps.get_opt(KUBEADM_CONFIG).await?.is_some())
+    in_time(async { Ok(maps.get_opt(KUBEADM_CONFIG).await?.is_some()) }).await
 }
 
-/// Reads what conditions and decisions need. `nodes` are the machines' nodes, the best to ask etcd first. An error means
-/// that the API server does not answer; what it refuses becomes part of the answer.
-pub async fn read(client: &WorkloadClient, nodes: &[String], access: &EtcdAccess) -> Result<Workload, Error> {
-    let found = settle(read_nodes(client, nodes).await)?;
-    let pods = settle(read_pods(client).await)?;
-    let etcd = match access {
+async fn in_time<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(LIMIT, read).await.unwrap_or(Err(Error::Silent))
+}
+
+/// Reads what conditions and decisions need. `hosts` are the machines, the best to ask etcd first. An error means that the
+/// API server does not answer; what it refuses becomes part of the answer.
+pub async fn read(client: &WorkloadClient, hosts: &[Host], access: &EtcdAccess) -> Result<Workload, Error> {
+    let (nodes, pods) = tokio::join!(in_time(read_nodes(client, hosts)), in_time(read_pods(client)));
+    let mut workload = Workload { nodes: settle(nodes)?, pods: settle(pods)?, etcd: Etcd::External };
+    workload.etcd = match access {
         EtcdAccess::External => Etcd::External,
         EtcdAccess::Broken(reason) => Etcd::Unknown(reason.clone()),
-        EtcdAccess::Pods(tls) => read_etcd(client, nodes, tls).await,
+        EtcdAccess::Pods(manner) => {
+            let nodes: Vec<_> = hosts.iter().filter_map(|host| workload.node_of(host)).collect();
+            read_etcd(client, &nodes, manner).await
+        }
     };
-    Ok(Workload { nodes: found, pods, etcd })
+    Ok(workload)
 }
 
 /// What the API server refused as text; that it does not answer stays an error.
@@ -61,11 +69,11 @@ fn settle<T>(read: Result<T, Error>) -> Result<Result<T, String>, Error> {
     }
 }
 
-async fn read_nodes(client: &WorkloadClient, names: &[String]) -> Result<BTreeMap<String, Node>, Error> {
+async fn read_nodes(client: &WorkloadClient, hosts: &[Host]) -> Result<BTreeMap<String, Node>, Error> {
     let api: Api<Node> = Api::all(client.client().clone());
     let listed = api.list(&ListParams::default().labels(NODE_ROLE)).await?;
     let mut nodes: BTreeMap<_, _> = listed.items.into_iter().map(|node| (node.name_any(), node)).collect();
-    for name in names {
+    for name in hosts.iter().filter_map(|host| host.node.as_ref()) {
         // A node that lost its label is still the machine's.
         if !nodes.contains_key(name)
             && let Some(node) = api.get_opt(name).await?
@@ -78,15 +86,15 @@ async fn read_nodes(client: &WorkloadClient, names: &[String]) -> Result<BTreeMa
 
 async fn read_pods(client: &WorkloadClient) -> Result<BTreeMap<String, Pod>, Error> {
     let api: Api<Pod> = Api::namespaced(client.client().clone(), KUBE_SYSTEM);
-    let listed = api.list(&ListParams::default().labels("tier=control-plane")).await?;
+    let listed = api.list(&ListParams::default().labels(super::CONTROL_PLANE_PODS)).await?;
     Ok(listed.items.into_iter().map(|pod| (pod.name_any(), pod)).collect())
 }
 
-async fn read_etcd(client: &WorkloadClient, nodes: &[String], tls: &Arc<ClientConfig>) -> Etcd {
+async fn read_etcd(client: &WorkloadClient, nodes: &[String], manner: &Manner) -> Etcd {
     let mut failure = "no Machine has a Node yet".to_owned();
     for node in nodes {
         let asked = async {
-            let mut etcd = etcd_client(client, node, tls).await?;
+            let mut etcd = etcd_client(client, node, manner).await?;
             Ok::<_, Error>(etcd.view().await?)
         };
         match asked.await {
@@ -118,10 +126,10 @@ impl std::ops::DerefMut for Forwarded {
 }
 
 /// Connects to the etcd member on a node.
-pub async fn etcd_client(client: &WorkloadClient, node: &str, tls: &Arc<ClientConfig>) -> Result<Forwarded, Error> {
+pub async fn etcd_client(client: &WorkloadClient, node: &str, manner: &Manner) -> Result<Forwarded, Error> {
     let mut forward = client.port_forward(KUBE_SYSTEM, &format!("etcd-{node}"), ETCD_PORT).await?;
     let stream = forward.take_stream().ok_or_else(|| Error::Content("the port-forward has no stream".to_owned()))?;
-    let client = Client::over(stream, Arc::clone(tls), node).await?;
+    let client = Client::over(stream, manner, node).await?;
     Ok(Forwarded { client, _forward: forward })
 }
 

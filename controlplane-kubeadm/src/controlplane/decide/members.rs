@@ -11,7 +11,7 @@ use super::{
     Step, Wait,
     projection::{Change, control_plane_survives, etcd_survives},
 };
-use crate::etcd::Member;
+use crate::etcd::{Member, View};
 
 /// No `kubeadm join` takes longer from the registration of the node to the end of etcd's part.
 const JOIN_LIMIT: SignedDuration = SignedDuration::from_mins(10);
@@ -50,6 +50,13 @@ fn may_be_joining(facts: &Facts, machine: &MachineFact) -> bool {
     let nodes = facts.nodes.as_deref().unwrap_or_default();
     let node = nodes.iter().find(|node| Some(&node.name) == machine.node.as_ref());
     node.is_none_or(|node| facts.now.duration_since(node.created) < JOIN_LIMIT)
+}
+
+/// Whether a machine is young and its etcd member does not vote yet: its `kubeadm join` is under way, or not begun.
+pub fn is_joining(facts: &Facts, machine: &MachineFact) -> bool {
+    let Some(view) = facts.etcd.view() else { return false };
+    let votes = machine.node.as_deref().and_then(|node| view.member(node)).is_some_and(|member| !member.learner);
+    !votes && facts.now.duration_since(machine.created) < JOIN_LIMIT
 }
 
 /// What to do for the machines that are being deleted; called while there is one. Their infrastructure is kept by our
@@ -91,16 +98,39 @@ pub fn terminate(facts: &Facts) -> Result<Step, Wait> {
     if view.members.is_empty() {
         return Err(Wait::Unreachable("etcd reports no members".to_owned()));
     }
-    let Some(node) = facts.node_of(leaving) else { return Ok(let_go) };
-    let Some(member) = view.member(&node) else {
-        // A node that core knows may have lost its member in a pass that ended before the hook was removed.
-        return Ok(let_go);
-    };
-    if !etcd_survives(facts, Change::Remove(&node)) {
+    // No member: it never had one, or lost it in a pass that ended before the hook was removed.
+    let Some(member) = member_of(facts, view, leaving)? else { return Ok(let_go) };
+    if member.name.is_empty() {
+        // Its `kubeadm join` is under way. Without this it could be promoted after its machine is gone, and vote for ever.
+        return Ok(Step::RemoveStray { id: member.id, name: String::new() });
+    }
+    if !etcd_survives(facts, Change::Remove(&member.name)) {
         return Err(Wait::Quorum(leaving.name.clone()));
     }
-    let exit = Exit { id: member.id, node: node.clone(), heir: heir(facts, leaving, &node)? };
+    let exit = Exit { id: member.id, node: member.name.clone(), heir: heir(facts, leaving, &member.name)? };
     Ok(Step::LetGo { machine: leaving.name.clone(), exit: Some(exit) })
+}
+
+/// The member of a machine that is being deleted: that of its node. A machine that is still joining may have one before
+/// its node is known, and before the member has a name: then it is a member that can belong to no other machine.
+fn member_of<'a>(facts: &Facts, view: &'a View, leaving: &MachineFact) -> Result<Option<&'a Member>, Wait> {
+    let node = leaving.node.as_deref();
+    if let Some(member) = node.and_then(|node| view.member(node)) {
+        return Ok(Some(member));
+    }
+    let may_be_its = |member: &&Member| {
+        let unclaimed = facts.machine_on(&member.name).is_none();
+        unclaimed && (node.is_none() || member.name.is_empty())
+    };
+    let candidates = view.members.iter().filter(may_be_its);
+    let Some(candidate) = candidates.min_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id))) else {
+        return Ok(None);
+    };
+    // Whose it is cannot be told while another machine joins.
+    match facts.machines.iter().find(|machine| may_be_joining(facts, machine)) {
+        Some(other) => Err(Wait::Join(other.name.clone())),
+        None => Ok(Some(candidate)),
+    }
 }
 
 /// How a member leaves.

@@ -17,7 +17,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cluster_api::conditions::Claim;
 
-use super::facts::{Facts, Remediation};
+use super::{
+    facts::{Facts, Remediation},
+    names::condition,
+};
 pub use members::Exit;
 pub use preflight::Blocked;
 
@@ -87,16 +90,41 @@ pub enum Wait {
     Quorum(String),
     /// etcd would lose its quorum without a member that belongs to no machine.
     StrayMember(String),
+    /// A machine's etcd member joins, and it cannot be told from that of a machine that leaves.
+    Join(String),
     /// Something of the workload cluster could not be read.
     Unreachable(String),
 }
 
 impl Wait {
+    /// The condition of the control plane that says why, and how, where no other object shows it.
+    pub fn explained(&self) -> Option<(&'static str, String)> {
+        Some(match self {
+            Self::LastHealthy(machine) => (
+                condition::COMPONENTS,
+                format!("Machine {machine} is not let go: no other Machine has healthy control plane components"),
+            ),
+            Self::Quorum(machine) => (
+                condition::ETCD,
+                format!("Machine {machine} is not let go: etcd would lose its quorum without its member"),
+            ),
+            Self::StrayMember(member) => {
+                (condition::ETCD, format!("Etcd member {member} is not removed: etcd would lose its quorum without it"))
+            }
+            Self::Join(machine) => {
+                (condition::ETCD, format!("No Machine is let go until the etcd member of Machine {machine} has joined"))
+            }
+            Self::Preflight(_) | Self::Terminating | Self::Draining(_) | Self::OtherHook(_) | Self::Unreachable(_) => {
+                return None;
+            }
+        })
+    }
+
     /// When to look again.
     pub fn after(&self) -> Duration {
         match self {
             Self::Preflight(blocked) if !blocked.machine_deleting => Duration::from_secs(15),
-            Self::Unreachable(_) | Self::StrayMember(_) => Duration::from_secs(10),
+            Self::Unreachable(_) | Self::StrayMember(_) | Self::Join(_) => Duration::from_secs(10),
             _ => Duration::from_secs(30),
         }
     }
@@ -121,6 +149,14 @@ impl Decision {
             _ => Blocked::default(),
         }
     }
+}
+
+/// The next step while the workload cluster does not answer: nothing, but that the only machine may go. Nothing is left
+/// that its etcd member could be missed by, and a cluster that is gone must not keep it.
+pub fn next_unseen(facts: &Facts, reason: &str) -> Decision {
+    let leaves = facts.machines.len() == 1 && facts.machines[0].deleting.is_some();
+    let next = if leaves { members::terminate(facts) } else { Err(Wait::Unreachable(reason.to_owned())) };
+    Decision { next, remediated: BTreeMap::new(), forget_remediation: false }
 }
 
 /// The next step of a control plane that shall exist.
@@ -179,6 +215,10 @@ fn grow(facts: &Facts, rollout: bool) -> Result<Step, Wait> {
 
 fn shrink(facts: &Facts, rollout: bool) -> Result<Step, Wait> {
     let Some(leaving) = pick::leaving(facts) else { return Ok(Step::Settle) };
+    // Who goes while it joins may be promoted after it was looked for, and leave a voter behind that never answers.
+    if members::is_joining(facts, leaving) {
+        return Err(Wait::Join(leaving.name.clone()));
+    }
     let blocked = preflight::scale_down(facts, &leaving.name);
     if blocked.is_blocked() {
         return Err(Wait::Preflight(blocked));

@@ -105,8 +105,8 @@ fn permitted(facts: &Facts, broken: &MachineFact) -> Result<Permitted, Claim> {
     if !has_members || facts.nodes.is_err() {
         return deferred("waiting for the etcd member list");
     }
-    if let Some(node) = facts.node_of(broken)
-        && !etcd_survives(facts, Change::Remove(&node))
+    if let Some(node) = &broken.node
+        && !etcd_survives(facts, Change::Remove(node))
     {
         return refused("etcd would lose its quorum");
     }

@@ -178,6 +178,66 @@ fn a_machine_without_a_member_is_let_go_at_once() {
     assert_eq!(next(&facts).next, Ok(Step::LetGo { machine: "m1".to_owned(), exit: None }));
 }
 
+/// Three machines of which the third is being deleted while it joins: core does not know its node yet.
+fn deleted_while_joining() -> Facts {
+    let mut facts = settled(3);
+    deleting(&mut facts, 2);
+    facts.machines[2].node = None;
+    facts
+}
+
+#[test]
+fn the_member_of_a_machine_that_goes_while_it_joins_leaves_first() {
+    let mut unnamed = deleted_while_joining();
+    view(&mut unnamed).members[2] = Member { name: String::new(), learner: true, ..member(3) };
+    assert_eq!(next(&unnamed).next, Ok(Step::RemoveStray { id: member(3).id, name: String::new() }));
+    // It votes already: it leaves like any other, with the quorum of the rest looked at.
+    let mut named = deleted_while_joining();
+    let exit = Exit { id: member(3).id, node: "n3".to_owned(), heir: Vec::new() };
+    assert_eq!(next(&named).next, Ok(Step::LetGo { machine: "m3".to_owned(), exit: Some(exit) }));
+    set(&mut named.machines[1], machine::ETCD_MEMBER, false, "NotHealthy");
+    assert_eq!(next(&named).next, Err(Wait::Quorum("m3".to_owned())));
+    // Another machine joins too: whose member it is cannot be told.
+    let mut two = deleted_while_joining();
+    let mut other = healthy(4, 1);
+    other.node = None;
+    two.machines.push(other);
+    assert_eq!(next(&two).next, Err(Wait::Join("m4".to_owned())));
+    let mut none = deleted_while_joining();
+    view(&mut none).members.pop();
+    assert_eq!(next(&none).next, Ok(Step::LetGo { machine: "m3".to_owned(), exit: None }));
+}
+
+/// One machine was to be replaced, and is wanted again while its replacement joins.
+#[test]
+fn a_rollout_that_is_taken_back_waits_for_the_join_that_is_under_way() {
+    let mut facts = Facts { replicas: 1, ..settled(2) };
+    facts.machines[1].outdated.push("Version v1.35.0, v1.34.5 required".to_owned());
+    facts.machines[1].created = now() - 1.minutes();
+    let joined = facts.clone();
+    view(&mut facts).members[1].learner = true;
+    set(&mut facts.machines[1], machine::ETCD_MEMBER, false, "NotHealthy");
+    assert_eq!(next(&facts).next, Err(Wait::Join("m2".to_owned())));
+    view(&mut facts).members.pop();
+    facts.machines[1].node = None;
+    assert_eq!(next(&facts).next, Err(Wait::Join("m2".to_owned())), "it may begin at any moment");
+    facts.machines[1].created = now() - 30.minutes();
+    assert!(matches!(next(&facts).next, Ok(Step::Delete { machine, .. }) if machine == "m2"), "it failed");
+    assert!(matches!(next(&joined).next, Ok(Step::Delete { machine, .. }) if machine == "m2"));
+}
+
+#[test]
+fn in_a_cluster_that_is_silent_only_the_last_machine_may_go() {
+    let mut last = settled(1);
+    deleting(&mut last, 0);
+    assert_eq!(next_unseen(&last, "timeout").next, Ok(Step::LetGo { machine: "m1".to_owned(), exit: None }));
+    let mut one_of_two = settled(2);
+    deleting(&mut one_of_two, 0);
+    for facts in [settled(1), one_of_two, Facts { replicas: 3, ..settled(1) }, Facts { replicas: 1, ..settled(0) }] {
+        assert_eq!(next_unseen(&facts, "timeout").next, Err(Wait::Unreachable("timeout".to_owned())));
+    }
+}
+
 #[test]
 fn nobody_leaves_while_etcd_would_lose_quorum_or_somebody_joins() {
     let mut facts = settled(3);
@@ -444,7 +504,12 @@ proptest! {
             Ok(Step::Delete { .. } | Step::Remediate { .. }) => {
                 prop_assert!(facts.machines.iter().all(|machine| machine.deleting.is_none()));
             }
-            Ok(Step::LetGo { exit: None, .. } | Step::Settle) | Err(_) => {}
+            Ok(Step::LetGo { machine, exit: None }) => {
+                // Its infrastructure goes next: no member may be left behind that could be its own.
+                let index: usize = machine[1..].parse().unwrap();
+                prop_assert!(facts.machines.len() <= 1 || !truths[index].is_member, "{machine} leaves a member behind");
+            }
+            Ok(Step::Settle) | Err(_) => {}
         }
     }
 }

@@ -2,7 +2,10 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
 use super::*;
-use crate::etcd::{Alarm, Member, View};
+use crate::{
+    etcd::{Alarm, Member, View},
+    workload::Host,
+};
 
 fn subject(name: &str, node: Option<&str>) -> Subject {
     Subject {
@@ -122,4 +125,19 @@ fn members_and_machines_must_fit_but_for_what_is_under_way() {
     assert!(!members_match(&[subject("a", Some("n1"))], &stray, now));
     let silent = Workload { etcd: Etcd::Unknown("timeout".to_owned()), ..workload(&["n1"]) };
     assert!(!members_match(&[subject("a", Some("n1"))], &silent, now));
+}
+
+#[test]
+fn a_node_is_found_by_identity_before_core_has_found_it() {
+    let mut workload = workload(&["n1", "n2"]);
+    let nodes = workload.nodes.as_mut().unwrap();
+    nodes.get_mut("n2").unwrap().spec.as_mut().unwrap().provider_id = Some("dcs://b".to_owned());
+    let host = |node: Option<&str>, provider_id: &str| Host {
+        node: node.map(str::to_owned),
+        provider_id: provider_id.to_owned(),
+    };
+    assert_eq!(workload.node_of(&host(None, "dcs://b")).as_deref(), Some("n2"));
+    assert_eq!(workload.node_of(&host(Some("n1"), "dcs://b")).as_deref(), Some("n1"), "core's word counts first");
+    assert_eq!(workload.node_of(&host(None, "")), None, "nodes without an identity are nobody's");
+    assert_eq!(workload.node_of(&host(None, "dcs://c")), None);
 }

@@ -4,6 +4,7 @@ mod available;
 mod summary;
 #[cfg(test)]
 mod tests;
+pub mod v1beta1;
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,9 @@ pub struct Inputs<'a> {
     pub certificates: Claim,
     /// What holds up a change of scale.
     pub blocked: Blocked,
-    /// A template that does not exist: its kind and name.
+    /// Why the pass ended early.
+    pub failure: Option<String>,
+    /// Why the infrastructure template cannot be read.
     pub missing_template: Option<String>,
     /// What is known of the cluster as a whole.
     pub reach: Reach,
@@ -64,7 +67,23 @@ pub fn conditions(inputs: &Inputs<'_>) -> Vec<Claim> {
         deleting(inputs),
     ];
     claims.extend(inputs.health.iter().cloned());
+    if let Some(failure) = &inputs.failure {
+        say_failure(&mut claims, failure);
+    }
     claims
+}
+
+/// Puts what went wrong where people look for it: to the operation that is under way, else to `Available`.
+fn say_failure(claims: &mut [Claim], failure: &str) {
+    let under_way = [condition::DELETING, condition::SCALING_UP, condition::SCALING_DOWN, condition::ROLLING_OUT];
+    let holds = |type_: &str| claims.iter().any(|claim| claim.type_ == type_ && claim.status == Status::True);
+    let type_ = under_way.into_iter().find(|type_| holds(type_)).unwrap_or(condition::AVAILABLE);
+    if let Some(claim) = claims.iter_mut().find(|claim| claim.type_ == type_)
+        && !claim.message.contains(failure)
+    {
+        let separator = if claim.message.is_empty() { "" } else { "\n" };
+        claim.message = format!("{}{separator}* {failure}", claim.message);
+    }
 }
 
 fn initialized(holds: bool) -> Claim {
@@ -96,7 +115,7 @@ fn scaling_up(inputs: &Inputs<'_>) -> Claim {
         return Claim::new(condition::SCALING_UP, Status::Unknown, "WaitingForReplicasSet", message);
     };
     let (present, wanted) = (inputs.facts.machines.len(), desired(inputs, replicas));
-    let missing = inputs.missing_template.as_ref().map(|template| format!("* {template} does not exist"));
+    let missing = inputs.missing_template.as_ref().map(|missing| format!("* {missing}"));
     if present >= wanted {
         let message = match (&missing, inputs.deletion.is_some()) {
             (Some(missing), false) => format!("Scaling up would be blocked because:\n{missing}"),
@@ -106,6 +125,7 @@ fn scaling_up(inputs: &Inputs<'_>) -> Claim {
     }
     let mut causes = inputs.blocked.lines();
     causes.extend(missing);
+    causes.extend(failure_line(inputs).filter(|line| !causes.contains(line)));
     let message = scaling_message("up", present, wanted, &causes);
     Claim::new(condition::SCALING_UP, true, "ScalingUp", message)
 }
@@ -121,8 +141,14 @@ fn scaling_down(inputs: &Inputs<'_>) -> Claim {
     }
     let mut causes = inputs.blocked.lines();
     causes.extend(stale_deletions(inputs.facts).map(|stale| format!("* {stale}")));
+    causes.extend(failure_line(inputs));
     let message = scaling_message("down", present, wanted, &causes);
     Claim::new(condition::SCALING_DOWN, true, "ScalingDown", message)
+}
+
+/// What went wrong, while the control plane stays: of one that goes the deletion tells it.
+fn failure_line(inputs: &Inputs<'_>) -> Option<String> {
+    inputs.failure.as_ref().filter(|_| inputs.deletion.is_none()).map(|failure| format!("* {failure}"))
 }
 
 fn desired(inputs: &Inputs<'_>, replicas: i32) -> usize {

@@ -65,6 +65,7 @@ fn said(facts: &Facts, change: impl FnOnce(&mut Inputs<'_>)) -> BTreeMap<String,
         health: &[],
         certificates: Claim::holds(condition::CERTIFICATES, "Available"),
         blocked: Blocked::default(),
+        failure: None,
         missing_template: None,
         reach: Reach { initialized: true, since: None, members_match: true },
         paused: Claim::new(condition::PAUSED, false, "NotPaused", ""),
@@ -102,7 +103,7 @@ fn a_change_of_scale_says_from_where_to_where_and_what_holds_it_up() {
     let blocked = Blocked { etcd_unhealthy: true, ..Blocked::default() };
     let up = said(&facts, |inputs| {
         inputs.blocked = blocked;
-        inputs.missing_template = Some("DCSMachineTemplate masters".to_owned());
+        inputs.missing_template = Some("DCSMachineTemplate masters does not exist".to_owned());
     });
     insta::assert_snapshot!(up["ScalingUp"].message, @r"
     Scaling up from 1 to 3 replicas is blocked because:
@@ -137,4 +138,84 @@ fn a_machine_is_up_to_date_when_spec_and_kubelet_are() {
     assert_eq!(reason(&[], None), "UpToDate");
     assert_eq!(reason(&[], Some("v1.34.5")), "Updating");
     assert_eq!(reason(&["Version".to_owned()], None), "NotUpToDate");
+}
+
+#[test]
+fn what_went_wrong_is_told_by_the_operation_it_holds_up() {
+    let fails = |inputs: &mut Inputs<'_>| inputs.failure = Some("DCSMachine cp-x is invalid: spec.pool".to_owned());
+    let growing = said(&facts(&[true]), fails);
+    assert_eq!(
+        growing["ScalingUp"].message,
+        "Scaling up from 1 to 3 replicas is blocked because:\n* DCSMachine cp-x is invalid: spec.pool"
+    );
+    assert!(growing["Available"].message.is_empty());
+    let settled = said(&facts(&[true, true, true]), fails);
+    assert_eq!(settled["Available"].message, "* DCSMachine cp-x is invalid: spec.pool");
+    assert_eq!(settled["Available"].status, Status::True);
+    let going = said(&facts(&[true]), |inputs| {
+        fails(inputs);
+        inputs.deletion = Some(("WaitingForMachineDeletion", "Deleting 1 Machine".to_owned()));
+    });
+    assert_eq!(going["Deleting"].message, "Deleting 1 Machine\n* DCSMachine cp-x is invalid: spec.pool");
+    assert!(!going["ScalingDown"].message.contains("invalid"));
+}
+
+/// The old conditions as `type=status/severity/reason`.
+fn old(
+    facts: &Facts,
+    change: impl FnOnce(&mut Inputs<'_>),
+    health: &[Claim],
+    before: &[serde_json::Value],
+) -> Vec<String> {
+    let (mut failure, mut deleting) = (None, false);
+    let said = said(facts, |inputs| {
+        change(inputs);
+        (failure, deleting) = (inputs.failure.clone(), inputs.deletion.is_some());
+    });
+    let current = settle(&[], said.into_values().chain(health.iter().cloned()).collect(), None, now());
+    let shown = v1beta1::conditions(facts, &current, deleting, failure.as_deref(), before);
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let line = |shown: &serde_json::Value| {
+        let [type_, status, severity, reason] =
+            ["type", "status", "severity", "reason"].map(|field| text(&shown[field]));
+        let cause =
+            if severity.is_empty() && reason.is_empty() { String::new() } else { format!("/{severity}/{reason}") };
+        format!("{type_}={status}{cause}")
+    };
+    shown.iter().map(line).collect()
+}
+
+#[test]
+fn readers_of_v1beta1_see_their_own_conditions() {
+    let healthy = [condition::COMPONENTS, condition::ETCD].map(|type_| Claim::holds(type_, "Healthy"));
+    let settled = old(&facts(&[true, true, true]), |_| (), &healthy, &[]);
+    assert_eq!(
+        settled,
+        [
+            "Ready=True",
+            "MachinesCreated=True",
+            "Resized=True",
+            "MachinesReady=True",
+            "Available=True",
+            "CertificatesAvailable=True",
+            "ControlPlaneComponentsHealthy=True",
+            "EtcdClusterHealthy=True",
+        ]
+    );
+    let growing = old(&facts(&[true]), |inputs| inputs.failure = Some("refused".to_owned()), &[], &[]);
+    assert!(growing.contains(&"MachinesCreated=False/Error/MachineGenerationFailed".to_owned()));
+    assert!(growing.contains(&"Resized=False/Warning/ScalingUp".to_owned()));
+    assert_eq!(growing[0], "Ready=False/Error/MachineGenerationFailed", "the worst is told");
+    let going =
+        old(&facts(&[true]), |inputs| inputs.deletion = Some(("WaitingForMachineDeletion", String::new())), &[], &[]);
+    assert!(going.contains(&"Resized=False/Info/Deleting".to_owned()));
+    let mut rolling = facts(&[true, true, true]);
+    rolling.machines[0].outdated.push("Version v1.34.5, v1.35.6-acp.1 required".to_owned());
+    assert_eq!(old(&rolling, |_| (), &[], &[])[0], "Ready=False/Warning/RollingUpdateInProgress");
+    rolling.machines[0].outdated.clear();
+    let shown = serde_json::json!({"type": "MachinesSpecUpToDate", "status": "False"});
+    assert!(old(&rolling, |_| (), &[], &[shown]).contains(&"MachinesSpecUpToDate=True".to_owned()));
+    let unknown = [Claim::new(condition::ETCD, Status::Unknown, "ConnectionDown", "")];
+    let silent = old(&facts(&[true, true, true]), |_| (), &unknown, &[]);
+    assert!(silent.contains(&"EtcdClusterHealthy=Unknown//EtcdClusterInspectionFailed".to_owned()));
 }
