@@ -99,6 +99,8 @@ pub struct MachineFact {
     pub annotations: BTreeMap<String, String>,
     /// Its conditions, ours as of this pass.
     pub conditions: Vec<Condition>,
+    /// Whether its etcd pod is ready, whatever its conditions say: those of a machine that is being deleted say just that.
+    pub serves_etcd: bool,
     /// Why it is not as the spec wants it; empty when it is.
     pub outdated: Vec<String>,
 }

@@ -156,6 +156,7 @@ impl Reconciler for ControlPlanes {
         }
         let pause: Claim = paused::claim(Some(&cluster), &control_plane.metadata);
         if paused::is_paused(Some(&cluster), &control_plane.metadata) {
+            self.alarms.stop(key);
             self.report_paused(&control_plane, pause).await?;
             return Ok(Outcome::Settled);
         }

@@ -18,7 +18,7 @@ use super::{
     compare,
     facts::{Etcd, Facts, MachineFact, NodeFact, Remediation},
     foreign::Foreign,
-    health::Subject,
+    health::{self, Subject},
     names::{NODE_ROLE, REMEDIATION_IN_PROGRESS, UPGRADE_STEP},
     wanted::Wanted,
 };
@@ -276,11 +276,14 @@ impl Observed {
     }
 
     fn machine_fact(&self, machine: &Machine, workload: Option<&Workload>) -> MachineFact {
-        let name = machine.name_any();
+        let (name, node) = (machine.name_any(), node_of(machine, workload));
         MachineFact {
+            serves_etcd: workload
+                .zip(node.as_deref())
+                .is_some_and(|(workload, node)| health::serves_etcd(workload, node)),
             created: machine.metadata.creation_timestamp.as_ref().map_or(self.now, |time| time.0),
             deleting: machine.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-            node: node_of(machine, workload),
+            node,
             provider_id: machine.spec.provider_id.clone(),
             failure_domain: machine.spec.failure_domain.clone(),
             annotations: machine.annotations().clone(),

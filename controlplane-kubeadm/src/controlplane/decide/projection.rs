@@ -47,6 +47,8 @@ pub fn etcd_survives(facts: &Facts, change: Change<'_>) -> bool {
             voters += 1;
         }
         let is_healthy = match facts.machine_on(&member.name) {
+            // A machine that is being deleted votes until it is let go: of two that go, the first must not wait for ever.
+            Some(owner) if owner.deleting.is_some() => owner.serves_etcd && !member.learner && member.alarms.is_empty(),
             Some(owner) => owner.is_true(machine::ETCD_MEMBER),
             None => member.alarms.is_empty(),
         };

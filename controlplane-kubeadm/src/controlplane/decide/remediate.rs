@@ -79,7 +79,10 @@ fn permitted(facts: &Facts, broken: &MachineFact) -> Result<Permitted, Claim> {
     let retry_count = retries(facts, broken)?;
     let record = Remediation { machine: broken.name.clone(), timestamp: facts.now, retry_count };
     if !facts.initialized {
-        // There is no state to lose yet.
+        // There is no state to lose yet. Who has more machines has been initialized, and is not seen for the moment.
+        if facts.machines.len() > 1 {
+            return deferred("waiting for the workload cluster to answer");
+        }
         return Ok((record, None));
     }
     if facts.machines.len() <= 1 {

@@ -1,3 +1,5 @@
+mod simulation;
+
 use std::collections::BTreeMap;
 
 use cluster_api::{conditions, labels};
@@ -36,6 +38,7 @@ fn healthy(index: usize, age: i64) -> MachineFact {
         failure_domain: String::new(),
         annotations: BTreeMap::from([(CLEANUP_HOOK.to_owned(), String::new())]),
         conditions: Vec::new(),
+        serves_etcd: true,
         outdated: Vec::new(),
     };
     for type_ in HEALTH {
@@ -167,6 +170,16 @@ fn a_machine_is_let_go_after_its_member_and_only_when_drained() {
     assert_eq!(next(&facts).next, Ok(Step::LetGo { machine: "m1".to_owned(), exit: Some(exit) }));
     set(&mut facts.machines[0], "Deleting", true, "DrainingNode");
     assert_eq!(next(&facts).next, Err(Wait::Draining("m1".to_owned())));
+}
+
+#[test]
+fn of_two_machines_that_go_the_first_is_let_go_while_the_second_serves() {
+    let mut facts = settled(3);
+    deleting(&mut facts, 0);
+    deleting(&mut facts, 1);
+    assert!(matches!(next(&facts).next, Ok(Step::LetGo { machine, exit: Some(_) }) if machine == "m1"));
+    facts.machines[1].serves_etcd = false;
+    assert_eq!(next(&facts).next, Err(Wait::Quorum("m1".to_owned())), "the second is dead already");
 }
 
 #[test]
@@ -334,6 +347,18 @@ fn a_broken_machine_is_replaced_where_the_rest_carries_the_cluster() {
 }
 
 #[test]
+fn before_the_first_start_only_a_single_machine_is_replaced() {
+    let mut facts = Facts { initialized: false, etcd: Etcd::Unknown("silent".to_owned()), ..settled(1) };
+    unhealthy(&mut facts.machines[0]);
+    assert!(matches!(next(&facts).next, Ok(Step::Remediate { .. })));
+    let mut moved = Facts { initialized: false, etcd: Etcd::Unknown("silent".to_owned()), ..settled(3) };
+    unhealthy(&mut moved.machines[0]);
+    let decision = next(&moved);
+    assert!(!matches!(decision.next, Ok(Step::Remediate { .. } | Step::Delete { .. })));
+    assert_eq!(decision.remediated["m1"].clone().unwrap().reason, "RemediationDeferred");
+}
+
+#[test]
 fn a_replacement_is_made_although_others_are_unhealthy_too() {
     let mut facts = Facts { replicas: 5, ..settled(4) };
     let record = Remediation { machine: "m5".to_owned(), timestamp: now() - 1.minutes(), retry_count: 0 };
@@ -415,6 +440,7 @@ fn facts_of(truths: &[Truth], replicas: usize, max_surge: usize, leader: usize) 
             continue;
         }
         let mut machine = healthy(index, index as i64);
+        machine.serves_etcd = truth.healthy && truth.has_node;
         let is_healthy = truth.healthy && truth.is_member && truth.named && !truth.learner && !truth.deleting;
         set(&mut machine, machine::ETCD_MEMBER, is_healthy, "Judged");
         if !truth.healthy {

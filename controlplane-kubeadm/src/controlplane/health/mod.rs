@@ -19,6 +19,7 @@ use crate::workload::Workload;
 
 pub(super) use aggregate::listed;
 pub use etcd::members_match;
+pub use pods::serves_etcd;
 
 /// A control plane machine as its health is judged.
 #[derive(Clone, Debug)]

@@ -85,6 +85,14 @@ pub(super) fn evaluate(subjects: &[Subject], workload: &Workload, managed_etcd: 
     Judged { errors: nodes_without_machine(subjects, workload), claims }
 }
 
+/// Whether the etcd pod of a node is ready, as far as the node tells.
+pub fn serves_etcd(workload: &Workload, node: &str) -> bool {
+    let found = workload.nodes.as_ref().ok().and_then(|nodes| nodes.get(node));
+    let tells = found.is_some_and(|node| !is_unreachable(node) && !is_ready_unknown(node));
+    let pods = workload.pods.as_ref().ok().filter(|_| tells);
+    pods.is_some_and(|pods| pod_claim(machine::ETCD_POD, &format!("etcd-{node}"), pods).status == Status::True)
+}
+
 /// Said only while every machine has its node: before, the node may be one of theirs.
 fn nodes_without_machine(subjects: &[Subject], workload: &Workload) -> Vec<String> {
     let Ok(nodes) = &workload.nodes else { return Vec::new() };

@@ -141,3 +141,14 @@ fn a_node_is_found_by_identity_before_core_has_found_it() {
     assert_eq!(workload.node_of(&host(None, "")), None, "nodes without an identity are nobody's");
     assert_eq!(workload.node_of(&host(None, "dcs://c")), None);
 }
+
+#[test]
+fn etcd_serves_where_its_pod_is_ready_and_its_node_tells() {
+    let mut workload = workload(&["n1", "n2", "n3"]);
+    assert!(serves_etcd(&workload, "n1") && !serves_etcd(&workload, "n9"));
+    workload.pods.as_mut().unwrap().insert("etcd-n2".to_owned(), pod(false));
+    let unknown = json!([{"type": "Ready", "status": "Unknown"}]);
+    let conditions = serde_json::from_value(unknown).unwrap();
+    workload.nodes.as_mut().unwrap().get_mut("n3").unwrap().status.as_mut().unwrap().conditions = Some(conditions);
+    assert!(!serves_etcd(&workload, "n2") && !serves_etcd(&workload, "n3"));
+}

@@ -26,6 +26,7 @@ fn machine_fact(name: &str, holds: bool) -> MachineFact {
         failure_domain: String::new(),
         annotations: BTreeMap::new(),
         conditions: settle(&[], claims.collect(), None, now() - SignedDuration::from_mins(1)),
+        serves_etcd: holds,
         outdated: Vec::new(),
     }
 }
