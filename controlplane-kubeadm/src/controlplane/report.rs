@@ -68,8 +68,7 @@ impl Report {
         let Some((type_, line)) = decision.next.as_ref().err().and_then(Wait::explained) else { return };
         let claim = self.health.iter_mut().find(|claim| claim.type_ == type_ && claim.status != Status::True);
         if let Some(claim) = claim {
-            let lines: Vec<_> = Some(claim.message.as_str()).into_iter().filter(|text| !text.is_empty()).collect();
-            claim.message = [lines, vec![&format!("* {line}")]].concat().join("\n");
+            status::add_line(claim, &line);
         }
     }
 

@@ -60,15 +60,25 @@ pub fn is_joining(facts: &Facts, machine: &MachineFact) -> bool {
 }
 
 /// What to do for the machines that are being deleted; called while there is one. Their infrastructure is kept by our
-/// hook until the etcd member is gone, one machine at a time.
+/// hook until the etcd member is gone, one machine at a time: the first that can go, since one that cannot may be waiting
+/// for just that.
 pub fn terminate(facts: &Facts) -> Result<Step, Wait> {
-    let deleting = || facts.machines.iter().filter(|machine| machine.deleting.is_some());
-    if deleting().any(|machine| !machine.has_cleanup_hook()) {
+    let mut deleting: Vec<_> = facts.machines.iter().filter(|machine| machine.deleting.is_some()).collect();
+    if deleting.iter().any(|machine| !machine.has_cleanup_hook()) {
         return Err(Wait::Terminating);
     }
-    let Some(leaving) = deleting().min_by_key(|machine| (machine.deleting, &machine.name)) else {
-        return Err(Wait::Terminating);
-    };
+    deleting.sort_by_key(|machine| (machine.deleting, &machine.name));
+    let mut waits = Vec::new();
+    for leaving in deleting {
+        match let_go(facts, leaving) {
+            Ok(step) => return Ok(step),
+            Err(wait) => waits.push(wait),
+        }
+    }
+    Err(waits.into_iter().next().unwrap_or(Wait::Terminating))
+}
+
+fn let_go(facts: &Facts, leaving: &MachineFact) -> Result<Step, Wait> {
     let other_hook = |annotation: &String| annotation.starts_with(PRE_TERMINATE_HOOK) && annotation != CLEANUP_HOOK;
     // With its etcd member a node of 1.31 and later loses its API server: nobody else's hook could work after ours.
     if facts.local_kubelet_mode && leaving.annotations.keys().any(other_hook) {

@@ -171,7 +171,11 @@ fn decide(facts: &Facts, decision: &mut Decision) -> Result<Step, Wait> {
         return stray;
     }
     if facts.machines.iter().any(|machine| machine.deleting.is_some()) {
-        return members::terminate(facts);
+        return match members::terminate(facts) {
+            // A machine that is needed may go as soon as one that is broken is gone.
+            Err(wait @ (Wait::Quorum(_) | Wait::LastHealthy(_))) => remediate::next(facts, decision).ok_or(wait),
+            next => next,
+        };
     }
     if let Some(step) = remediate::next(facts, decision) {
         return Ok(step);

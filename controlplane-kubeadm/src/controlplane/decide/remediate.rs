@@ -12,48 +12,66 @@ use super::{
         facts::{Facts, MachineFact, Remediation},
         names::{machine, reason},
     },
-    Decision, Handover, Step, handover,
+    Decision, Handover, Step, handover, preflight,
     projection::{Change, control_plane_survives, etcd_survives},
 };
 
-/// Deletes the most broken machine where that is safe now; says on the machine why it is not. `None` lets the rest of
+/// Deletes the most broken machine that may go now; says on the others why they may not. `None` lets the rest of
 /// the work go on.
 pub fn next(facts: &Facts, decision: &mut Decision) -> Option<Step> {
     for recovered in facts.machines.iter().filter(|machine| has_recovered(machine)) {
         decision.remediated.insert(recovered.name.clone(), None);
     }
     decision.forget_remediation = facts.remediation.as_ref().is_some_and(|record| is_over(facts, record));
-    let broken = most_broken(facts)?;
-    let in_progress = facts.remediation.is_some() && !decision.forget_remediation;
-    if broken.deleting.is_some() || in_progress {
+    let in_progress = facts.remediation.as_ref().filter(|_| !decision.forget_remediation);
+    // The replacement of the last one comes first, unless it waits for the health of a machine that is broken too.
+    if in_progress.is_some() && !health_blocks_replacement(facts) {
         return None;
     }
-    match permitted(facts, broken) {
-        Ok((record, handover)) => {
-            let message = "Machine is being deleted because it is not healthy";
-            decision.remediated.insert(broken.name.clone(), Some(claim(reason::MACHINE_DELETING, message)));
-            Some(Step::Remediate { record, handover })
-        }
-        Err(refusal) => {
-            decision.remediated.insert(broken.name.clone(), Some(refusal));
-            None
+    // One that must stay for now may do so only because of one that is less broken.
+    for broken in broken(facts) {
+        match permitted(facts, broken) {
+            Ok((mut record, handover)) => {
+                // The replacement that is still to come counts for both.
+                record.retry_count = record.retry_count.max(in_progress.map_or(0, |last| last.retry_count));
+                let message = "Machine is being deleted because it is not healthy";
+                decision.remediated.insert(broken.name.clone(), Some(claim(reason::MACHINE_DELETING, message)));
+                return Some(Step::Remediate { record, handover });
+            }
+            Err(refusal) => {
+                decision.remediated.insert(broken.name.clone(), Some(refusal));
+            }
         }
     }
+    None
 }
 
-/// Whether a recorded deletion needs no replacement any more: it is made, or the deletion never happened.
+fn health_blocks_replacement(facts: &Facts) -> bool {
+    let blocked = preflight::scale_up(facts);
+    blocked.components_unhealthy || blocked.etcd_unhealthy || blocked.machine_deleting
+}
+
+/// Whether a recorded deletion needs no replacement any more: it is made, or the deletion never happened, or there are
+/// machines enough without it, as after one that a rollout had added.
 fn is_over(facts: &Facts, record: &Remediation) -> bool {
     let replaced = facts.machines.iter().any(|machine| machine.created > record.timestamp);
-    replaced || facts.machine(&record.machine).is_some_and(|machine| machine.deleting.is_none())
+    replaced
+        || match facts.machine(&record.machine) {
+            Some(machine) => machine.deleting.is_none(),
+            None => facts.machines.len() >= facts.replicas,
+        }
 }
 
 fn has_recovered(machine: &MachineFact) -> bool {
     machine.deleting.is_none() && machine.is_true(machine::HEALTH_CHECK) && machine.is_false(machine::OWNER_REMEDIATED)
 }
 
-fn most_broken(facts: &Facts) -> Option<&MachineFact> {
+/// The machines that are to be replaced, the most broken first.
+fn broken(facts: &Facts) -> Vec<&MachineFact> {
     let managed = facts.managed_etcd();
-    facts.machines.iter().filter(|machine| machine.is_to_be_remediated()).min_by_key(|machine| {
+    let is_due = |machine: &&MachineFact| machine.is_to_be_remediated() && machine.deleting.is_none();
+    let mut broken: Vec<_> = facts.machines.iter().filter(is_due).collect();
+    broken.sort_by_key(|machine| {
         let etcd = |type_: &str| managed && machine.is_true(type_);
         (
             Reverse(machine.has(REMEDIATE_MACHINE)),
@@ -65,7 +83,8 @@ fn most_broken(facts: &Facts) -> Option<&MachineFact> {
             machine.created,
             machine.name.clone(),
         )
-    })
+    });
+    broken
 }
 
 type Permitted = (Remediation, Option<Handover>);
@@ -93,9 +112,6 @@ fn permitted(facts: &Facts, broken: &MachineFact) -> Result<Permitted, Claim> {
     };
     if let Some(other) = facts.machines.iter().find(provisioning) {
         return deferred(&format!("waiting for Machine {} to become a node", other.name));
-    }
-    if let Some(other) = facts.machines.iter().find(|machine| machine.deleting.is_some()) {
-        return deferred(&format!("waiting for Machine {} to be deleted", other.name));
     }
     if !control_plane_survives(facts, Change::Remove(&broken.name)) {
         return refused("no other Machine runs a healthy control plane");

@@ -179,7 +179,29 @@ fn of_two_machines_that_go_the_first_is_let_go_while_the_second_serves() {
     deleting(&mut facts, 1);
     assert!(matches!(next(&facts).next, Ok(Step::LetGo { machine, exit: Some(_) }) if machine == "m1"));
     facts.machines[1].serves_etcd = false;
-    assert_eq!(next(&facts).next, Err(Wait::Quorum("m1".to_owned())), "the second is dead already");
+    assert!(
+        matches!(next(&facts).next, Ok(Step::LetGo { machine, .. }) if machine == "m2"),
+        "the second is dead already"
+    );
+    facts.machines[1].serves_etcd = true;
+    set(&mut facts.machines[2], machine::ETCD_MEMBER, false, "NotHealthy");
+    assert_eq!(next(&facts).next, Err(Wait::Quorum("m1".to_owned())));
+}
+
+#[test]
+fn a_broken_machine_goes_before_one_that_is_needed_until_then() {
+    let mut facts = settled(3);
+    deleting(&mut facts, 1);
+    unhealthy(&mut facts.machines[0]);
+    facts.machines[0].serves_etcd = false;
+    set(&mut facts.machines[0], machine::ETCD_MEMBER, false, "NotHealthy");
+    assert!(matches!(next(&facts).next, Ok(Step::Remediate { record, .. }) if record.machine == "m1"));
+    // It is being deleted now, later than the other, and yet it is the one that can go.
+    let other = facts.machines[1].deleting;
+    deleting(&mut facts, 0);
+    facts.machines[0].deleting = other.map(|time| time + 1.seconds());
+    view(&mut facts).leader = member(3).id;
+    assert!(matches!(next(&facts).next, Ok(Step::LetGo { machine, exit: Some(_) }) if machine == "m1"));
 }
 
 #[test]
@@ -383,6 +405,39 @@ fn retries_are_limited() {
 }
 
 #[test]
+fn a_deletion_that_needs_no_replacement_holds_up_no_other() {
+    let mut facts = settled(3);
+    facts.remediation = Some(Remediation { machine: "m4".to_owned(), timestamp: now() - 1.minutes(), retry_count: 0 });
+    unhealthy(&mut facts.machines[1]);
+    let decision = next(&facts);
+    assert!(decision.forget_remediation && matches!(decision.next, Ok(Step::Remediate { .. })));
+}
+
+#[test]
+fn a_broken_machine_that_never_joined_goes_before_a_voter() {
+    let mut facts = Facts { replicas: 3, ..settled(4) };
+    for index in [0, 3] {
+        unhealthy(&mut facts.machines[index]);
+        set(&mut facts.machines[index], machine::ETCD_MEMBER, false, "NotHealthy");
+    }
+    view(&mut facts).members[3].learner = true;
+    let decision = next(&facts);
+    assert!(matches!(decision.next, Ok(Step::Remediate { record, .. }) if record.machine == "m4"));
+    assert_eq!(decision.remediated["m1"].clone().unwrap().reason, "CannotBeRemediated");
+}
+
+#[test]
+fn a_replacement_that_waits_for_a_broken_machine_lets_it_go_first() {
+    let mut facts = Facts { replicas: 5, ..settled(3) };
+    facts.remediation = Some(Remediation { machine: "m4".to_owned(), timestamp: now() - 1.minutes(), retry_count: 2 });
+    unhealthy(&mut facts.machines[1]);
+    assert!(matches!(next(&facts).next, Ok(Step::Create { .. })), "nothing holds the replacement up");
+    set(&mut facts.machines[1], machine::ETCD_MEMBER, false, "NotHealthy");
+    let removed = next(&facts).next;
+    assert!(matches!(removed, Ok(Step::Remediate { record, .. }) if record.machine == "m2" && record.retry_count == 2));
+}
+
+#[test]
 fn a_recorded_deletion_that_never_happened_is_done_again() {
     let mut facts = settled(3);
     facts.remediation = Some(Remediation { machine: "m2".to_owned(), timestamp: now(), retry_count: 0 });
@@ -527,8 +582,14 @@ proptest! {
                 }), "somebody is joining");
                 prop_assert!(facts.machines.len() < replicas + max_surge);
             }
-            Ok(Step::Delete { .. } | Step::Remediate { .. }) => {
+            Ok(Step::Delete { .. }) => {
                 prop_assert!(facts.machines.iter().all(|machine| machine.deleting.is_none()));
+            }
+            Ok(Step::Remediate { record, .. }) => {
+                let index: usize = record.machine[1..].parse().unwrap();
+                let (healthy, quorum) = after(&truths, Some(index));
+                prop_assert!(!truths[index].deleting && truths[index].unhealthy);
+                prop_assert!(healthy >= quorum || !truths[index].has_node, "{healthy} of {quorum}");
             }
             Ok(Step::LetGo { machine, exit: None }) => {
                 // Its infrastructure goes next: no member may be left behind that could be its own.

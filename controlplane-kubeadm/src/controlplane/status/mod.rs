@@ -81,9 +81,14 @@ fn say_failure(claims: &mut [Claim], failure: &str) {
     if let Some(claim) = claims.iter_mut().find(|claim| claim.type_ == type_)
         && !claim.message.contains(failure)
     {
-        let separator = if claim.message.is_empty() { "" } else { "\n" };
-        claim.message = format!("{}{separator}* {failure}", claim.message);
+        add_line(claim, failure);
     }
+}
+
+/// Adds a line to what a condition says.
+pub fn add_line(claim: &mut Claim, line: &str) {
+    let separator = if claim.message.is_empty() { "" } else { "\n" };
+    claim.message = format!("{}{separator}* {line}", claim.message);
 }
 
 fn initialized(holds: bool) -> Claim {

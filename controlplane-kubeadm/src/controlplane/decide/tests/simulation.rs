@@ -22,6 +22,7 @@ struct Host {
     found: bool,
     deleting: Option<Timestamp>,
     hooked: bool,
+    alive: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +34,7 @@ struct World {
     hosts: Vec<Host>,
     members: Vec<Member>,
     made: usize,
+    remediation: Option<Remediation>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,11 +49,14 @@ enum Event {
     Change,
     /// A user deletes a machine.
     Delete(usize),
+    /// A machine breaks for good, which a health check sees.
+    Break(usize),
     Pass,
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event(breaks: u32) -> impl Strategy<Value = Event> {
     prop_oneof![
+        breaks => (0..8_usize).prop_map(Event::Break),
         4 => Just(Event::Join),
         2 => Just(Event::Find),
         2 => Just(Event::Vanish),
@@ -65,14 +70,27 @@ fn event() -> impl Strategy<Value = Event> {
 impl World {
     fn new(max_surge: usize) -> Self {
         let (hosts, members) = (Vec::new(), Vec::new());
-        Self { now: now(), replicas: 1, max_surge, version: 0, hosts, members, made: 0 }
+        Self { now: now(), replicas: 1, max_surge, version: 0, hosts, members, made: 0, remediation: None }
+    }
+
+    /// Whether a member's machine runs.
+    fn runs(&self, member: &Member) -> bool {
+        self.hosts.iter().any(|host| host.alive && self::member(host.index).id == member.id)
+    }
+
+    /// Voters that run, and as many as are needed.
+    fn quorum(&self) -> (usize, usize) {
+        let voters: Vec<_> = self.members.iter().filter(|member| !member.learner).collect();
+        (voters.iter().filter(|voter| self.runs(voter)).count(), voters.len() / 2 + 1)
     }
 
     fn facts(&self) -> Facts {
-        let mut facts = Facts { now: self.now, replicas: self.replicas, ..settled(0) };
+        let mut facts =
+            Facts { now: self.now, replicas: self.replicas, remediation: self.remediation.clone(), ..settled(0) };
         // Admission allows no rollout without surge for fewer than three.
         facts.max_surge = if self.replicas < 3 { 1 } else { self.max_surge };
-        let leader = self.members.iter().find(|member| !member.learner).map_or(0, |member| member.id);
+        let leader =
+            self.members.iter().find(|member| !member.learner && self.runs(member)).map_or(0, |member| member.id);
         facts.etcd = Etcd::Known(View { members: self.members.clone(), leader });
         let named = |host: &&Host| host.phase >= Phase::Learner;
         facts.nodes = Ok(self
@@ -92,6 +110,15 @@ impl World {
             machine.conditions.clear();
         } else if host.phase < Phase::Voter {
             set(&mut machine, machine::ETCD_MEMBER, false, "NotHealthy");
+        }
+        machine.serves_etcd = host.alive;
+        if !host.alive {
+            if host.found {
+                for type_ in HEALTH {
+                    set(&mut machine, type_, false, "Failed");
+                }
+            }
+            unhealthy(&mut machine);
         }
         if !host.hooked {
             machine.annotations.remove(CLEANUP_HOOK);
@@ -120,7 +147,8 @@ impl World {
             Event::Change => self.version = self.version.wrapping_add(1),
             Event::Delete(index) => {
                 let staying = |host: &Host| host.deleting.is_none();
-                let voters = self.hosts.iter().filter(|host| staying(host) && host.phase == Phase::Voter).count();
+                let voters = self.hosts.iter().filter(|host| staying(host) && host.alive && host.phase == Phase::Voter);
+                let voters = voters.count();
                 let now = self.now;
                 // Who deletes the last voter loses the cluster; that is no decision of ours.
                 if let Some(host) = self
@@ -131,6 +159,15 @@ impl World {
                     host.deleting = Some(now);
                 }
             }
+            Event::Break(index) => {
+                // Without a machine that runs there is nothing to decide.
+                let running = self.hosts.iter().filter(|host| host.alive && host.phase == Phase::Voter).count();
+                if let Some(host) =
+                    self.hosts.get_mut(*index).filter(|host| running > 1 || host.phase != Phase::Voter && running > 0)
+                {
+                    host.alive = false;
+                }
+            }
             Event::Pass => {}
         }
     }
@@ -138,7 +175,10 @@ impl World {
     /// A machine that was let go is switched off sooner than it could get any further.
     fn join(&mut self) {
         let first = self.members.is_empty();
-        let Some(host) = self.hosts.iter_mut().find(|host| host.phase < Phase::Voter && host.hooked) else { return };
+        let Some(host) = self.hosts.iter_mut().find(|host| host.phase < Phase::Voter && host.hooked && host.alive)
+        else {
+            return;
+        };
         let known = self.members.iter_mut().find(|known| known.id == member(host.index).id);
         host.phase = match (host.phase, known) {
             (Phase::Booting, _) if first => {
@@ -164,16 +204,30 @@ impl World {
 
     /// One pass of ours.
     fn act(&mut self) -> Result<Step, Wait> {
-        let next = next(&self.facts()).next;
+        let decision = next(&self.facts());
+        if decision.forget_remediation {
+            self.remediation = None;
+        }
+        let next = decision.next;
         match &next {
             Ok(Step::Create { init, .. }) => {
                 assert_eq!(*init, self.hosts.is_empty());
                 assert!(self.members.iter().all(|member| !member.learner), "two join at once");
-                assert!(self.hosts.iter().all(|host| host.phase == Phase::Voter), "two join at once");
+                assert!(self.hosts.iter().all(|host| host.phase == Phase::Voter || !host.alive), "two join at once");
+                self.remediation = None;
                 self.made += 1;
                 let (index, created) = (self.made, self.now);
                 let (version, phase) = (self.version, Phase::Booting);
-                self.hosts.push(Host { index, created, version, phase, found: false, deleting: None, hooked: true });
+                self.hosts.push(Host {
+                    index,
+                    created,
+                    version,
+                    phase,
+                    found: false,
+                    deleting: None,
+                    hooked: true,
+                    alive: true,
+                });
             }
             Ok(Step::Delete { machine, .. }) => {
                 let now = self.now;
@@ -193,7 +247,13 @@ impl World {
                 let alone = self.hosts.len() == 1;
                 assert!(alone || self.members.iter().all(|member| member.id != id), "{machine} leaves a member behind");
             }
-            Ok(Step::Remediate { .. }) => panic!("nobody is unhealthy here"),
+            Ok(Step::Remediate { record, .. }) => {
+                self.remediation = Some(record.clone());
+                let now = self.now;
+                let host = self.host(&record.machine);
+                assert!(!host.alive, "a machine is replaced that runs");
+                host.deleting = Some(now);
+            }
             Ok(Step::Settle) | Err(_) => {}
         }
         next
@@ -205,17 +265,44 @@ impl World {
 
     /// I1: the voters that run are a quorum of those that are left.
     fn remove(&mut self, id: u64) {
+        let voted = self.members.iter().any(|member| member.id == id && !member.learner);
         self.members.retain(|member| member.id != id);
-        let voters: Vec<_> = self.members.iter().filter(|member| !member.learner).collect();
-        let runs = |voter: &&&Member| self.hosts.iter().any(|host| format!("n{}", host.index) == voter.name);
-        assert!(voters.iter().filter(runs).count() > voters.len() / 2, "{self:?}");
+        let (running, needed) = self.quorum();
+        assert!(!voted || running >= needed, "{running} of {needed}: {self:?}");
     }
 
     fn is_done(&self) -> bool {
-        let current =
-            |host: &Host| host.version == self.version && host.phase == Phase::Voter && host.deleting.is_none();
+        let current = |host: &Host| {
+            host.version == self.version && host.phase == Phase::Voter && host.deleting.is_none() && host.alive
+        };
         self.hosts.len() == self.replicas && self.hosts.iter().all(current) && self.members.len() == self.hosts.len()
     }
+}
+
+/// Runs a history and then, without further trouble, until nothing is left to do.
+fn runs_to_its_end(events: &[Event], max_surge: usize) -> Result<(), TestCaseError> {
+    let mut world = World::new(max_surge);
+    for event in events {
+        world.happens(event);
+        let _ = world.act();
+    }
+    let (running, needed) = world.quorum();
+    if running < needed && !world.members.is_empty() {
+        return Ok(()); // Lost before we could do anything; people must help.
+    }
+    let mut last = world.act();
+    for _ in 0..600 {
+        for event in [Event::Join, Event::Find, Event::Vanish] {
+            world.happens(&event);
+            last = world.act();
+        }
+        if world.is_done() {
+            break;
+        }
+    }
+    prop_assert!(world.is_done(), "stuck with {last:?}: {world:?}");
+    prop_assert_eq!(world.act(), Ok(Step::Settle));
+    Ok(())
 }
 
 proptest! {
@@ -224,23 +311,13 @@ proptest! {
     /// Whatever users do and in whatever order things happen, quorum holds after each act, one machine joins at a time,
     /// and when users stop the control plane comes to what they want.
     #[test]
-    fn every_history_ends_well(events in prop::collection::vec(event(), 0..120), max_surge in 0..2_usize) {
-        let mut world = World::new(max_surge);
-        for event in &events {
-            world.happens(event);
-            let _ = world.act();
-        }
-        let mut last = world.act();
-        for _ in 0..600 {
-            for event in [Event::Join, Event::Find, Event::Vanish] {
-                world.happens(&event);
-                last = world.act();
-            }
-            if world.is_done() {
-                break;
-            }
-        }
-        prop_assert!(world.is_done(), "stuck with {last:?}: {world:?}");
-        prop_assert_eq!(world.act(), Ok(Step::Settle));
+    fn every_history_ends_well(events in prop::collection::vec(event(0), 0..120), max_surge in 0..2_usize) {
+        runs_to_its_end(&events, max_surge)?;
+    }
+
+    /// The same where machines break, as long as etcd has its quorum.
+    #[test]
+    fn broken_machines_are_replaced(events in prop::collection::vec(event(1), 0..120), max_surge in 0..2_usize) {
+        runs_to_its_end(&events, max_surge)?;
     }
 }
