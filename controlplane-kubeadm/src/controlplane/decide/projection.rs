@@ -50,7 +50,8 @@ pub fn etcd_survives(facts: &Facts, change: Change<'_>) -> bool {
             // A machine that is being deleted votes until it is let go: of two that go, the first must not wait for ever.
             Some(owner) if owner.deleting.is_some() => owner.serves_etcd && !member.learner && member.alarms.is_empty(),
             Some(owner) => owner.is_true(machine::ETCD_MEMBER),
-            None => member.alarms.is_empty(),
+            // Nobody vouches for it: its machine is gone, or its node is not found yet, and may be so for ever.
+            None => false,
         };
         unhealthy += usize::from(!is_healthy);
     }

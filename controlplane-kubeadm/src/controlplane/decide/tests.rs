@@ -529,8 +529,8 @@ fn facts_of(truths: &[Truth], replicas: usize, max_surge: usize, leader: usize) 
 fn after(truths: &[Truth], gone: Option<usize>) -> (usize, usize) {
     let left = truths.iter().enumerate().filter(|(index, truth)| truth.is_member && Some(*index) != gone);
     let voters: Vec<_> = left.map(|(_, truth)| truth).filter(|truth| truth.named && !truth.learner).collect();
-    // A machine that is being deleted still serves; a member without a machine is believed to, for want of a witness.
-    let healthy = voters.iter().filter(|truth| truth.healthy || !truth.has_machine || !truth.has_node).count();
+    // A machine that is being deleted still serves; nobody vouches for a member without a machine or node.
+    let healthy = voters.iter().filter(|truth| truth.healthy && truth.has_machine && truth.has_node).count();
     (healthy, voters.len() / 2 + 1)
 }
 

@@ -91,7 +91,12 @@ impl World {
         facts.max_surge = if self.replicas < 3 { 1 } else { self.max_surge };
         let leader =
             self.members.iter().find(|member| !member.learner && self.runs(member)).map_or(0, |member| member.id);
-        facts.etcd = Etcd::Known(View { members: self.members.clone(), leader });
+        let (running, needed) = self.quorum();
+        facts.etcd = if running < needed {
+            Etcd::Unknown("no quorum answers".to_owned())
+        } else {
+            Etcd::Known(View { members: self.members.clone(), leader })
+        };
         let named = |host: &&Host| host.phase >= Phase::Learner;
         facts.nodes = Ok(self
             .hosts
