@@ -91,7 +91,9 @@ pub fn owners(meta: &ObjectMeta, facts: &Facts) -> Result<Option<Vec<OwnerRefere
     };
     let mut owners: Vec<_> = present.iter().filter(|owner| !is_stale(owner)).cloned().collect();
     // There is one controller at most: the object would be refused with two.
-    owners.iter_mut().for_each(|owner| owner.controller = owner.controller.filter(|is| !is));
+    for owner in &mut owners {
+        owner.controller = owner.controller.filter(|is| !is);
+    }
     owners.push(wanted);
     Ok(Some(owners))
 }

@@ -102,7 +102,9 @@ pub(super) mod tests {
                 "spec": {"controlPlaneEndpoint": {"host": "10.0.0.1", "port": 6443}},
                 "status": {"initialization": {"infrastructureProvisioned": true}}},
         });
-        changes.iter().for_each(|change| json_patch::merge(&mut all, change));
+        for change in changes {
+            json_patch::merge(&mut all, change);
+        }
         Facts {
             config: Arc::new(serde_json::from_value(all["config"].take()).unwrap()),
             owner: match all["pool"].take() {

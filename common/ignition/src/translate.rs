@@ -181,10 +181,11 @@ fn disk(old: v2::Disk) -> Result<v3::Disk, TranslateError> {
     let mut partitions: Vec<_> =
         old.partitions.into_iter().map(|old| partition(&device, old)).collect::<Result<_, _>>()?;
     // 2.3 takes the next free number where none is given; 3.3 wants a number or a label.
+    let last = i64::try_from(partitions.len()).unwrap_or(i64::MAX);
     for index in 0..partitions.len() {
         if partitions[index].number == 0 && partitions[index].label.is_none() {
             let is_free = |number: &i64| partitions.iter().all(|partition| partition.number != *number);
-            partitions[index].number = (1..).find(is_free).unwrap_or_default();
+            partitions[index].number = (1..=last).find(is_free).unwrap_or_default();
         }
     }
     Ok(v3::Disk { partitions, wipe_table: set(old.wipe_table), device })

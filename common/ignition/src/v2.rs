@@ -1,4 +1,6 @@
 //! Ignition configuration specification 2.3.0. Fields and defaults: the specification's page "Configuration v2.3.0".
+//!
+//! As in [`crate::v3`], what a document says beyond these fields is refused while reading.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,7 @@ pub const VERSION: &str = "2.3.0";
 
 /// A whole document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Version, included documents, timeouts.
     pub ignition: Ignition,
@@ -57,7 +59,7 @@ impl Config {
 
 /// Section `ignition`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Ignition {
     /// Documents to read as well.
     #[serde(skip_serializing_if = "IncludedDocuments::is_empty")]
@@ -74,7 +76,7 @@ pub struct Ignition {
 
 /// Documents that are appended to this one or replace it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct IncludedDocuments {
     /// Appended documents.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -92,7 +94,7 @@ impl IncludedDocuments {
 
 /// Where a document lies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct DocumentReference {
     /// URL.
     pub source: String,
@@ -103,7 +105,7 @@ pub struct DocumentReference {
 
 /// Section `ignition.security`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Security {
     /// TLS settings.
     pub tls: Tls,
@@ -117,7 +119,7 @@ impl Security {
 
 /// Section `ignition.security.tls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {
     /// Further authorities to trust.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -126,7 +128,7 @@ pub struct Tls {
 
 /// Section `ignition.timeouts`, in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Timeouts {
     /// Until the response's headers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,7 +146,7 @@ impl Timeouts {
 
 /// Section `networkd`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Networkd {
     /// Units.
     pub units: Vec<NetworkdUnit>,
@@ -158,18 +160,21 @@ impl Networkd {
 
 /// A networkd unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct NetworkdUnit {
     /// Content.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub contents: String,
+    /// Drop-ins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropins: Vec<crate::v3::Dropin>,
     /// File name.
     pub name: String,
 }
 
 /// Section `passwd`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Passwd {
     /// Groups.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -187,7 +192,7 @@ impl Passwd {
 
 /// A user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct User {
     /// Old place of the account's details.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,7 +239,7 @@ pub struct User {
 
 /// The deprecated `create` object of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserCreate {
     /// Full name.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -270,7 +275,7 @@ pub struct UserCreate {
 
 /// Section `storage`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Storage {
     /// Directories.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -300,7 +305,7 @@ impl Storage {
 
 /// A disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Disk {
     /// Device path.
     pub device: String,
@@ -314,7 +319,7 @@ pub struct Disk {
 
 /// A partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Partition {
     /// GPT GUID.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -350,7 +355,7 @@ pub struct Partition {
 
 /// A file system: one to be made (`mount`) or one that is mounted already (`path`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Filesystem {
     /// What is to be made.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -365,7 +370,7 @@ pub struct Filesystem {
 
 /// How a file system is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct FilesystemMount {
     /// Deprecated creation options.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -390,7 +395,7 @@ pub struct FilesystemMount {
 
 /// Deprecated creation options of a file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct FilesystemCreate {
     /// An existing file system is overwritten.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -405,7 +410,7 @@ pub type Owner = crate::v3::Owner;
 
 /// A file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct File {
     /// The content is appended to what is there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -446,7 +451,7 @@ impl File {
 
 /// Content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Contents {
     /// `gzip` or nothing.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -467,7 +472,7 @@ impl Contents {
 
 /// A directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Directory {
     /// Name of the file system.
     pub filesystem: String,
@@ -489,7 +494,7 @@ pub struct Directory {
 
 /// A link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Link {
     /// Name of the file system.
     pub filesystem: String,
@@ -513,7 +518,7 @@ pub struct Link {
 
 /// Section `systemd`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Systemd {
     /// Units.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -528,7 +533,7 @@ impl Systemd {
 
 /// A systemd unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Unit {
     /// Content.
     #[serde(skip_serializing_if = "String::is_empty")]

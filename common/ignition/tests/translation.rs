@@ -112,6 +112,9 @@ fn versions_are_told_apart() {
         matches!(parse(br#"{"ignition":{"version":"4.0.0"}}"#), Err(ParseError::Version(version)) if version == "4.0.0")
     );
     assert!(matches!(parse(b"#cloud-config"), Err(ParseError::Malformed(_))));
+    // What a specification does not know would silently be lost.
+    let unknown = parse(br#"{"ignition":{"version":"2.3.0"},"storage":{"luks":[]}}"#).unwrap_err();
+    assert!(unknown.to_string().contains("luks"), "{unknown}");
     assert_eq!(parse(br#"{"ignition":{"version":"3.0.0"}}"#).unwrap(), v3::Config::new());
     assert_eq!(parse(br#"{"ignition":{"version":"2.3.0"}}"#).unwrap(), v3::Config::new());
 }
