@@ -96,3 +96,70 @@ impl Gate {
         Ok(status.user.filter(|_| status.authenticated == Some(true)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// An API server that knows the tokens `reader` and `stranger`, of which it lets the first read metrics.
+    fn gate() -> (Gate, Arc<AtomicUsize>) {
+        let reviews = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&reviews);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let path = request.uri().path().to_owned();
+                let body = request.into_body().collect_bytes().await?;
+                let mut review: Value = serde_json::from_slice(&body)?;
+                let token = review["spec"]["token"].as_str().unwrap_or_default().to_owned();
+                review["status"] = if path.ends_with("/tokenreviews") {
+                    let user = json!({"username": token, "groups": ["g"]});
+                    json!({"authenticated": token == "reader" || token == "stranger", "user": user})
+                } else {
+                    let spec = &review["spec"];
+                    let read = json!({"path": "/metrics", "verb": "get"});
+                    json!({"allowed": spec["user"] == "reader" && spec["nonResourceAttributes"] == read})
+                };
+                Ok::<_, tower::BoxError>(Response::new(Body::from(review.to_string().into_bytes())))
+            }
+        });
+        (Gate::new(Client::new(service, "default"), Arc::new(SystemClock)), reviews)
+    }
+
+    async fn asked(gate: &Gate, path: &str, token: Option<&str>) -> Result<(), StatusCode> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        }
+        gate.admit(&Method::GET, path, &headers).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_whom_the_cluster_lets_is_let_in() {
+        let (gate, _) = gate();
+        assert_eq!(asked(&gate, "/metrics", None).await, Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(asked(&gate, "/metrics", Some("forged")).await, Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(asked(&gate, "/metrics", Some("stranger")).await, Err(StatusCode::FORBIDDEN));
+        assert_eq!(asked(&gate, "/metrics", Some("reader")).await, Ok(()));
+        assert_eq!(asked(&gate, "/debug/state", Some("reader")).await, Err(StatusCode::FORBIDDEN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_is_remembered_for_a_minute() {
+        let (gate, reviews) = gate();
+        for _ in 0..5 {
+            asked(&gate, "/metrics", Some("reader")).await.unwrap();
+        }
+        assert_eq!(reviews.load(Ordering::SeqCst), 2);
+        tokio::time::sleep(REMEMBERED.0).await;
+        asked(&gate, "/metrics", Some("reader")).await.unwrap();
+        assert_eq!(reviews.load(Ordering::SeqCst), 4);
+    }
+}

@@ -343,3 +343,44 @@ impl Drop for Forward {
         self.forwarder.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubeconfig_that_reaches_out_of_itself_is_refused() {
+        let kubeconfig = |user: &str| {
+            Kubeconfig::from_yaml(&format!(
+                "{{apiVersion: v1, kind: Config, clusters: [{{name: c, cluster: {{server: 'https://h'}}}}], \
+                 users: [{{name: u, user: {{{user}}}}}]}}"
+            ))
+            .unwrap()
+        };
+        assert_eq!(outward(&kubeconfig("token: secret")), None);
+        assert_eq!(outward(&kubeconfig("tokenFile: /var/run/secrets/token")), Some("tokenFile"));
+        assert_eq!(outward(&kubeconfig("exec: {command: sh, apiVersion: v1}")), Some("exec"));
+    }
+
+    #[test]
+    fn a_cluster_that_hangs_is_left_alone_longer_than_one_that_refuses() {
+        let down = || Unreachable::Down("no".to_owned());
+        let second = Duration::from_secs(1);
+        let waits = |took: Duration| {
+            let state = State::Down { until: Duration::ZERO, reason: down() };
+            let mut known = Known { kubeconfig: Vec::new(), state, backoff: None, used: Duration::ZERO };
+            let wait = |_| {
+                known.fall(down(), second * 100, took, second * 100);
+                known.backoff.unwrap_or_default()
+            };
+            (0..7).map(wait).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(Duration::from_millis(5))[5], REFUSED);
+        let hanging = waits(PROBE);
+        assert_eq!((hanging[0], hanging[1], hanging[6]), (BACKOFF.0, BACKOFF.0 * 2, BACKOFF.1));
+        let state = State::Down { until: Duration::ZERO, reason: down() };
+        let mut steady = Known { kubeconfig: Vec::new(), state, backoff: Some(BACKOFF.1), used: Duration::ZERO };
+        steady.fall(down(), second * 100, PROBE, second * 40);
+        assert_eq!(steady.backoff, Some(BACKOFF.0), "one that had answered for a minute begins anew");
+    }
+}

@@ -6,7 +6,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clap::Parser;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Client;
 use manager::{
     Category, Identity, Informer, Manager, ObjectKey, Outcome, Parts, ReconcileError, Reconciler, Running, Writer,
     cli::ManagerArgs, client::Clients, clock::SystemClock, metrics::Metrics, random::SystemRandom,
@@ -67,18 +66,13 @@ struct Process {
 
 async fn process(flags: &[&str], acts: &[(&'static str, Act)]) -> Process {
     let (client, stub) = stub();
-    let (writes, _) = (client.clone(), ());
-    start(client, writes, stub, flags, acts).await
-}
-
-async fn start(stream: Client, call: Client, stub: Stub, flags: &[&str], acts: &[(&'static str, Act)]) -> Process {
     let basic = ["test", "--health-addr=127.0.0.1:0", "--diagnostics-address=127.0.0.1:0", "--insecure-diagnostics"];
     let args = Cli::parse_from(basic.iter().chain(flags)).manager;
     let identity = Identity { name: "test", provider: "test", version: "1", lease: "lease", field_manager: "test" };
     let metrics = Arc::new(Metrics::default());
-    let own = call.clone();
+    let own = client.clone();
     let parts = Parts {
-        clients: Clients { call, stream },
+        clients: Clients { call: client.clone(), stream: client },
         own_client: Arc::new(move || Ok(own.clone())),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
