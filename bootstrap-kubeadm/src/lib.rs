@@ -37,6 +37,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
 pub async fn run(args: Args) -> Result<(), StartError> {
     let identity = Identity {
         name: "basalt-bootstrap-kubeadm",
+        provider: "bootstrap-kubeadm",
         version: env!("CARGO_PKG_VERSION"),
         lease: "kubeadm-bootstrap-manager-leader-election-capi",
         field_manager: "basalt-bootstrap-kubeadm",

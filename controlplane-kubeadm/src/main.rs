@@ -51,6 +51,7 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let identity = Identity {
         name: "basalt-controlplane-kubeadm",
+        provider: "control-plane-kubeadm",
         version: env!("CARGO_PKG_VERSION"),
         lease: "kubeadm-control-plane-manager-leader-election-capi",
         field_manager: FIELD_MANAGER,

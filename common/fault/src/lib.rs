@@ -11,6 +11,8 @@ use std::{
     sync::OnceLock,
 };
 
+use tracing::Instrument;
+
 /// Environment variable that names the folder of crash points.
 pub const VARIABLE: &str = "BASALT_CRASH_POINTS";
 
@@ -36,10 +38,10 @@ impl Moment {
     }
 }
 
-/// Runs an effect between its two crash points.
+/// Runs an effect between its two crash points, in a span of its own.
 pub async fn around<F: Future>(effect: &'static str, work: F) -> F::Output {
     crash_at(effect, Moment::Before);
-    let outcome = work.await;
+    let outcome = work.instrument(tracing::info_span!("effect", effect, otel.name = effect)).await;
     crash_at(effect, Moment::After);
     outcome
 }

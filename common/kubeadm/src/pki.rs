@@ -124,23 +124,25 @@ pub fn generate(
     days: Option<i32>,
     now: Timestamp,
 ) -> Result<Pair, Error> {
-    let key = key_pair(algorithm)?;
-    let certificate = match purpose {
-        Purpose::ServiceAccount => key.public_key_pem(),
-        _ => authority(&key, days.unwrap_or(CA_DAYS), now)?,
-    };
-    Ok(Pair { certificate, key: private_pem(&key)? })
+    match purpose {
+        Purpose::ServiceAccount => {
+            let key = key_pair(algorithm)?;
+            Ok(Pair { certificate: key.public_key_pem(), key: private_pem(&key)? })
+        }
+        _ => authority("kubernetes", algorithm, days.unwrap_or(CA_DAYS), now),
+    }
 }
 
-/// A self-signed authority as kubeadm makes it: CN `kubernetes`, path length 0.
-fn authority(key: &KeyPair, days: i32, now: Timestamp) -> Result<String, Error> {
+/// A self-signed authority as kubeadm makes it: path length 0. `name` is its common name.
+pub fn authority(name: &str, algorithm: EncryptionAlgorithm, days: i32, now: Timestamp) -> Result<Pair, Error> {
+    let key = key_pair(algorithm)?;
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.distinguished_name = subject("kubernetes", &[]);
+    ca.distinguished_name = subject(name, &[]);
     ca.key_usages =
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
     validity(&mut ca, days, now);
-    Ok(ca.self_signed(key)?.pem())
+    Ok(Pair { certificate: ca.self_signed(&key)?.pem(), key: private_pem(&key)? })
 }
 
 /// What a certificate is issued for.

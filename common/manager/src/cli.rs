@@ -48,10 +48,17 @@ pub struct ManagerArgs {
     /// File name of the key
     #[arg(long, env = "WEBHOOK_KEY_NAME", default_value = "tls.key")]
     pub webhook_key_name: String,
+    /// Make and renew the webhook certificate and keep it in this Secret, instead of reading files; for clusters without
+    /// cert-manager
+    #[arg(long, env = "WEBHOOK_CERT_SECRET", value_name = "NAME", requires = "webhook_service_name")]
+    pub webhook_cert_secret: Option<String>,
+    /// Service by which the API server reaches the webhooks; its name goes into the certificate
+    #[arg(long, env = "WEBHOOK_SERVICE_NAME", value_name = "NAME")]
+    pub webhook_service_name: Option<String>,
     /// Address of `/healthz` and `/readyz`
     #[arg(long, env = "HEALTH_ADDR", default_value = ":9440", value_parser = address)]
     pub health_addr: SocketAddr,
-    /// Address of `/metrics`
+    /// Address of `/metrics` and `/debug`, over TLS, for those whom the management cluster allows it
     #[arg(long, env = "DIAGNOSTICS_ADDRESS", default_value = ":8443", value_parser = address)]
     pub diagnostics_address: SocketAddr,
     /// Serve diagnostics over plain HTTP without authentication
@@ -66,6 +73,12 @@ pub struct ManagerArgs {
     /// Verbosity: 0 information, 2 and above debug, 5 and above trace
     #[arg(short, long, env = "V", default_value_t = 0)]
     pub v: u8,
+    /// Send traces to this OTLP endpoint (gRPC), e.g. `http://collector:4317`
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// Share of the passes that are traced, from 0 to 1
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_parser = ratio)]
+    pub trace_ratio: f64,
     /// Format of the log
     #[arg(long, env = "LOGGING_FORMAT", value_enum, default_value = "text")]
     pub logging_format: LoggingFormat,
@@ -107,6 +120,11 @@ impl FromStr for FeatureGates {
             .collect::<Result<_, _>>()
             .map(Self)
     }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err(format!("{text} is not between 0 and 1")) }
 }
 
 /// A duration as Go writes it: `15s`, `10m`, `1h30m`, `250ms`.
@@ -151,6 +169,15 @@ mod tests {
         assert!(!args.feature_gates.enabled("KubeadmBootstrapFormatIgnition", true));
         assert!(args.feature_gates.enabled("NeverHeardOf", true));
         assert_eq!(args.diagnostics_address.port(), 8443);
+    }
+
+    #[test]
+    fn a_certificate_of_our_own_needs_the_name_it_is_for() {
+        let parse = |arguments: &[&str]| Cli::try_parse_from([&["manager"], arguments].concat()).map(drop);
+        let error = parse(&["--webhook-cert-secret=cert"]).unwrap_err().to_string();
+        assert!(error.contains("--webhook-service-name"), "{error}");
+        assert!(parse(&["--webhook-cert-secret=cert", "--webhook-service-name=webhooks"]).is_ok());
+        assert!(parse(&["--trace-ratio=1.5"]).unwrap_err().to_string().contains("between 0 and 1"));
     }
 
     #[test]

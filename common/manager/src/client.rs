@@ -1,12 +1,17 @@
 //! Clients of API servers, with limits that kube does not set by itself.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, task, time::Duration};
 
+use futures::future::BoxFuture;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, Either, Full};
 use kube::{
     Client, Config,
-    client::ClientBuilder,
+    client::{Body, ClientBuilder, DynBody},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::json;
+use tower::{BoxError, Layer, Service};
 
 use crate::metrics::{Metrics, RequestLabels};
 
@@ -38,6 +43,10 @@ pub struct Clients {
     pub stream: Client,
 }
 
+/// Makes a client whose background work runs on the runtime that it is called on: a server with a runtime of its own
+/// must not wait for another's.
+pub type OwnClient = Arc<dyn Fn() -> Result<Client, ClientError> + Send + Sync>;
+
 /// Where and as whom to connect: a file, or what the environment offers.
 pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClientError> {
     Ok(match kubeconfig {
@@ -49,66 +58,109 @@ pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClientError> {
 }
 
 /// The two clients of a configuration. Requests are counted where metrics are given.
-pub fn clients(mut config: Config, user_agent: &str, metrics: Option<&Arc<Metrics>>) -> Result<Clients, ClientError> {
+pub fn clients(config: Config, user_agent: &str, metrics: Option<&Arc<Metrics>>) -> Result<Clients, ClientError> {
+    let lasting = limited(config, user_agent, None);
+    let mut calling = lasting.clone();
+    calling.read_timeout = Some(CALL);
+    Ok(Clients { call: build(calling, metrics)?, stream: build(lasting, metrics)? })
+}
+
+/// Makes clients of a configuration whose calls have this limit.
+pub fn own_client(config: Config, user_agent: &str, limit: Duration, metrics: &Arc<Metrics>) -> OwnClient {
+    let (config, metrics) = (limited(config, user_agent, Some(limit)), Arc::clone(metrics));
+    Arc::new(move || build(config.clone(), Some(&metrics)))
+}
+
+fn limited(mut config: Config, user_agent: &str, read: Option<Duration>) -> Config {
     config.connect_timeout = Some(CONNECT);
     config.write_timeout = Some(CALL);
+    config.read_timeout = read;
+    // Otherwise the time that a connection lay idle counts against the next answer.
+    config.reset_reader_on_write = true;
     // Retries are the queue's business: one that waits inside a call holds a worker.
     config.default_retry = false;
     if let Ok(agent) = user_agent.parse() {
-        config.headers.push((http::header::USER_AGENT, agent));
+        config.headers.push((header::USER_AGENT, agent));
     }
-    let mut calling = config.clone();
-    calling.read_timeout = Some(CALL);
-    config.read_timeout = None;
-    Ok(Clients { call: build(calling, metrics)?, stream: build(config, metrics)? })
+    config
 }
 
 fn build(config: Config, metrics: Option<&Arc<Metrics>>) -> Result<Client, ClientError> {
-    let builder = ClientBuilder::try_from(config)?;
-    let Some(metrics) = metrics.cloned() else { return Ok(builder.build()) };
-    Ok(builder.with_layer(&CountLayer { metrics }).build())
+    let host = config.cluster_url.authority().map_or("", http::uri::Authority::as_str).into();
+    let observe = Observe { metrics: metrics.cloned(), host };
+    Ok(ClientBuilder::try_from(config)?.with_layer(&observe).build())
 }
 
+/// Counts answers, and makes the wait that a server asks for by header part of its error: the API server's overload
+/// answers are plain text, in which kube would lose it.
 #[derive(Clone)]
-struct CountLayer {
-    metrics: Arc<Metrics>,
+struct Observe {
+    metrics: Option<Arc<Metrics>>,
+    host: Arc<str>,
 }
 
-impl<S> tower::Layer<S> for CountLayer {
-    type Service = Count<S>;
+impl<S> Layer<S> for Observe {
+    type Service = Observed<S>;
 
-    fn layer(&self, inner: S) -> Count<S> {
-        Count { inner, metrics: Arc::clone(&self.metrics) }
+    fn layer(&self, inner: S) -> Observed<S> {
+        Observed { inner, observe: self.clone() }
     }
 }
 
-#[derive(Clone)]
-struct Count<S> {
+struct Observed<S> {
     inner: S,
-    metrics: Arc<Metrics>,
+    observe: Observe,
 }
 
-impl<S, Body, Answer> tower::Service<http::Request<Body>> for Count<S>
+type Answer = http::Response<Either<Box<DynBody>, Full<bytes::Bytes>>>;
+
+impl<S> Service<http::Request<Body>> for Observed<S>
 where
-    S: tower::Service<http::Request<Body>, Response = http::Response<Answer>>,
+    S: Service<http::Request<Body>, Response = http::Response<Box<DynBody>>, Error = BoxError>,
     S::Future: Send + 'static,
 {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = futures::future::BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Answer, BoxError>>;
 
-    fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, context: &mut task::Context<'_>) -> task::Poll<Result<(), BoxError>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let (metrics, method) = (Arc::clone(&self.metrics), request.method().to_string());
+        let (observe, method) = (self.observe.clone(), request.method().to_string());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
-            let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
-            metrics.requests.get_or_create(&RequestLabels { method, code }).inc();
-            answer
+            if let Some(metrics) = &observe.metrics {
+                let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+                let labels = RequestLabels { method: method.into(), code, host: observe.host };
+                metrics.requests.get_or_create(&labels).inc();
+            }
+            explained(answer?).await
         })
     }
+}
+
+/// The same answer; an overload answer as the API's Status with the wait that its header asks for.
+async fn explained(answer: http::Response<Box<DynBody>>) -> Result<Answer, BoxError> {
+    let overloaded = matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let (true, Some(wait)) = (overloaded, asked_wait(answer.headers())) else { return Ok(answer.map(Either::Left)) };
+    let (mut parts, body) = answer.into_parts();
+    let text = body.collect().await?.to_bytes();
+    let mut status = serde_json::from_slice(&text).unwrap_or_else(|_| {
+        json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": parts.status.as_u16(),
+            "reason": "TooManyRequests", "message": String::from_utf8_lossy(&text).trim(),
+        })
+    });
+    if status["details"]["retryAfterSeconds"].as_u64().unwrap_or(0) == 0 {
+        status["details"]["retryAfterSeconds"] = json!(wait);
+    }
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Ok(http::Response::from_parts(parts, Either::Right(Full::from(status.to_string()))))
+}
+
+fn asked_wait(headers: &HeaderMap) -> Option<u32> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
 }

@@ -1,11 +1,9 @@
 //! Time, passed in, so that a controller can run under a simulated clock.
 
-use std::{
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::{sync::OnceLock, time::Duration};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
@@ -15,7 +13,8 @@ pub trait Clock: Send + Sync + 'static {
     fn monotonic(&self) -> Duration;
 }
 
-/// The machine's clock.
+/// The machine's clock. Its monotonic time is that of tokio's timers, so that both stand still together in a test that
+/// pauses them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -26,6 +25,6 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         static START: OnceLock<Instant> = OnceLock::new();
-        START.get_or_init(Instant::now).elapsed()
+        Instant::now().saturating_duration_since(*START.get_or_init(Instant::now))
     }
 }

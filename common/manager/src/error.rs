@@ -40,6 +40,11 @@ impl Category {
             Self::Bug => "bug",
         }
     }
+
+    /// Whether something went wrong, as opposed to being awaited or met by another's write.
+    pub(crate) fn is_failure(self) -> bool {
+        !matches!(self, Self::Conflict | Self::Waiting(_))
+    }
 }
 
 /// Why a pass over one object ended early.
@@ -72,8 +77,13 @@ impl ReconcileError {
 impl From<kube::Error> for ReconcileError {
     fn from(error: kube::Error) -> Self {
         let category = match &error {
-            kube::Error::Api(status) if status.code == 409 => Category::Conflict,
-            kube::Error::Api(status) if status.code == 429 => Category::Throttled(retry_after(status)),
+            kube::Error::Api(status) => match (status.code, retry_after(status)) {
+                (409, _) => Category::Conflict,
+                (429, after) => Category::Throttled(after.unwrap_or(Duration::from_secs(1))),
+                // Overloaded or restarting, and it says for how long.
+                (500..=599, Some(after)) => Category::Throttled(after),
+                _ => Category::Transient,
+            },
             _ => Category::Transient,
         };
         Self::new(category, error.to_string())
@@ -86,7 +96,13 @@ impl From<serde_json::Error> for ReconcileError {
     }
 }
 
-fn retry_after(status: &kube::core::Status) -> Duration {
-    let seconds = status.details.as_ref().map_or(1, |details| details.retry_after_seconds);
-    Duration::from_secs(u64::from(seconds.max(1)))
+/// How long the server asks to wait, if it does.
+pub(crate) fn retry_after(status: &kube::core::Status) -> Option<Duration> {
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
+}
+
+/// Whether what was asked for is not there.
+pub(crate) fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }

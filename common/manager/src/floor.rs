@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 use crate::{ObjectKey, informer::View};
 
-/// How long a cache may lag before its silence is taken for a lost watch and the pass goes ahead.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a cache may lag before the pass goes ahead: a version that never comes was written to an API server whose
+/// storage has since been restored from a backup.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 tokio::task_local! {
     /// Controller and object of the pass that runs in this task.
@@ -73,8 +74,13 @@ impl Floor {
         let Some(writes) = pending.get_mut(&pass) else { return true };
         let views = self.views.lock();
         writes.retain(|write| {
-            let shown = views.get(&write.kind).and_then(|view| view.resource_version(&write.key));
-            !is_shown(write.expected, shown) && now.saturating_sub(write.since) < PATIENCE
+            let Some(view) = views.get(&write.kind) else { return false };
+            let reached = is_shown(write.expected, view.resource_version(&write.key), view.progress());
+            let given_up = now.saturating_sub(write.since) >= PATIENCE;
+            if given_up && !reached {
+                tracing::warn!(object = %write.key, "The cache never showed a write of ours; going on without.");
+            }
+            !reached && !given_up
         });
         if writes.is_empty() {
             pending.remove(&pass);
@@ -84,13 +90,14 @@ impl Floor {
     }
 }
 
-fn is_shown(expected: Expected, shown: Option<u64>) -> bool {
+/// Whether a cache that shows this version of an object, and has seen everything up to `progress`, knows of a write.
+fn is_shown(expected: Expected, shown: Option<u64>, progress: u64) -> bool {
     match (expected, shown) {
-        (Expected::AtLeast(version), Some(shown)) => shown >= version,
-        // Created and not seen yet, or seen and gone: the watch will tell; patience bounds the wait.
-        (Expected::AtLeast(_), None) => false,
+        // Also where the object is gone again, or cannot be decoded: that is the newest state.
+        (Expected::AtLeast(version), shown) => progress >= version || shown.is_some_and(|shown| shown >= version),
         (Expected::GoneOrAfter(version), Some(shown)) => shown > version,
-        (Expected::GoneOrAfter(_), None) => true,
+        // Gone, and not merely unseen yet.
+        (Expected::GoneOrAfter(version), None) => progress >= version,
     }
 }
 
@@ -98,11 +105,16 @@ fn is_shown(expected: Expected, shown: Option<u64>) -> bool {
 mod tests {
     use super::*;
 
-    struct Shows(Mutex<Option<u64>>);
+    /// Shows this version of every object, and has seen everything up to the other.
+    struct Shows(Mutex<(Option<u64>, u64)>);
 
     impl View for Shows {
         fn resource_version(&self, _: &ObjectKey) -> Option<u64> {
-            *self.0.lock()
+            self.0.lock().0
+        }
+
+        fn progress(&self) -> u64 {
+            self.0.lock().1
         }
     }
 
@@ -110,7 +122,8 @@ mod tests {
     const NOW: Duration = Duration::from_secs(50);
 
     async fn floor_after(expected: Expected, shown: Option<u64>) -> (Floor, Arc<Shows>, ObjectKey) {
-        let (floor, view, key) = (Floor::default(), Arc::new(Shows(Mutex::new(shown))), ObjectKey::new("ns", "a"));
+        let view = Arc::new(Shows(Mutex::new((shown, shown.unwrap_or(0)))));
+        let (floor, key) = (Floor::default(), ObjectKey::new("ns", "a"));
         floor.watch::<u8>(view.clone());
         in_pass(CONTROLLER, key.clone(), async { floor.wrote::<u8>(ObjectKey::new("ns", "child"), expected, NOW) })
             .await;
@@ -122,7 +135,7 @@ mod tests {
         let (floor, view, key) = floor_after(Expected::AtLeast(7), Some(6)).await;
         assert!(!floor.is_reached(CONTROLLER, &key, NOW));
         assert!(floor.is_reached(CONTROLLER, &ObjectKey::new("ns", "b"), NOW), "others do not wait");
-        *view.0.lock() = Some(7);
+        *view.0.lock() = (Some(7), 7);
         assert!(floor.is_reached(CONTROLLER, &key, NOW));
     }
 
@@ -137,7 +150,25 @@ mod tests {
     async fn a_deletion_is_reached_when_the_object_is_gone_or_marked() {
         let (floor, view, key) = floor_after(Expected::GoneOrAfter(7), Some(7)).await;
         assert!(!floor.is_reached(CONTROLLER, &key, NOW));
-        *view.0.lock() = None;
+        *view.0.lock() = (None, 8);
+        assert!(floor.is_reached(CONTROLLER, &key, NOW));
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_again_is_not_waited_for() {
+        let (floor, view, key) = floor_after(Expected::AtLeast(7), None).await;
+        *view.0.lock() = (None, 9);
+        assert!(
+            floor.is_reached(CONTROLLER, &key, NOW),
+            "the cache has seen more than the write, and the object is not there"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_deletion_of_what_was_not_seen_yet_is_not_reached_by_its_absence() {
+        let (floor, view, key) = floor_after(Expected::GoneOrAfter(7), None).await;
+        assert!(!floor.is_reached(CONTROLLER, &key, NOW), "its creation is still on the way");
+        *view.0.lock() = (None, 8);
         assert!(floor.is_reached(CONTROLLER, &key, NOW));
     }
 }

@@ -28,8 +28,10 @@
 pub mod cli;
 pub mod client;
 pub mod clock;
+mod drain;
 mod error;
 mod floor;
+mod gate;
 mod health;
 pub mod informer;
 mod key;
@@ -38,8 +40,10 @@ mod manager;
 pub mod metrics;
 pub mod queue;
 pub mod random;
+mod running;
 pub mod secrets;
 pub mod telemetry;
+mod tls;
 pub mod webhook;
 mod worker;
 pub mod workload;
@@ -48,10 +52,13 @@ pub mod writer;
 pub use ::fault;
 
 pub use crate::{
+    drain::Drain,
     error::{Category, Outcome, ReconcileError},
+    health::Addresses,
     informer::Informer,
     key::ObjectKey,
-    manager::{ControllerBuilder, Identity, Manager, StartError},
+    manager::{ControllerBuilder, Identity, Manager, Parts, StartError},
+    running::Running,
     webhook::Webhooks,
     worker::{Reconciler, Requeue},
     writer::Writer,

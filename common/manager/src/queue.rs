@@ -27,7 +27,7 @@ pub enum Priority {
 #[derive(Debug, Default)]
 struct Entry {
     ready: Option<(Priority, u64)>,
-    due: Option<(Duration, u64)>,
+    due: Option<(Duration, u64, Priority)>,
     running: bool,
     failures: u32,
 }
@@ -62,33 +62,35 @@ impl Queue {
     }
 
     /// Makes a key ready at a time; an earlier time that is already set stays.
-    pub fn add_at(&mut self, key: ObjectKey, at: Duration) {
+    pub fn add_at(&mut self, key: ObjectKey, at: Duration, priority: Priority) {
         let sequence = self.next_sequence();
         let entry = self.entries.entry(key.clone()).or_default();
-        if let Some(set) = entry.due {
-            if set.0 <= at {
+        if let Some((set, number, _)) = entry.due {
+            if set <= at {
                 return;
             }
-            self.due.remove(&set);
+            self.due.remove(&(set, number));
         }
-        entry.due = Some((at, sequence));
+        entry.due = Some((at, sequence, priority));
         self.due.insert((at, sequence), key);
     }
 
-    /// The next key to work on, if one is ready; it counts as worked on until [`Queue::done`].
-    pub fn take(&mut self, now: Duration) -> Option<ObjectKey> {
+    /// The next key to work on, if one is ready, and why; it counts as worked on until [`Queue::done`]. What was planned
+    /// for it before is superseded: how its work ends says when it is due again.
+    pub fn take(&mut self, now: Duration) -> Option<(ObjectKey, Priority)> {
         while let Some((&(at, number), _)) = self.due.first_key_value().filter(|((at, _), _)| *at <= now) {
             let Some(key) = self.due.remove(&(at, number)) else { break };
-            if let Some(entry) = self.entries.get_mut(&key) {
-                entry.due = None;
-            }
-            self.add(key, Priority::Resync);
+            let due = self.entries.get_mut(&key).and_then(|entry| entry.due.take());
+            self.add(key, due.map_or(Priority::Resync, |(_, _, priority)| priority));
         }
-        let (_, _, key) = self.ready.pop_first()?;
+        let (priority, _, key) = self.ready.pop_first()?;
         let entry = self.entries.get_mut(&key)?;
         entry.ready = None;
         entry.running = true;
-        Some(key)
+        if let Some((at, number, _)) = entry.due.take() {
+            self.due.remove(&(at, number));
+        }
+        Some((key, priority))
     }
 
     /// The work on a key ended. It is forgotten when nothing is known of it.
@@ -127,6 +129,21 @@ impl Queue {
         self.ready.len()
     }
 
+    /// Keys that are worked on, and keys whose last attempts failed with their number, for diagnostics.
+    pub fn troubles(&self) -> (Vec<ObjectKey>, Vec<(ObjectKey, u32)>) {
+        let mut running: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| entry.running).map(|(key, _)| key.clone()).collect();
+        let mut failing: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.failures > 0)
+            .map(|(key, entry)| (key.clone(), entry.failures))
+            .collect();
+        running.sort();
+        failing.sort();
+        (running, failing)
+    }
+
     fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
@@ -145,6 +162,10 @@ mod tests {
         ObjectKey::new("ns", name)
     }
 
+    fn taken(queue: &mut Queue, now: Duration) -> Option<ObjectKey> {
+        queue.take(now).map(|(key, _)| key)
+    }
+
     #[test]
     fn changes_come_before_resyncs_and_first_comes_first() {
         let mut queue = Queue::default();
@@ -152,7 +173,7 @@ mod tests {
         queue.add(key("a"), Priority::Changed);
         queue.add(key("b"), Priority::Changed);
         queue.add(key("resync"), Priority::Changed);
-        let order: Vec<_> = std::iter::from_fn(|| queue.take(NOW)).map(|key| key.name).collect();
+        let order: Vec<_> = std::iter::from_fn(|| queue.take(NOW)).map(|(key, _)| key.name).collect();
         assert_eq!(order, ["resync", "a", "b"], "a raised key keeps its place in line");
     }
 
@@ -160,12 +181,12 @@ mod tests {
     fn a_key_is_never_worked_on_twice_at_once_and_no_change_is_lost() {
         let mut queue = Queue::default();
         queue.add(key("a"), Priority::Changed);
-        assert_eq!(queue.take(NOW), Some(key("a")));
+        assert_eq!(taken(&mut queue, NOW), Some(key("a")));
         queue.add(key("a"), Priority::Changed);
         queue.add(key("a"), Priority::Changed);
         assert_eq!(queue.take(NOW), None);
         queue.done(&key("a"));
-        assert_eq!(queue.take(NOW), Some(key("a")));
+        assert_eq!(taken(&mut queue, NOW), Some(key("a")));
         queue.done(&key("a"));
         assert_eq!(queue.take(NOW), None);
         assert!(queue.entries.is_empty(), "a settled key costs nothing");
@@ -174,13 +195,37 @@ mod tests {
     #[test]
     fn the_earlier_of_two_times_wins() {
         let mut queue = Queue::default();
-        queue.add_at(key("a"), NOW + Duration::from_secs(10));
-        queue.add_at(key("a"), NOW + Duration::from_secs(5));
-        queue.add_at(key("a"), NOW + Duration::from_secs(20));
+        queue.add_at(key("a"), NOW + Duration::from_secs(10), Priority::Resync);
+        queue.add_at(key("a"), NOW + Duration::from_secs(5), Priority::Resync);
+        queue.add_at(key("a"), NOW + Duration::from_secs(20), Priority::Resync);
         assert_eq!(queue.next_due(), Some(NOW + Duration::from_secs(5)));
         assert_eq!(queue.take(NOW), None);
-        assert_eq!(queue.take(NOW + Duration::from_secs(5)), Some(key("a")));
+        assert_eq!(taken(&mut queue, NOW + Duration::from_secs(5)), Some(key("a")));
         assert_eq!(queue.next_due(), None);
+    }
+
+    #[test]
+    fn work_on_a_key_supersedes_what_was_planned_for_it() {
+        let mut queue = Queue::default();
+        queue.add_at(key("a"), NOW + Duration::from_secs(5), Priority::Resync);
+        queue.add(key("a"), Priority::Changed);
+        assert_eq!(queue.take(NOW), Some((key("a"), Priority::Changed)));
+        queue.add_at(key("a"), NOW + Duration::from_secs(60), Priority::Resync);
+        queue.done(&key("a"));
+        assert_eq!(
+            queue.next_due(),
+            Some(NOW + Duration::from_secs(60)),
+            "who was told to wait a minute waits a minute"
+        );
+    }
+
+    #[test]
+    fn what_is_tried_again_keeps_its_priority() {
+        let mut queue = Queue::default();
+        queue.add(key("resync"), Priority::Resync);
+        queue.add_at(key("retry"), NOW, Priority::Changed);
+        assert_eq!(queue.take(NOW), Some((key("retry"), Priority::Changed)));
+        assert_eq!(queue.take(NOW), Some((key("resync"), Priority::Resync)));
     }
 
     #[test]
@@ -204,16 +249,16 @@ mod tests {
                 let name = key(&name.to_string());
                 match step {
                     0 => { queue.add(name.clone(), Priority::Changed); owed.insert(name); }
-                    1 => { queue.add_at(name.clone(), now + Duration::from_secs(1)); owed.insert(name); }
+                    1 => { queue.add_at(name.clone(), now + Duration::from_secs(1), Priority::Resync); owed.insert(name); }
                     2 => { if running.remove(&name) { queue.done(&name); } }
                     _ => {
                         now += Duration::from_millis(400);
-                        if let Some(taken) = queue.take(now) { owed.remove(&taken); prop_assert!(running.insert(taken)); }
+                        if let Some(taken) = taken(&mut queue, now) { owed.remove(&taken); prop_assert!(running.insert(taken)); }
                     }
                 }
             }
             for name in &running { queue.done(name); }
-            while let Some(taken) = queue.take(now + Duration::from_secs(10)) { owed.remove(&taken); queue.done(&taken); }
+            while let Some(taken) = taken(&mut queue, now + Duration::from_secs(10)) { owed.remove(&taken); queue.done(&taken); }
             prop_assert!(owed.is_empty(), "lost: {owed:?}");
         }
     }

@@ -3,7 +3,13 @@
 //! Objects that we define are applied server-side with our field manager; what did not change is not sent again. Lists
 //! that others share (finalizers, annotations' owners) are merge-patched under the resource version they were read at.
 
-use std::{any::TypeId, collections::HashMap, fmt::Debug, sync::Arc};
+use std::{
+    any::TypeId,
+    collections::HashMap,
+    fmt::Debug,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -18,6 +24,7 @@ use serde_json::{Value, json};
 use crate::{
     Category, ObjectKey, ReconcileError,
     clock::Clock,
+    error::is_not_found,
     floor::{Expected, Floor},
     informer::version_number,
 };
@@ -57,11 +64,15 @@ pub struct Writer {
     applied: Arc<Mutex<HashMap<(TypeId, ObjectKey), Applied>>>,
 }
 
-/// What was applied last, and the version that came of it.
+/// A digest of what was applied last, and the version that came of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Applied {
-    body: Value,
+    digest: u64,
     version: u64,
 }
+
+/// Objects remembered above which all are forgotten: that costs one apply each, and bounds the memory.
+const CROWDED: usize = 1 << 16;
 
 impl Writer {
     pub(crate) fn new(client: Client, manager: &'static str, floor: Arc<Floor>, clock: Arc<dyn Clock>) -> Self {
@@ -90,17 +101,19 @@ impl Writer {
         let key = ObjectKey::of(desired);
         let body = apply_body(desired)?;
         let known = (TypeId::of::<K>(), key.clone());
-        if let Some(current) = current
-            && let Some(applied) = self.applied.lock().get(&known)
-            && applied.body == body
-            && applied.version == version_number(current.resource_version().as_deref())
-        {
+        let digest = digest(&body);
+        let version = current.map(|current| version_number(current.resource_version().as_deref()));
+        if version.is_some_and(|version| self.applied.lock().get(&known) == Some(&Applied { digest, version })) {
             return Ok(());
         }
         let parameters = PatchParams::apply(self.manager).force();
         let written = self.api::<K>(&key.namespace).patch(&key.name, &parameters, &Patch::Apply(&body)).await?;
         let version = self.remember(&written);
-        self.applied.lock().insert(known, Applied { body, version });
+        let mut applied = self.applied.lock();
+        if applied.len() > CROWDED {
+            applied.clear();
+        }
+        applied.insert(known, Applied { digest, version });
         Ok(())
     }
 
@@ -179,15 +192,19 @@ impl Writer {
             return Ok(());
         }
         let finalizers: Vec<_> = object.finalizers().iter().filter(|present| *present != finalizer).collect();
-        match self.merge(object, json!({"metadata": {"finalizers": finalizers}})).await {
+        match self.merge_guarded(object, json!({"metadata": {"finalizers": finalizers}})).await {
             Ok(_) => Ok(()),
-            Err(error) if error.to_string().contains("NotFound") => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// A merge patch that fails when the object was written since it was read; returns the object as it became.
-    pub async fn merge<K: Written>(&self, object: &K, mut patch: Value) -> Result<K, ReconcileError> {
+    pub async fn merge<K: Written>(&self, object: &K, patch: Value) -> Result<K, ReconcileError> {
+        Ok(self.merge_guarded(object, patch).await?)
+    }
+
+    async fn merge_guarded<K: Written>(&self, object: &K, mut patch: Value) -> Result<K, kube::Error> {
         let key = ObjectKey::of(object);
         patch["metadata"]["resourceVersion"] = json!(object.resource_version());
         patch["metadata"]["uid"] = json!(object.uid());
@@ -215,11 +232,12 @@ impl Writer {
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.api::<K>(&key.namespace).delete(&key.name, &parameters).await {
             Ok(_) => {
+                self.applied.lock().remove(&(TypeId::of::<K>(), key.clone()));
                 let version = version_number(object.resource_version().as_deref());
                 self.floor.wrote::<K>(key, Expected::GoneOrAfter(version), self.clock.monotonic());
                 Ok(())
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -229,6 +247,13 @@ impl Writer {
         self.floor.wrote::<K>(ObjectKey::of(written), Expected::AtLeast(version), self.clock.monotonic());
         version
     }
+}
+
+/// Stands for a body. Maps are sorted, so the same object has the same digest within a process.
+fn digest(body: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    body.to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// An object as an apply wants it: with its types, without what the server keeps.

@@ -53,6 +53,7 @@ pub fn effects() -> impl Iterator<Item = &'static str> {
 pub async fn run(args: Args) -> Result<(), StartError> {
     let identity = Identity {
         name: "basalt-dcs-controller",
+        provider: "infrastructure-dcs",
         version: env!("CARGO_PKG_VERSION"),
         lease: "controller-leader-election-capdcs",
         field_manager: "basalt-dcs-controller",

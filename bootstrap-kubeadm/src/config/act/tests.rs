@@ -49,7 +49,7 @@ impl World {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), &kubeconfig).unwrap();
         let flags = Flags::parse_from(["test", "--kubeconfig", file.path().to_str().unwrap()]);
-        let identity = Identity { name: "test", version: "0", lease: "test", field_manager: "test" };
+        let identity = Identity { name: "test", provider: "test", version: "0", lease: "test", field_manager: "test" };
         let manager = Manager::new(flags.manager, identity).await.unwrap();
         let actor = Actor::new(&manager, Settings { token_ttl: TTL });
         let world = Self { stub, actor, change, ca };

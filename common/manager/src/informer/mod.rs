@@ -3,51 +3,68 @@
 //! kube's reflector is not used because of three defects that matter here: only one waiter on its readiness wakes; after
 //! a re-list a subscriber can see the object from before it; shared streams lose deletions. Here one task owns the
 //! store; a change is in the store before any subscriber hears of it; a re-list is applied as a whole and reports what
-//! changed and what vanished.
+//! changed and what vanished. Why kube's watcher is not used either is told in `feed.rs`.
 
+mod feed;
+mod guard;
 mod store;
 
-use std::{collections::HashMap, fmt::Debug, hash::Hash, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt::Debug,
+    hash::Hash,
+    sync::Arc,
+};
 
-use futures::StreamExt;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::NamespaceResourceScope,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, InitialListStrategy},
-    },
+    core::{ClusterResourceScope, NamespaceResourceScope},
 };
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use feed::{Feed, Interruption, News};
+use guard::Guard;
 pub use store::Change;
 use store::Store;
 
-use crate::ObjectKey;
+use crate::{ObjectKey, random::Random};
 
-/// Objects in one page of a list: the page is decoded as a whole, so it bounds the peak of memory.
-const PAGE_SIZE: u32 = 50;
 /// Annotation of client-side apply: a second copy of the object that nothing here reads.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// A kind that can be watched.
+/// A kind that can be watched: also one of which only the metadata is wanted (`PartialObjectMeta<K>`).
 pub trait Watched:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = (), Scope: Reach> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
 }
 
 impl<K> Watched for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static
+    K: Resource<DynamicType = (), Scope: Reach> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
+}
+
+/// Whether objects live in namespaces.
+pub trait Reach: Sized {
+    /// The objects of a kind in one namespace, or in all; cluster-wide kinds have only one place.
+    fn api<K: Resource<DynamicType = (), Scope = Self>>(client: Client, namespace: Option<&str>) -> Api<K>;
+}
+
+impl Reach for NamespaceResourceScope {
+    fn api<K: Resource<DynamicType = (), Scope = Self>>(client: Client, namespace: Option<&str>) -> Api<K> {
+        match namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        }
+    }
+}
+
+impl Reach for ClusterResourceScope {
+    fn api<K: Resource<DynamicType = (), Scope = Self>>(client: Client, _: Option<&str>) -> Api<K> {
+        Api::all(client)
+    }
 }
 
 type Subscriber<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
@@ -67,12 +84,18 @@ struct Shared<K> {
     store: RwLock<Store<K>>,
     subscribers: RwLock<Vec<Subscriber<K>>>,
     ready: watch::Sender<bool>,
+    /// Objects that are not of their kind's shape, and why.
+    invalid: RwLock<BTreeMap<ObjectKey, String>>,
 }
 
 impl<K: Watched> Default for Informer<K> {
     fn default() -> Self {
-        let shared =
-            Shared { store: RwLock::default(), subscribers: RwLock::default(), ready: watch::Sender::new(false) };
+        let shared = Shared {
+            store: RwLock::default(),
+            subscribers: RwLock::default(),
+            ready: watch::Sender::new(false),
+            invalid: RwLock::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 }
@@ -116,61 +139,90 @@ impl<K: Watched> Informer<K> {
         let _ = self.shared.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
+    /// Objects that could not be decoded, and why. The cache keeps what they were before, if anything.
+    pub fn invalid(&self) -> BTreeMap<ObjectKey, String> {
+        self.shared.invalid.read().clone()
+    }
+
     /// Watches until `stop`: all namespaces, or one; objects that `labels` selects.
-    pub async fn run(self, client: Client, namespace: Option<String>, labels: Option<String>, stop: CancellationToken) {
-        let api: Api<K> = match &namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::all(client),
-        };
-        let mut strategy = InitialListStrategy::StreamingList;
-        while !stop.is_cancelled() {
-            let mut config = watcher::Config::default();
-            config.label_selector.clone_from(&labels);
-            config.page_size = if strategy == InitialListStrategy::ListWatch { Some(PAGE_SIZE) } else { None };
-            config.initial_list_strategy = strategy.clone();
-            let events = watcher::watcher(api.clone(), config).default_backoff();
-            let streaming = strategy == InitialListStrategy::StreamingList;
-            if self.follow(events.boxed(), streaming, &stop).await == Ended::StreamingRefused {
-                tracing::info!(kind = %K::kind(&()), "The API server does not stream lists; listing in pages instead.");
-                strategy = InitialListStrategy::ListWatch;
+    pub async fn run(
+        self,
+        client: Client,
+        namespace: Option<String>,
+        labels: Option<String>,
+        random: Arc<dyn Random>,
+        stop: CancellationToken,
+    ) {
+        let mut feed = Feed::<K>::new(K::Scope::api(client, namespace.as_deref()), labels);
+        let following = async {
+            loop {
+                match feed.next().await {
+                    Ok(news) => self.take_in(news),
+                    Err(interruption) => {
+                        if !matches!(interruption, Interruption::Ended) {
+                            tracing::warn!(kind = %K::kind(&()), error = %interruption, "Watch interrupted.");
+                        }
+                        tokio::time::sleep(feed.rest(&interruption, random.as_ref())).await;
+                    }
+                }
             }
+        };
+        tokio::select! {
+            () = following => {}
+            () = stop.cancelled() => {}
         }
     }
 
-    async fn follow<S>(&self, mut events: S, streaming: bool, stop: &CancellationToken) -> Ended
-    where
-        S: futures::Stream<Item = Result<Event<K>, watcher::Error>> + Unpin,
-    {
-        let mut listed: Option<HashMap<ObjectKey, Arc<K>>> = None;
-        loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                () = stop.cancelled() => return Ended::Stopped,
-            };
-            match event {
-                None => return Ended::Stopped,
-                Some(Ok(Event::Init)) => listed = Some(HashMap::new()),
-                Some(Ok(Event::InitApply(object))) => {
-                    let object = stripped(object);
-                    if let Some(listed) = &mut listed {
-                        listed.insert(ObjectKey::of(&object), Arc::new(object));
+    fn take_in(&self, news: News<K>) {
+        match news {
+            News::All(objects, version) => {
+                self.shared.invalid.write().clear();
+                let mut listed = HashMap::with_capacity(objects.len());
+                for object in objects {
+                    let key = ObjectKey::of(&object);
+                    if let Some(object) = self.sound(&key, object).or_else(|| self.get(&key)) {
+                        listed.insert(key, object);
                     }
                 }
-                Some(Ok(Event::InitDone)) => {
-                    let changes = self.shared.store.write().replace(listed.take().unwrap_or_default());
-                    self.shared.ready.send_replace(true);
-                    self.notify(changes);
-                }
-                Some(Ok(Event::Apply(object))) => {
-                    let change = self.shared.store.write().apply(Arc::new(stripped(object)));
-                    self.notify(change);
-                }
-                Some(Ok(Event::Delete(object))) => {
-                    let change = self.shared.store.write().remove(&ObjectKey::of(&object));
-                    self.notify(change);
-                }
-                Some(Err(error)) if streaming && is_refusal(&error) => return Ended::StreamingRefused,
-                Some(Err(error)) => tracing::warn!(kind = %K::kind(&()), %error, "Watch interrupted."),
+                let initial = !self.is_ready();
+                let changes = self.shared.store.write().replace(listed, version_number(Some(&version)), initial);
+                self.shared.ready.send_replace(true);
+                self.notify(changes);
+            }
+            News::Changed(object) => {
+                let (key, version) = (ObjectKey::of(&object), version_number(object.resource_version().as_deref()));
+                let change = match self.sound(&key, object) {
+                    Some(object) => self.shared.store.write().apply(object, false),
+                    None => None,
+                };
+                self.shared.store.write().advance(version);
+                self.notify(change);
+            }
+            News::Deleted(object) => {
+                let (key, version) = (ObjectKey::of(&object), version_number(object.resource_version().as_deref()));
+                self.shared.invalid.write().remove(&key);
+                let change = {
+                    let mut store = self.shared.store.write();
+                    store.advance(version);
+                    store.remove(&key)
+                };
+                self.notify(change);
+            }
+            News::Progress(version) => self.shared.store.write().advance(version_number(Some(&version))),
+        }
+    }
+
+    /// The object, unless it is not of its kind's shape; that is noted.
+    fn sound(&self, key: &ObjectKey, object: Guard<K>) -> Option<Arc<K>> {
+        match object.0 {
+            Ok(object) => {
+                self.shared.invalid.write().remove(key);
+                Some(Arc::new(stripped(object)))
+            }
+            Err(invalid) => {
+                tracing::error!(kind = %K::kind(&()), object = %key, error = %invalid.reason, "An object cannot be decoded.");
+                self.shared.invalid.write().insert(key.clone(), invalid.reason);
+                None
             }
         }
     }
@@ -183,21 +235,6 @@ impl<K: Watched> Informer<K> {
             }
         }
     }
-}
-
-#[derive(PartialEq, Eq)]
-enum Ended {
-    Stopped,
-    StreamingRefused,
-}
-
-/// An API server without streaming lists answers 422 or 400, and the watcher would ask for ever.
-fn is_refusal(error: &watcher::Error) -> bool {
-    let cause = match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => status,
-        _ => return false,
-    };
-    matches!(cause.code, 400 | 422)
 }
 
 /// Without what costs memory and is never read: managed fields decode to many times their size.
@@ -213,11 +250,17 @@ fn stripped<K: Resource>(mut object: K) -> K {
 pub trait View: Send + Sync {
     /// Resource version of an object in the cache; `None` where it is not there.
     fn resource_version(&self, key: &ObjectKey) -> Option<u64>;
+    /// Version up to which the cache has seen everything of its kind.
+    fn progress(&self) -> u64;
 }
 
 impl<K: Watched> View for Informer<K> {
     fn resource_version(&self, key: &ObjectKey) -> Option<u64> {
         self.get(key).map(|object| version_number(object.resource_version().as_deref()))
+    }
+
+    fn progress(&self) -> u64 {
+        self.shared.store.read().progress()
     }
 }
 
@@ -227,6 +270,6 @@ pub fn version_number(version: Option<&str>) -> u64 {
 }
 
 /// Groups values by a key, for indexes.
-fn group<T: Eq + Hash>(values: Vec<T>) -> std::collections::HashSet<T> {
+fn group<T: Eq + Hash>(values: Vec<T>) -> HashSet<T> {
     values.into_iter().collect()
 }

@@ -19,6 +19,8 @@ pub struct Change<K> {
     pub old: Option<Arc<K>>,
     /// As it is; `None` when it is gone.
     pub new: Option<Arc<K>>,
+    /// Whether it comes from the first list of this process: then it need not have changed at all.
+    pub initial: bool,
 }
 
 struct Index<K> {
@@ -30,11 +32,13 @@ struct Index<K> {
 pub(super) struct Store<K> {
     objects: HashMap<ObjectKey, Arc<K>>,
     indexes: Vec<Index<K>>,
+    /// Version up to which everything was seen.
+    progress: u64,
 }
 
 impl<K> Default for Store<K> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), indexes: Vec::new() }
+        Self { objects: HashMap::new(), indexes: Vec::new(), progress: 0 }
     }
 }
 
@@ -60,30 +64,46 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
         all.into_iter().map(|(_, object)| Arc::clone(object)).collect()
     }
 
+    pub(super) fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    /// Everything up to this version was seen.
+    pub(super) fn advance(&mut self, version: u64) {
+        self.progress = self.progress.max(version);
+    }
+
     /// Takes an object in; nothing is reported where it is unchanged.
-    pub(super) fn apply(&mut self, new: Arc<K>) -> Option<Change<K>> {
+    pub(super) fn apply(&mut self, new: Arc<K>, initial: bool) -> Option<Change<K>> {
         let key = ObjectKey::of(new.as_ref());
         let old = self.objects.insert(key.clone(), Arc::clone(&new));
         if old.as_deref().is_some_and(|old| same(old, new.as_ref())) {
             return None;
         }
         self.reindex(&key, old.as_deref(), Some(&new));
-        Some(Change { key, old, new: Some(new) })
+        Some(Change { key, old, new: Some(new), initial })
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Change<K>> {
         let old = self.objects.remove(key)?;
         self.reindex(key, Some(&old), None);
-        Some(Change { key: key.clone(), old: Some(old), new: None })
+        Some(Change { key: key.clone(), old: Some(old), new: None, initial: false })
     }
 
     /// Puts a whole list in place of everything; reports what changed and what vanished.
-    pub(super) fn replace(&mut self, listed: HashMap<ObjectKey, Arc<K>>) -> Vec<Change<K>> {
+    pub(super) fn replace(
+        &mut self,
+        listed: HashMap<ObjectKey, Arc<K>>,
+        version: u64,
+        initial: bool,
+    ) -> Vec<Change<K>> {
+        // Not the greater of both: versions start anew where etcd was restored from a backup.
+        self.progress = version;
         let vanished: Vec<_> = self.objects.keys().filter(|key| !listed.contains_key(key)).cloned().collect();
         let mut changes: Vec<_> = vanished.iter().filter_map(|key| self.remove(key)).collect();
         let mut listed: Vec<_> = listed.into_iter().collect();
         listed.sort_by(|(a, _), (b, _)| a.cmp(b));
-        changes.extend(listed.into_iter().filter_map(|(_, object)| self.apply(object)));
+        changes.extend(listed.into_iter().filter_map(|(_, object)| self.apply(object, initial)));
         changes
     }
 
@@ -137,10 +157,10 @@ mod tests {
     fn an_index_follows_its_objects() {
         let mut store = Store::default();
         store.add_index("team", by_team);
-        store.apply(object("a", "1", "red"));
-        store.apply(object("b", "2", "red"));
+        store.apply(object("a", "1", "red"), false);
+        store.apply(object("b", "2", "red"), false);
         assert_eq!(names(&store.by_index("team", "red")), ["a", "b"]);
-        store.apply(object("a", "3", "blue"));
+        store.apply(object("a", "3", "blue"), false);
         assert_eq!(names(&store.by_index("team", "red")), ["b"]);
         store.remove(&ObjectKey::new("ns", "b"));
         assert!(store.by_index("team", "red").is_empty());
@@ -151,11 +171,11 @@ mod tests {
     fn a_whole_list_reports_what_changed_and_what_vanished_and_nothing_else() {
         let mut store = Store::default();
         for (name, version) in [("gone", "1"), ("same", "2"), ("changed", "3")] {
-            store.apply(object(name, version, "red"));
+            store.apply(object(name, version, "red"), false);
         }
         let listed = [object("same", "2", "red"), object("changed", "9", "red"), object("new", "8", "red")];
         let listed = listed.into_iter().map(|object| (ObjectKey::of(object.as_ref()), object)).collect();
-        let changes = store.replace(listed);
+        let changes = store.replace(listed, 9, false);
         let told: Vec<_> = changes
             .iter()
             .map(|change| (change.key.name.as_str(), change.old.is_some(), change.new.is_some()))

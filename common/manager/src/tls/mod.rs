@@ -1,25 +1,25 @@
-//! TLS accept loop of the webhook server.
+//! Serves a router over TLS, with a certificate that may change meanwhile.
+
+mod certificate;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, http::StatusCode};
+use axum::Router;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use rustls::ServerConfig;
+use rustls::{ServerConfig, server::ResolvesServerCert};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
-use super::Certificate;
+pub use certificate::CertificateError;
+pub(crate) use certificate::{Certificate, Files};
 
 /// Limit of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Limit of one answer; the API server gives up after ten seconds.
-const ANSWER: Duration = Duration::from_secs(8);
 /// How long open connections may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -27,14 +27,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    certificate: Arc<Certificate>,
+    certificate: Arc<dyn ResolvesServerCert>,
     stop: CancellationToken,
 ) {
     let mut tls = ServerConfig::builder().with_no_client_auth().with_cert_resolver(certificate);
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let limit = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER);
-    let router = router.layer(limit).layer(CatchPanicLayer::new());
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -53,7 +51,7 @@ pub(crate) async fn serve(
             let builder = Builder::new(TokioExecutor::new());
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(%error, "A webhook connection ended early.");
+                tracing::debug!(%error, "A connection ended early.");
             }
         });
     }

@@ -1,0 +1,291 @@
+//! The process while it runs: servers at once, controllers while it leads, and the drain at its end.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Manager, StartError,
+    client::OwnClient,
+    drain::Drain,
+    health::{self, Addresses, Diagnostics},
+    leader::{Elector, LeaderConfig},
+    manager::{Build, Cached, Parts},
+    metrics::LeaseLabel,
+    tls::{self, Certificate, Files},
+    webhook::{Managed, Place},
+};
+
+/// Time between two looks at the files of the webhook certificate.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
+/// Time after which what is waited for at the start is told again.
+const REMINDER: Duration = Duration::from_secs(15);
+
+/// A process that runs.
+pub struct Running {
+    drain: Drain,
+    /// Where it serves.
+    pub addresses: Addresses,
+    /// Where it serves webhooks; `None` where it serves none.
+    pub webhooks: Option<SocketAddr>,
+    done: JoinHandle<Result<(), StartError>>,
+}
+
+impl Running {
+    /// By which it is told to end.
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Waits until it has ended: because it was told to, or because it lost the lease.
+    pub async fn ended(self) -> Result<(), StartError> {
+        self.done.await.unwrap_or_else(|error| Err(StartError::Broken(error.to_string())))
+    }
+}
+
+impl Manager {
+    /// Runs until SIGTERM or SIGINT, or until the lease is lost.
+    pub async fn run(self) -> Result<(), StartError> {
+        let telemetry = self.telemetry.clone();
+        let running = self.start().await?;
+        let drain = running.drain();
+        tokio::spawn(async move {
+            terminated().await;
+            tracing::info!("Stopping.");
+            drain.begin();
+        });
+        let result = running.ended().await;
+        if let Some(telemetry) = telemetry {
+            telemetry.flush().await;
+        }
+        result
+    }
+
+    /// Opens the servers, starts the caches, and the controllers as soon as this process leads.
+    pub async fn start(self) -> Result<Running, StartError> {
+        let election = if self.args.leader_elect { Some(self.lease()?) } else { None };
+        let drain = Drain::default();
+        let stop = drain.stop.clone();
+        let mut servers = JoinSet::new();
+        let (webhooks, certificate) = self.serve_webhooks(&mut servers, &stop).await?;
+        // Probes outlive the drain: a pod that ends its work is still alive.
+        let probes = CancellationToken::new();
+        let addresses = self.serve_probes(certificate, probes.clone())?;
+        let Self { parts, identity, informers, controllers, caches, .. } = self;
+        for informer in informers {
+            servers.spawn(informer(stop.clone()));
+        }
+        tracing::info!(name = identity.name, version = identity.version, "Started.");
+        let lease = LeaseLabel { name: identity.lease };
+        let ending = drain.clone();
+        let done = tokio::spawn(async move {
+            let work = |drain| work(controllers, caches, parts.clone(), lease, drain);
+            let result = match election {
+                Some(config) => lead(config, &parts, work, &ending).await,
+                None => {
+                    work(ending.clone()).await;
+                    Ok(())
+                }
+            };
+            ending.begin();
+            while servers.join_next().await.is_some() {}
+            probes.cancel();
+            result
+        });
+        Ok(Running { drain, addresses, webhooks, done })
+    }
+
+    async fn serve_webhooks(
+        &self,
+        servers: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) -> Result<(Option<SocketAddr>, Option<Arc<Certificate>>), StartError> {
+        let args = &self.args;
+        if args.webhook_port == 0 || self.webhooks.is_empty() {
+            return Ok((None, None));
+        }
+        let certificate = Arc::new(Certificate::default());
+        if let (Some(secret), Some(service)) = (&args.webhook_cert_secret, &args.webhook_service_name) {
+            let (secret, service) = (secret.clone(), service.clone());
+            let place = Place { namespace: own_namespace(), secret, service, provider: self.identity.provider };
+            let (clock, random) = (Arc::clone(&self.parts.clock), Arc::clone(&self.parts.random));
+            let managed = Managed::new(self.parts.clients.call.clone(), place, clock, random);
+            servers.spawn(managed.keep(Arc::clone(&certificate), stop.clone()));
+        } else {
+            let dir = &args.webhook_cert_dir;
+            let mut files = Files::new(dir.join(&args.webhook_cert_name), dir.join(&args.webhook_key_name));
+            files.read(&certificate)?;
+            servers.spawn(files.follow(Arc::clone(&certificate), CERTIFICATE_INTERVAL, stop.clone()));
+        }
+        let listener = TcpListener::bind((args.webhook_bind_address.as_str(), args.webhook_port)).await?;
+        let address = listener.local_addr()?;
+        let router = self.webhooks.router(Arc::clone(&self.parts.metrics));
+        servers.spawn(tls::serve(listener, router, certificate.clone(), stop.clone()));
+        Ok((Some(address), Some(certificate)))
+    }
+
+    fn serve_probes(&self, certificate: Option<Arc<Certificate>>, stop: CancellationToken) -> io::Result<Addresses> {
+        let caches = self.caches.clone();
+        let waiting: health::Waiting = Arc::new(move || {
+            let certificate = certificate.as_ref().filter(|certificate| !certificate.is_set());
+            let lists = || caches.iter().find(|cache| !cache.is_ready()).map(|cache| first_list(cache.as_ref()));
+            certificate.map(|_| "the webhook certificate".to_owned()).or_else(lists)
+        });
+        let (caches, queues, workload) = (self.caches.clone(), self.queues.clone(), self.workload.clone());
+        let state = move || {
+            let caches: serde_json::Map<_, _> = caches.iter().map(|cache| (cache.name(), cache.state())).collect();
+            let queues: serde_json::Map<_, Value> =
+                queues.iter().map(|(name, queue)| ((*name).to_owned(), queue.state())).collect();
+            json!({"caches": caches, "controllers": queues, "workloadClusters": workload.state()})
+        };
+        let diagnostics = Diagnostics {
+            metrics: Arc::clone(&self.parts.metrics),
+            state: Arc::new(state),
+            telemetry: self.telemetry.clone(),
+            reviewer: (!self.args.insecure_diagnostics).then(|| Arc::clone(&self.parts.own_client)),
+            clock: Arc::clone(&self.parts.clock),
+        };
+        health::serve(self.args.health_addr, self.args.diagnostics_address, waiting, diagnostics, stop)
+    }
+
+    fn lease(&self) -> Result<LeaderConfig, StartError> {
+        let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+        let host = host.unwrap_or_else(|_| self.identity.name.to_owned());
+        let config = LeaderConfig {
+            namespace: own_namespace(),
+            name: self.identity.lease.to_owned(),
+            identity: format!("{host}_{:016x}", self.parts.random.below(u64::MAX)),
+            lease_duration: self.args.leader_elect_lease_duration,
+            renew_deadline: self.args.leader_elect_renew_deadline,
+            retry_period: self.args.leader_elect_retry_period,
+        };
+        config.check().map_err(StartError::Flags)?;
+        Ok(config)
+    }
+}
+
+fn own_namespace() -> String {
+    std::env::var("POD_NAMESPACE").unwrap_or_else(|_| "default".to_owned())
+}
+
+fn first_list(cache: &dyn Cached) -> String {
+    format!("the first list of {}", cache.name())
+}
+
+/// Works while this process holds the lease.
+async fn lead<F: Future<Output = ()>>(
+    config: LeaderConfig,
+    parts: &Parts,
+    work: impl FnOnce(Drain) -> F,
+    drain: &Drain,
+) -> Result<(), StartError> {
+    let working = Drain { stop: drain.stop.child_token(), abandon: drain.abandon.child_token() };
+    // The lease is given up only after the last pass has ended.
+    let released = CancellationToken::new();
+    let (elected, kept) = elect(config, parts, &drain.stop, &working, &released)?;
+    // An end without a word is a client that could not be made.
+    if !elected.await.unwrap_or(false) {
+        return if drain.stop.is_cancelled() { Ok(()) } else { Err(StartError::LeaseLost) };
+    }
+    tracing::info!("Leading.");
+    work(working).await;
+    released.cancel();
+    if kept.await.unwrap_or(false) { Ok(()) } else { Err(StartError::LeaseLost) }
+}
+
+type Told = oneshot::Receiver<bool>;
+
+/// Contends for the lease on a thread and runtime of its own, so that no load on the workers keeps it from renewing.
+/// Tells when it is ours, and at the end whether it was kept; work is abandoned the moment that it is lost.
+fn elect(
+    config: LeaderConfig,
+    parts: &Parts,
+    stop: &CancellationToken,
+    working: &Drain,
+    released: &CancellationToken,
+) -> io::Result<(Told, Told)> {
+    let ((tell_elected, elected), (tell_kept, kept)) = (oneshot::channel(), oneshot::channel());
+    let (own_client, clock, random): (OwnClient, _, _) =
+        (Arc::clone(&parts.own_client), Arc::clone(&parts.clock), Arc::clone(&parts.random));
+    let (stop, working, released) = (stop.clone(), working.clone(), released.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("leader".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let client = match own_client() {
+                Ok(client) => client,
+                Err(error) => return tracing::error!(%error, "Cannot contend for the lease."),
+            };
+            let mut elector = Elector::new(client, config, clock, random);
+            let ours = elector.acquire(&stop).await;
+            // Nobody listens only where the process is ending already.
+            let _ = tell_elected.send(ours);
+            if ours {
+                let held = elector.hold(&released).await;
+                if !held {
+                    tracing::error!("The lease is lost; what is under way is abandoned.");
+                    working.abandon();
+                }
+                let _ = tell_kept.send(held);
+            }
+        });
+    })?;
+    Ok((elected, kept))
+}
+
+/// Runs the controllers, once all caches are complete, until the drain.
+async fn work(
+    controllers: Vec<Build<Drain>>,
+    caches: Vec<Arc<dyn Cached>>,
+    parts: Parts,
+    lease: LeaseLabel,
+    drain: Drain,
+) {
+    tokio::select! {
+        () = complete(&caches) => {}
+        () = drain.stop.cancelled() => return,
+    }
+    let leading = parts.metrics.leading.get_or_create_owned(&lease);
+    leading.set(1);
+    let mut running = JoinSet::new();
+    for controller in controllers {
+        running.spawn(controller(drain.clone()));
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "A controller broke down; this process ends.");
+            drain.begin();
+        }
+    }
+    drain.stop.cancelled().await;
+    leading.set(0);
+}
+
+/// Waits for the first list of every cache, and tells now and then for which.
+async fn complete(caches: &[Arc<dyn Cached>]) {
+    for cache in caches {
+        while tokio::time::timeout(REMINDER, cache.wait()).await.is_err() {
+            tracing::warn!("Waiting for {}.", first_list(cache.as_ref()));
+        }
+    }
+}
+
+async fn terminated() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminate => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
