@@ -3,14 +3,16 @@
 use cluster_api::labels::TOPOLOGY_DRY_RUN;
 use kubeadm::api::{
     conversion,
+    defaulting::previous_defaults,
     spec::KubeadmConfigSpec,
+    v1beta2::TemplateMeta,
     validation::{self, Violation},
 };
 use manager::{
     Webhooks,
     webhook::{FieldError, Request},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The webhooks of this provider. `ignition` says whether the Ignition format is switched on.
 pub fn routes(ignition: bool) -> Webhooks {
@@ -37,11 +39,25 @@ type Validate = fn(&Request) -> Result<Vec<String>, Vec<FieldError>>;
 const TEMPLATE: &str = "/spec/template/spec";
 
 fn validate(request: &Request, pointer: &str, path: &str, ignition: bool) -> Result<Vec<String>, Vec<FieldError>> {
-    let Some(spec) = request.object.pointer(pointer) else { return Ok(Vec::new()) };
-    let spec: KubeadmConfigSpec =
-        serde_json::from_value(spec.clone()).map_err(|error| vec![FieldError::new(path, error.to_string())])?;
-    let found = validation::validate(&spec, path, ignition);
+    let mut found = Vec::new();
+    if let Some(spec) = part::<KubeadmConfigSpec>(request, pointer, path)? {
+        found.extend(validation::validate(&spec, path, ignition));
+    }
+    if pointer == TEMPLATE
+        && let Some(metadata) = part::<TemplateMeta>(request, "/spec/template/metadata", "spec.template.metadata")?
+    {
+        found.extend(validation::validate_metadata(&metadata, "spec.template.metadata"));
+    }
     if found.is_empty() { Ok(Vec::new()) } else { Err(found.into_iter().map(field_error).collect()) }
+}
+
+fn part<T: serde::de::DeserializeOwned>(
+    request: &Request,
+    pointer: &str,
+    path: &str,
+) -> Result<Option<T>, Vec<FieldError>> {
+    let Some(value) = request.object.pointer(pointer) else { return Ok(None) };
+    serde_json::from_value(value.clone()).map(Some).map_err(|error| vec![FieldError::new(path, error.to_string())])
 }
 
 fn field_error(violation: Violation) -> FieldError {
@@ -55,15 +71,8 @@ fn default_template(object: &mut Value, request: &Request) -> Result<(), Vec<Fie
     if !request.dry_run || !request.has_annotation(TOPOLOGY_DRY_RUN) {
         return Ok(());
     }
-    let Some(spec) = object.pointer_mut(TEMPLATE) else { return Ok(()) };
-    if spec["format"].is_null() {
-        spec["format"] = json!("cloud-config");
-    }
-    for section in ["initConfiguration", "joinConfiguration"] {
-        let policy = &mut spec[section]["nodeRegistration"]["imagePullPolicy"];
-        if policy.is_null() {
-            *policy = json!("IfNotPresent");
-        }
+    if let Some(spec) = object.pointer_mut(TEMPLATE) {
+        previous_defaults(spec);
     }
     Ok(())
 }
@@ -71,6 +80,7 @@ fn default_template(object: &mut Value, request: &Request) -> Result<(), Vec<Fie
 #[cfg(test)]
 mod tests {
     use manager::webhook::Operation;
+    use serde_json::json;
 
     use super::*;
 
@@ -83,6 +93,13 @@ mod tests {
         let bad = json!({"spec": {"template": {"spec": {"files": [{"path": "/a"}, {"path": "/a"}]}}}});
         let errors = validate(&request(bad), TEMPLATE, "spec.template.spec", true).unwrap_err();
         assert_eq!(errors[0].field, "spec.template.spec.files[1].path");
+    }
+
+    #[test]
+    fn a_template_with_a_wrong_label_is_denied_by_field() {
+        let bad = json!({"spec": {"template": {"metadata": {"labels": {"a": "b c"}}}}});
+        let errors = validate(&request(bad), TEMPLATE, "spec.template.spec", true).unwrap_err();
+        assert_eq!(errors[0].field, "spec.template.metadata.labels[a]");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use controlplane_kubeadm::{
+    api::validation::Gates,
     controlplane::{ControlPlanes, Settings, names::FIELD_MANAGER},
     etcd::Limits,
     webhooks,
@@ -63,7 +64,10 @@ async fn main() -> anyhow::Result<()> {
         etcd: Limits { connect: cli.etcd_dial_timeout_duration, call: cli.etcd_call_timeout_duration },
     };
     let known = ControlPlanes::register(&mut manager, settings);
-    let ignition = manager.feature_gates().enabled("KubeadmBootstrapFormatIgnition", true);
-    manager.webhooks(webhooks::routes(ignition, known));
+    let gates = Gates {
+        ignition: manager.feature_gates().enabled("KubeadmBootstrapFormatIgnition", true),
+        taints: manager.feature_gates().enabled("MachineTaintPropagation", false),
+    };
+    manager.webhooks(webhooks::routes(gates, known));
     Ok(manager.run().await?)
 }

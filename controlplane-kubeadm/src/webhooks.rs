@@ -10,55 +10,55 @@ use serde_json::Value;
 use crate::api::{
     conversion, defaulting,
     v1beta2::{KubeadmControlPlane, KubeadmControlPlaneSpec, KubeadmControlPlaneTemplateSpec},
-    validation,
+    validation::{self, Gates},
 };
 
-/// The webhooks of this provider. `ignition` says whether the Ignition format is switched on; `known` are the control planes
-/// that exist, which the request to scale one does not show.
-pub fn routes(ignition: bool, known: Informer<KubeadmControlPlane>) -> Webhooks {
-    let (control_plane, template): (Validate, Validate) = if ignition {
-        (|request| validate(request, true), |request| validate_template(request, true))
-    } else {
-        (|request| validate(request, false), |request| validate_template(request, false))
-    };
+/// The webhooks of this provider. `known` are the control planes that exist, which the request to scale one does not
+/// show.
+pub fn routes(gates: Gates, known: Informer<KubeadmControlPlane>) -> Webhooks {
     Webhooks::default()
         .mutate("/mutate-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplane", |object, _| {
             defaulting::default(object);
             Ok(())
         })
-        .validate("/validate-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplane", control_plane)
+        .validate("/validate-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplane", move |request| {
+            validate(request, gates)
+        })
         .validate("/validate-scale-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplane", move |request| {
             let field = |name: &str| request.object["metadata"][name].as_str().unwrap_or_default();
             let scaled = known.get(&ObjectKey::new(field("namespace"), field("name")));
-            validate_scale(request, scaled.as_ref().map(|control_plane| &control_plane.spec), ignition)
+            validate_scale(request, scaled.as_ref().map(|control_plane| &control_plane.spec), gates)
         })
-        .validate("/validate-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplanetemplate", template)
+        .validate("/validate-controlplane-cluster-x-k8s-io-v1beta2-kubeadmcontrolplanetemplate", move |request| {
+            validate_template(request, gates)
+        })
         .convert("/convert", |object, desired| conversion::convert(object, desired).map_err(|error| error.to_string()))
 }
 
-type Validate = fn(&Request) -> Result<Vec<String>, Vec<FieldError>>;
-
-fn validate(request: &Request, ignition: bool) -> Result<Vec<String>, Vec<FieldError>> {
-    if request.operation == Operation::Delete {
+fn validate(request: &Request, gates: Gates) -> Result<Vec<String>, Vec<FieldError>> {
+    // An object that goes must be able to lose its finalizer, whatever its spec says.
+    if request.operation == Operation::Delete || !request.object["metadata"]["deletionTimestamp"].is_null() {
         return Ok(Vec::new());
     }
     let spec: KubeadmControlPlaneSpec = parsed(&request.object["spec"], "spec")?;
-    let mut found = validation::validate(&spec, ignition);
-    // An object that goes must be able to lose its finalizer, whatever its spec says.
-    let deleting = !request.object["metadata"]["deletionTimestamp"].is_null();
+    let mut found = validation::validate(&spec, gates);
     if request.operation == Operation::Update {
         found.extend(validation::validate_update(&request.old, &request.object));
     }
-    if deleting { Ok(Vec::new()) } else { answer(found) }
+    answer(found)
 }
 
-fn validate_template(request: &Request, ignition: bool) -> Result<Vec<String>, Vec<FieldError>> {
-    if request.operation == Operation::Delete {
-        return Ok(Vec::new());
+fn validate_template(request: &Request, gates: Gates) -> Result<Vec<String>, Vec<FieldError>> {
+    match request.operation {
+        // What cannot change was judged when it came; what came before a rule can still be labelled.
+        Operation::Update => answer(validation::validate_template_update(&request.old, &request.object)),
+        // A template of metadata alone is one.
+        Operation::Create if !request.object["spec"].is_null() => {
+            let spec: KubeadmControlPlaneTemplateSpec = parsed(&request.object["spec"], "spec")?;
+            answer(validation::validate_template(&spec, gates))
+        }
+        Operation::Create | Operation::Delete => Ok(Vec::new()),
     }
-    let spec: KubeadmControlPlaneTemplateSpec = parsed(&request.object["spec"], "spec")?;
-    let config = spec.template.spec.and_then(|spec| spec.kubeadm_config_spec).unwrap_or_default();
-    answer(kubeadm::api::validation::validate(&config, "spec.template.spec.kubeadmConfigSpec", ignition))
 }
 
 /// `kubectl scale`: the rules of a control plane that say something of its number of machines. One that is not known yet
@@ -66,7 +66,7 @@ fn validate_template(request: &Request, ignition: bool) -> Result<Vec<String>, V
 fn validate_scale(
     request: &Request,
     spec: Option<&KubeadmControlPlaneSpec>,
-    ignition: bool,
+    gates: Gates,
 ) -> Result<Vec<String>, Vec<FieldError>> {
     let field = "spec.replicas";
     let replicas = request.object["spec"]["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok());
@@ -79,9 +79,9 @@ fn validate_scale(
         return if odd { Ok(Vec::new()) } else { Err(vec![FieldError::new(field, message)]) };
     };
     // What else is wrong with the control plane is no matter of its scale.
-    let before: Vec<_> = validation::validate(spec, ignition);
+    let before: Vec<_> = validation::validate(spec, gates);
     let scaled = KubeadmControlPlaneSpec { replicas: Some(replicas), ..spec.clone() };
-    let mut found = validation::validate(&scaled, ignition);
+    let mut found = validation::validate(&scaled, gates);
     found.retain(|violation| violation.field == field || !before.contains(violation));
     answer(found)
 }
@@ -110,14 +110,10 @@ mod tests {
         json!({"spec": {"replicas": replicas, "version": "v1.34.5-3", "machineTemplate": template}})
     }
 
-    #[test]
-    fn an_even_number_is_refused_and_an_object_that_goes_is_let_through() {
-        let errors = validate(&request(Operation::Create, control_plane(2), Value::Null), true).unwrap_err();
-        assert_eq!(errors[0].field, "spec.replicas");
-        let mut going = control_plane(2);
-        going["metadata"] = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
-        assert!(validate(&request(Operation::Update, going, control_plane(2)), true).is_ok());
-        assert!(validate(&request(Operation::Create, control_plane(3), Value::Null), true).is_ok());
+    const GATES: Gates = Gates { ignition: true, taints: false };
+
+    fn ours(request: &Request) -> Result<Vec<String>, Vec<FieldError>> {
+        validate(request, GATES)
     }
 
     #[test]
@@ -136,10 +132,35 @@ mod tests {
         let without_surge = spec(&|spec| {
             spec["rollout"] = json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0}}});
         });
-        let allowed = |replicas, spec| validate_scale(&scale(replicas), spec, true).is_ok();
+        let allowed = |replicas, spec| validate_scale(&scale(replicas), spec, GATES).is_ok();
         assert!(!allowed(0, None) && !allowed(2, None) && allowed(3, None));
         assert!(!allowed(0, Some(&stacked)) && !allowed(2, Some(&stacked)) && allowed(5, Some(&stacked)));
         assert!(!allowed(0, Some(&external)) && allowed(2, Some(&external)));
         assert!(!allowed(1, Some(&without_surge)) && allowed(3, Some(&without_surge)));
+    }
+
+    #[test]
+    fn a_template_is_judged_when_it_comes_and_fixed_from_then_on() {
+        let template = |config: Value| json!({"spec": {"template": {"spec": {"kubeadmConfigSpec": config}}}});
+        let judge = |request: &Request| validate_template(request, GATES);
+        let bad = template(json!({"files": [{"path": "/a"}, {"path": "/a"}]}));
+        let errors = judge(&request(Operation::Create, bad.clone(), Value::Null)).unwrap_err();
+        assert_eq!(errors[0].field, "spec.template.spec.kubeadmConfigSpec.files[1].path");
+        let mut labelled = bad.clone();
+        labelled["metadata"] = json!({"labels": {"a": "b"}});
+        assert!(judge(&request(Operation::Update, labelled, bad.clone())).is_ok());
+        let errors = judge(&request(Operation::Update, template(json!({"verbosity": 5})), bad)).unwrap_err();
+        assert!(errors.iter().any(|error| error.field == "spec.template.spec.kubeadmConfigSpec.verbosity"));
+        assert!(judge(&request(Operation::Create, json!({}), Value::Null)).is_ok());
+    }
+
+    #[test]
+    fn an_even_number_is_refused_and_an_object_that_goes_is_let_through() {
+        let errors = ours(&request(Operation::Create, control_plane(2), Value::Null)).unwrap_err();
+        assert_eq!(errors[0].field, "spec.replicas");
+        let mut going = control_plane(2);
+        going["metadata"] = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        assert!(ours(&request(Operation::Update, going, control_plane(2))).is_ok());
+        assert!(ours(&request(Operation::Create, control_plane(3), Value::Null)).is_ok());
     }
 }

@@ -165,6 +165,12 @@ impl Module {
     }
 }
 
+/// Folder of the source of the module pinned under `e2e/toolchain/<folder>`; fetches it when it is not there.
+pub fn source_of(folder: &str) -> Result<PathBuf> {
+    let module = MODULES.iter().find(|module| module.folder == folder);
+    module.with_context(|| format!("{folder} is not pinned under e2e/toolchain"))?.source_dir()
+}
+
 /// Builds what is missing and returns one folder with links to every binary. `assets` (or `KUBEBUILDER_ASSETS`)
 /// names a folder whose `etcd`, `kube-apiserver` and `kubectl` are taken instead of building them.
 pub fn ensure(assets: Option<&Path>, progress: &Progress) -> Result<PathBuf> {

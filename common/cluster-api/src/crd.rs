@@ -4,6 +4,10 @@
 //! deserialisers, which are not defaults of the API. Here all that is taken out, contract labels and conversion are put
 //! in, and older versions are added as differences of the newest.
 
+pub mod compare;
+#[cfg(feature = "testing")]
+pub mod samples;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -13,6 +17,43 @@ use serde_json::{Map, Value, json};
 pub fn anything(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
+
+/// Schema of a list of conditions (`metav1.Condition`) that merges by type.
+pub fn conditions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array", "maxItems": 32, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["lastTransitionTime", "message", "reason", "status", "type"],
+            "properties": {
+                "lastTransitionTime": {
+                    "description": "When the status changed last.", "type": "string", "format": "date-time",
+                },
+                "message": {"description": "Cause for people; may be empty.", "type": "string", "maxLength": 32768},
+                "observedGeneration": {
+                    "description": "Generation of the object that the condition was set for.",
+                    "type": "integer", "format": "int64", "minimum": 0,
+                },
+                "reason": {
+                    "description": "Cause for machines, in CamelCase.",
+                    "type": "string", "minLength": 1, "maxLength": 1024,
+                    "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+                },
+                "status": {
+                    "description": "Whether it holds.", "type": "string", "enum": ["True", "False", "Unknown"],
+                },
+                "type": {
+                    "description": "What is claimed.", "type": "string", "maxLength": 316,
+                    "pattern": QUALIFIED_NAME,
+                },
+            },
+        },
+    })
+}
+
+/// Pattern of a qualified name: a DNS subdomain as prefix, which may be left out, and a name.
+pub const QUALIFIED_NAME: &str =
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$";
 
 /// A CRD under construction.
 pub struct Definition {
@@ -24,7 +65,11 @@ impl Definition {
     pub fn new(derived: &CustomResourceDefinition) -> Self {
         let mut document = serde_json::to_value(derived).unwrap_or_default();
         for version in document["spec"]["versions"].as_array_mut().into_iter().flatten() {
-            tidy(&mut version["schema"]["openAPIV3Schema"]);
+            let schema = &mut version["schema"]["openAPIV3Schema"];
+            tidy(schema);
+            for (field, kind) in [("apiVersion", "string"), ("kind", "string"), ("metadata", "object")] {
+                at(schema, &["properties"])[field] = json!({"type": kind});
+            }
             if let Some(columns) = version.get_mut("additionalPrinterColumns").and_then(Value::as_array_mut) {
                 for column in columns.iter_mut().filter_map(Value::as_object_mut) {
                     column.retain(|_, value| !value.is_null() && *value != json!(0));
@@ -117,6 +162,8 @@ fn tidy(schema: &mut Value) {
     for ours in ["nullable", "default", "title", "$schema"] {
         fields.remove(ours);
     }
+    // References of core are atomic maps, and their defaults are the API's.
+    let is_reference = fields.get("x-kubernetes-map-type") == Some(&json!("atomic"));
     if let Some(values) = fields.get_mut("enum").and_then(Value::as_array_mut) {
         values.retain(|value| !value.is_null());
     }
@@ -125,14 +172,21 @@ fn tidy(schema: &mut Value) {
             fields.insert(bound.to_owned(), json!(whole));
         }
     }
+    if fields.get("x-kubernetes-int-or-string") == Some(&json!(true)) {
+        fields.insert("anyOf".to_owned(), json!([{"type": "integer"}, {"type": "string"}]));
+    }
     // OpenAPI as Kubernetes reads it knows no unsigned numbers.
     let unknown =
         |format: &Value| format.as_str().is_some_and(|format| format.starts_with("uint") || format == "double");
     if fields.get("format").is_some_and(unknown) {
         fields.remove("format");
     }
-    if let Some(properties) = fields.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.values_mut().for_each(tidy);
+    for property in fields.get_mut("properties").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+        let default = property.get("default").filter(|default| is_reference && !default.is_null()).cloned();
+        tidy(property);
+        if let Some(default) = default {
+            property["default"] = default;
+        }
     }
     for inner in ["items", "additionalProperties"] {
         if let Some(inner) = fields.get_mut(inner) {

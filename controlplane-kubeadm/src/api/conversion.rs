@@ -1,8 +1,8 @@
 //! Conversion between v1beta1 and v1beta2. It works on JSON; what kubeadm's part needs is in the `kubeadm` crate.
 
 use kubeadm::api::conversion::{
-    ConvertError, at, at_mut, conditions_down, conditions_up, convert_with, duration_to_seconds, object, prune,
-    seconds_to_duration, spec_down, spec_up, take,
+    ConvertError, at, at_mut, conditions_down, conditions_up, convert_with, object, prune_at, seconds_to_duration,
+    spec_down, spec_up, take, take_seconds,
 };
 use serde_json::{Map, Value, json};
 
@@ -38,12 +38,20 @@ pub fn convert(object: Value, desired: &str) -> Result<Value, ConvertError> {
         desired,
         |object, restored| {
             if let Some(spec) = at_mut(object, place) {
-                up(spec, at(restored, place));
+                up(spec, at(restored, place), &place.join("."))?;
+            }
+            prune_at(object, place);
+            if place.len() > 1 {
+                prune_at(object, &["spec", "template", "metadata"]);
             }
             status_up(object, restored);
             Ok(())
         },
         |object| {
+            // v1beta1 demands a spec in a template.
+            if let Some(template) = at_mut(object, &["spec", "template"]).filter(|_| place.len() > 1) {
+                template.entry("spec").or_insert_with(|| json!({}));
+            }
             if let Some(spec) = at_mut(object, place) {
                 down(spec, &namespace);
             }
@@ -53,12 +61,12 @@ pub fn convert(object: Value, desired: &str) -> Result<Value, ConvertError> {
     )
 }
 
-fn up(spec: &mut Map<String, Value>, restored: &Value) {
+fn up(spec: &mut Map<String, Value>, restored: &Value, path: &str) -> Result<(), ConvertError> {
     if let Some(config) = object(spec, "kubeadmConfigSpec") {
-        spec_up(config, &restored["kubeadmConfigSpec"]);
+        spec_up(config, &restored["kubeadmConfigSpec"], &format!("{path}.kubeadmConfigSpec"))?;
     }
     if let Some(template) = object(spec, "machineTemplate") {
-        machine_template_up(template);
+        machine_template_up(template, &format!("{path}.machineTemplate"))?;
     }
     let mut rollout = Map::new();
     for (old, new) in [("rolloutBefore", "before"), ("rolloutAfter", "after"), ("rolloutStrategy", "strategy")] {
@@ -73,16 +81,21 @@ fn up(spec: &mut Map<String, Value>, restored: &Value) {
     }
     insert(spec, "rollout", rollout);
     if let Some(Value::Object(mut remediation)) = take(spec, "remediationStrategy") {
-        to_seconds(&mut remediation, &RETRIES);
+        to_seconds(&mut remediation, &RETRIES, &format!("{path}.remediationStrategy"))?;
+        // v1beta1 says 0 where nothing was said: it stays only where it was said before.
+        let (_, period) = RETRIES[0];
+        if remediation.get(period) == Some(&json!(0)) && restored["remediation"][period] != json!(0) {
+            remediation.remove(period);
+        }
         insert(spec, "remediation", remediation);
     }
     if let Some(naming) = take(spec, "machineNamingStrategy") {
         spec.insert("machineNaming".to_owned(), naming);
     }
-    prune_spec(spec);
+    Ok(())
 }
 
-fn machine_template_up(template: &mut Map<String, Value>) {
+fn machine_template_up(template: &mut Map<String, Value>, path: &str) -> Result<(), ConvertError> {
     let mut inner = Map::new();
     if let Some(mut reference) = take(template, "infrastructureRef") {
         let api_version = reference["apiVersion"].as_str().unwrap_or_default();
@@ -101,9 +114,10 @@ fn machine_template_up(template: &mut Map<String, Value>) {
             deletion.insert(old.to_owned(), value);
         }
     }
-    to_seconds(&mut deletion, &LIMITS);
+    to_seconds(&mut deletion, &LIMITS, path)?;
     insert(&mut inner, "deletion", deletion);
     insert(template, "spec", inner);
+    Ok(())
 }
 
 fn down(spec: &mut Map<String, Value>, namespace: &Value) {
@@ -151,12 +165,13 @@ fn machine_template_down(template: &mut Map<String, Value>, namespace: &Value) {
     template.extend(inner);
 }
 
-fn to_seconds(fields: &mut Map<String, Value>, names: &[(&str, &str)]) {
+fn to_seconds(fields: &mut Map<String, Value>, names: &[(&str, &str)], path: &str) -> Result<(), ConvertError> {
     for (old, new) in names {
-        if let Some(seconds) = take(fields, old).as_ref().and_then(duration_to_seconds) {
+        if let Some(seconds) = take_seconds(fields, old, path)? {
             fields.insert((*new).to_owned(), json!(seconds));
         }
     }
+    Ok(())
 }
 
 fn to_durations(fields: &mut Map<String, Value>, names: &[(&str, &str)]) {
@@ -170,14 +185,6 @@ fn to_durations(fields: &mut Map<String, Value>, names: &[(&str, &str)]) {
 fn insert(fields: &mut Map<String, Value>, name: &str, value: Map<String, Value>) {
     if !value.is_empty() {
         fields.insert(name.to_owned(), Value::Object(value));
-    }
-}
-
-fn prune_spec(spec: &mut Map<String, Value>) {
-    let mut value = Value::Object(std::mem::take(spec));
-    prune(&mut value);
-    if let Value::Object(fields) = value {
-        *spec = fields;
     }
 }
 
@@ -291,6 +298,49 @@ mod tests {
         assert_eq!(new["spec"]["rollout"]["strategy"]["rollingUpdate"]["maxSurge"], 0);
         let typed: super::super::v1beta2::KubeadmControlPlane = serde_json::from_value(new).unwrap();
         assert_eq!(typed.spec.version, "v1.34.5-3");
+    }
+
+    #[test]
+    fn a_zero_that_says_nothing_goes_and_one_that_was_said_stays() {
+        let mut old = published();
+        old["spec"]["remediationStrategy"] = json!({"maxRetry": 3, "retryPeriod": "0s", "minHealthyPeriod": "0s"});
+        let new = convert(old, NEW).unwrap();
+        assert_eq!(new["spec"]["remediation"], json!({"maxRetry": 3, "minHealthyPeriodSeconds": 0}));
+        let mut said = new.clone();
+        said["spec"]["remediation"]["retryPeriodSeconds"] = json!(0);
+        let back = convert(convert(said.clone(), OLD).unwrap(), NEW).unwrap();
+        assert_eq!(back["spec"]["remediation"], said["spec"]["remediation"]);
+    }
+
+    #[test]
+    fn an_empty_label_of_the_machines_is_a_label() {
+        let mut old = published();
+        old["spec"]["machineTemplate"]["metadata"] = json!({"labels": {"role": ""}, "annotations": {}});
+        let new = convert(old, NEW).unwrap();
+        assert_eq!(new["spec"]["machineTemplate"]["metadata"], json!({"labels": {"role": ""}}));
+    }
+
+    #[test]
+    fn a_text_that_is_no_duration_is_refused_by_field() {
+        for (place, field) in [
+            ("/spec/machineTemplate/nodeDrainTimeout", "spec.machineTemplate.nodeDrainTimeout"),
+            ("/spec/remediationStrategy/retryPeriod", "spec.remediationStrategy.retryPeriod"),
+        ] {
+            let mut old = published();
+            old["spec"]["remediationStrategy"] = json!({"retryPeriod": "1m"});
+            *old.pointer_mut(place).unwrap() = json!("1 minute");
+            let error = convert(old, NEW).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{field}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_template_without_a_spec_gets_the_one_that_the_older_version_demands() {
+        let template = json!({"template": {"metadata": {"labels": {"a": "b"}}}});
+        let new = json!({"apiVersion": NEW, "kind": "KubeadmControlPlaneTemplate", "metadata": {}, "spec": template});
+        let old = convert(new.clone(), OLD).unwrap();
+        assert_eq!(old["spec"]["template"]["spec"], json!({"kubeadmConfigSpec": {}}));
+        assert_eq!(convert(old, NEW).unwrap()["spec"], new["spec"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_api::crd::{Definition, at, cluster_role, rule};
+use cluster_api::crd::{self, Definition, at, cluster_role, rule};
 use kube::CustomResourceExt;
 use kubeadm::api::v1beta1;
 use serde_json::{Value, json};
@@ -24,19 +24,22 @@ pub fn definitions() -> Vec<Value> {
             older_spec(spec);
             spec["required"] = json!(["kubeadmConfigSpec", "machineTemplate", "version"]);
             older_status(at(schema, &["properties", "status"]));
+            remove(schema, "required");
         });
     let template = Definition::new(&KubeadmControlPlaneTemplate::crd())
         .contracts(CONTRACTS)
         .converted_by(NAMESPACE, SERVICE)
         .refine(|schema| {
-            schema["required"] = json!([]);
+            remove(schema, "required");
             refine_machines(at(schema, TEMPLATE_SPEC));
         })
         .older("v1beta1", true, json!([age("KubeadmControlPlaneTemplate")]), |schema| {
-            v1beta1::relax(schema);
-            let spec = at(schema, &TEMPLATE_SPEC[..TEMPLATE_SPEC.len() - 1]);
-            older_spec(spec);
-            spec["required"] = json!(["kubeadmConfigSpec"]);
+            let template = at(schema, &TEMPLATE_SPEC[..TEMPLATE_SPEC.len() - 3]);
+            older_spec(&mut template["properties"]["spec"]);
+            template["properties"]["spec"]["required"] = json!(["kubeadmConfigSpec"]);
+            template["required"] = json!(["spec"]);
+            v1beta1::relax(&mut template["properties"]["metadata"]);
+            remove(template, "minProperties");
         });
     vec![control_plane.into_value(), template.into_value()]
 }
@@ -52,10 +55,8 @@ fn refine_machines(spec: &mut Value) {
         gates["x-kubernetes-list-type"] = json!("map");
         gates["x-kubernetes-list-map-keys"] = json!(["conditionType"]);
         let fields = at(gates, &["items", "properties"]);
-        fields["conditionType"] = json!({
-            "type": "string", "minLength": 1, "maxLength": 316,
-            "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
-        });
+        fields["conditionType"] =
+            json!({"type": "string", "minLength": 1, "maxLength": 316, "pattern": crd::QUALIFIED_NAME});
         fields["polarity"] = json!({"type": "string", "enum": ["Positive", "Negative"]});
     }
     if let Some(taints) = machine.get_mut("taints") {
@@ -64,8 +65,14 @@ fn refine_machines(spec: &mut Value) {
         taints["x-kubernetes-list-type"] = json!("map");
         taints["x-kubernetes-list-map-keys"] = json!(["key", "effect"]);
         let fields = at(taints, &["items", "properties"]);
-        fields["key"] = json!({"type": "string", "minLength": 1, "maxLength": 317});
-        fields["value"] = json!({"type": "string", "minLength": 1, "maxLength": 63});
+        fields["key"] = json!({
+            "type": "string", "minLength": 1, "maxLength": 317,
+            "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$",
+        });
+        fields["value"] = json!({
+            "type": "string", "minLength": 1, "maxLength": 63,
+            "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+        });
         fields["effect"] = json!({"type": "string", "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"]});
         fields["propagation"] = json!({"type": "string", "enum": ["Always", "OnInitialization"]});
     }
@@ -78,11 +85,18 @@ fn refine_machines(spec: &mut Value) {
 }
 
 fn older_spec(spec: &mut Value) {
+    remove(spec, "minProperties");
     let fields = at(spec, &["properties"]);
-    v1beta1::spec_schema(&mut fields["kubeadmConfigSpec"]);
+    let mut config = fields["kubeadmConfigSpec"].take();
+    v1beta1::spec_schema(&mut config);
+    // Gates and taints came when v1beta2 was there already, and merge in both.
+    let mut machine = fields["machineTemplate"]["properties"]["spec"]["properties"].take();
+    if let Some(gates) = machine.get_mut("readinessGates") {
+        remove(gates, "minItems");
+    }
     v1beta1::relax(fields);
+    fields["kubeadmConfigSpec"] = config;
     let text = json!({"type": "string"});
-    let machine = fields["machineTemplate"]["properties"]["spec"]["properties"].take();
     let mut template = json!({"metadata": fields["machineTemplate"]["properties"]["metadata"].take()});
     for limit in ["nodeDrainTimeout", "nodeVolumeDetachTimeout", "nodeDeletionTimeout"] {
         template[limit] = text.clone();
@@ -101,7 +115,7 @@ fn older_spec(spec: &mut Value) {
         fields["machineTemplate"] =
             json!({"type": "object", "required": ["infrastructureRef"], "properties": template});
     } else {
-        fields["machineTemplate"] = json!({"type": "object", "nullable": true, "properties": template});
+        fields["machineTemplate"] = json!({"type": "object", "properties": template});
     }
     let mut rollout = fields["rollout"]["properties"].take();
     remove(&mut rollout["before"]["properties"]["certificatesExpiryDays"], "minimum");
@@ -121,29 +135,29 @@ fn older_spec(spec: &mut Value) {
 }
 
 fn older_status(status: &mut Value) {
-    let (conditions, count) =
-        (status["properties"]["conditions"].take(), json!({"type": "integer", "format": "int32"}));
-    v1beta1::relax(status);
+    remove(status, "minProperties");
     let fields = at(status, &["properties"]);
-    for newer in ["initialization", "deprecated", "availableReplicas", "upToDateReplicas"] {
-        remove(fields, newer);
+    let mut newer = serde_json::Map::new();
+    for moved in ["conditions", "readyReplicas", "availableReplicas", "upToDateReplicas"] {
+        newer.insert(moved.to_owned(), fields[moved].take());
     }
-    fields["conditions"] = v1beta1::legacy_conditions();
+    let legacy = fields["deprecated"]["properties"]["v1beta1"]["properties"].take();
+    for gone in ["initialization", "deprecated", "availableReplicas", "upToDateReplicas"] {
+        remove(fields, gone);
+    }
+    for (name, schema) in legacy.as_object().into_iter().flatten() {
+        fields[name] = schema.clone();
+    }
     for flag in ["initialized", "ready"] {
         fields[flag] = json!({"type": "boolean"});
     }
-    for counter in ["readyReplicas", "updatedReplicas", "unavailableReplicas"] {
-        fields[counter] = count.clone();
-    }
-    fields["failureReason"] = json!({"type": "string"});
-    fields["failureMessage"] = json!({"type": "string", "minLength": 1, "maxLength": 10240});
+    remove(&mut fields["observedGeneration"], "minimum");
+    remove(&mut fields["lastRemediation"]["properties"]["retryCount"], "minimum");
     let time = fields["lastRemediation"]["properties"]["time"].take();
     remove(&mut fields["lastRemediation"]["properties"], "time");
     fields["lastRemediation"]["properties"]["timestamp"] = time;
     fields["lastRemediation"]["required"] = json!(["machine", "retryCount", "timestamp"]);
-    fields["v1beta2"] = json!({"type": "object", "properties": {
-        "conditions": conditions, "readyReplicas": count, "availableReplicas": count, "upToDateReplicas": count,
-    }});
+    fields["v1beta2"] = json!({"type": "object", "properties": newer});
 }
 
 fn remove(fields: &mut Value, name: &str) {
@@ -158,17 +172,21 @@ fn age(kind: &str) -> Value {
 }
 
 fn columns() -> Value {
+    let column = |name: &str, kind: &str, path: &str, description: &str| json!({"name": name, "type": kind, "jsonPath": path, "description": description});
+    let mut desired = column("Desired", "integer", ".spec.replicas", "Machines that are wanted");
+    desired["priority"] = json!(10);
+    let cluster = r".metadata.labels['cluster\.x-k8s\.io/cluster-name']";
     json!([
-        {"name": "Cluster", "type": "string", "jsonPath": ".metadata.labels['cluster\\.x-k8s\\.io/cluster-name']"},
-        {"name": "Initialized", "type": "boolean", "jsonPath": ".status.initialized"},
-        {"name": "API Server Available", "type": "boolean", "jsonPath": ".status.ready"},
-        {"name": "Desired", "type": "integer", "jsonPath": ".spec.replicas", "priority": 10},
-        {"name": "Replicas", "type": "integer", "jsonPath": ".status.replicas"},
-        {"name": "Ready", "type": "integer", "jsonPath": ".status.readyReplicas"},
-        {"name": "Updated", "type": "integer", "jsonPath": ".status.updatedReplicas"},
-        {"name": "Unavailable", "type": "integer", "jsonPath": ".status.unavailableReplicas"},
+        column("Cluster", "string", cluster, "Cluster"),
+        column("Initialized", "boolean", ".status.initialized", "kubeadm's configuration is in the workload cluster"),
+        column("API Server Available", "boolean", ".status.ready", "The API server can take requests"),
+        desired,
+        column("Replicas", "integer", ".status.replicas", "Machines"),
+        column("Ready", "integer", ".status.readyReplicas", "Machines whose node is ready"),
+        column("Updated", "integer", ".status.updatedReplicas", "Machines that are as the spec wants them"),
+        column("Unavailable", "integer", ".status.unavailableReplicas", "Machines whose node is not ready"),
         age("KubeadmControlPlane"),
-        {"name": "Version", "type": "string", "jsonPath": ".spec.version"},
+        column("Version", "string", ".spec.version", "Kubernetes version of the control plane"),
     ])
 }
 

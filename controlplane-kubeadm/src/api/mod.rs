@@ -3,5 +3,6 @@
 pub mod conversion;
 pub mod crds;
 pub mod defaulting;
+pub mod naming;
 pub mod v1beta2;
 pub mod validation;

@@ -9,6 +9,7 @@ use kube::CustomResource;
 use kubeadm::api::{spec::KubeadmConfigSpec, v1beta2::TemplateMeta};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// API group of the kinds.
 pub const GROUP: &str = "controlplane.cluster.x-k8s.io";
@@ -81,7 +82,7 @@ pub const GROUP: &str = "controlplane.cluster.x-k8s.io";
     name = "Initialized",
     type_ = "boolean",
     json_path = ".status.initialization.controlPlaneInitialized",
-    description = "KubeadmControlPlane is initialized"
+    description = "This denotes whether or not the control plane can accept requests"
 ))]
 #[kube(printcolumn(
     name = "Age",
@@ -261,7 +262,7 @@ pub struct MachineNaming {
 pub struct KubeadmControlPlaneStatus {
     /// Conditions by type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "cluster_api::crd::conditions")]
     pub conditions: Vec<Condition>,
     /// One-way facts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -299,8 +300,17 @@ pub struct KubeadmControlPlaneStatus {
     pub last_remediation: Option<LastRemediation>,
     /// What readers of v1beta1 see.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "cluster_api::crd::anything")]
+    #[schemars(schema_with = "deprecated_status")]
     pub deprecated: Option<serde_json::Value>,
+}
+
+/// Conditions, failures and counters as v1beta1 counts.
+fn deprecated_status(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let count = json!({"type": "integer", "format": "int32"});
+    kubeadm::api::v1beta1::deprecated(&json!({
+        "failureReason": {"type": "string"},
+        "updatedReplicas": count, "readyReplicas": count, "unavailableReplicas": count,
+    }))
 }
 
 /// One-way facts of a control plane.

@@ -12,7 +12,10 @@ use kube::ResourceExt;
 use kubeadm::api::spec::{ClusterConfiguration, EncryptionAlgorithm, KubeadmConfigSpec};
 
 use super::facts::Retries;
-use crate::api::v1beta2::{KubeadmControlPlane, Remediation, Rollout};
+use crate::api::{
+    naming::{self, NamingError},
+    v1beta2::{KubeadmControlPlane, Remediation, Rollout},
+};
 
 /// What a control plane shall be.
 #[derive(Clone, Debug)]
@@ -55,15 +58,8 @@ pub struct Wanted {
     pub naming: String,
 }
 
-/// A template of machine names that cannot be used.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("spec.machineNaming.template: {0:?} is not one of .cluster.name, .kubeadmControlPlane.name and .random")]
-pub struct NamingError(String);
-
 /// Where nothing is said.
 pub const DEFAULT_NAMING: &str = "{{ .kubeadmControlPlane.name }}-{{ .random }}";
-/// Longest name of a machine: it becomes a host name and a label.
-const NAME_LIMIT: usize = 63;
 
 impl Wanted {
     /// The spec of a control plane of a cluster.
@@ -124,25 +120,7 @@ impl Wanted {
 
     /// A name for a new machine; `random` is five characters.
     pub fn machine_name(&self, random: &str) -> Result<String, NamingError> {
-        let mut name = String::new();
-        let mut rest = self.naming.as_str();
-        while let Some((text, tail)) = rest.split_once("{{") {
-            name.push_str(text);
-            let (variable, tail) = tail.split_once("}}").ok_or_else(|| NamingError(tail.to_owned()))?;
-            name.push_str(match variable.trim() {
-                ".cluster.name" => &self.cluster,
-                ".kubeadmControlPlane.name" => &self.name,
-                ".random" => random,
-                other => return Err(NamingError(other.to_owned())),
-            });
-            rest = tail;
-        }
-        name.push_str(rest);
-        if name.len() > NAME_LIMIT {
-            name.truncate(NAME_LIMIT - random.len());
-            name.push_str(random);
-        }
-        Ok(name)
+        naming::render(&self.naming, &self.cluster, &self.name, random)
     }
 }
 

@@ -4,6 +4,8 @@
 //! in the `cluster.x-k8s.io/conversion-data` annotation, as upstream keeps it: the whole v1beta2 object without its
 //! metadata.
 
+#[cfg(feature = "testing")]
+pub mod samples;
 mod spec;
 mod status;
 mod value;
@@ -12,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 pub use spec::{down as spec_down, up as spec_up};
 pub use status::{conditions_down, conditions_up};
-pub use value::{duration_to_seconds, go_duration, object, prune, seconds_to_duration, take};
+pub use value::{go_duration, object, prune, prune_at, seconds_to_duration, take, take_seconds};
 
 use cluster_api::labels::CONVERSION_DATA;
 
@@ -29,7 +31,7 @@ pub enum ConvertError {
         /// API version that is wanted.
         to: String,
     },
-    /// A field has a shape that no version of the schema allows.
+    /// The value of a field cannot be said in the other version; the text names the field and the cure.
     #[error("{0}")]
     Field(String),
 }
@@ -37,28 +39,28 @@ pub enum ConvertError {
 /// Converts a `KubeadmConfig` or `KubeadmConfigTemplate` to another API version of its group.
 pub fn convert(object: Value, desired: &str) -> Result<Value, ConvertError> {
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-    let (spec_path, has_status): (&[&str], bool) = match kind.as_str() {
+    let (place, has_status): (&'static [&'static str], bool) = match kind.as_str() {
         "KubeadmConfig" => (&["spec"], true),
         "KubeadmConfigTemplate" => (&["spec", "template", "spec"], false),
-        _ => (&[], false),
+        _ => return Err(unknown(&object, desired)),
     };
-    if spec_path.is_empty() {
-        return Err(unknown(&object, desired));
-    }
     convert_with(
         object,
         desired,
         |object, restored| {
-            if let Some(spec) = at_mut(object, spec_path) {
-                spec_up(spec, at(restored, spec_path));
+            if let Some(spec) = at_mut(object, place) {
+                spec_up(spec, at(restored, place), &place.join("."))?;
             }
+            prune_at(object, place);
             if has_status {
                 status::up(object, restored);
+            } else {
+                prune_at(object, &["spec", "template", "metadata"]);
             }
             Ok(())
         },
         |object| {
-            if let Some(spec) = at_mut(object, spec_path) {
+            if let Some(spec) = at_mut(object, place) {
                 spec_down(spec);
             }
             if has_status {

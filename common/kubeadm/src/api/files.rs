@@ -171,8 +171,8 @@ pub struct DiskSetup {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.layout) != has(self.diskLayout)",
-    "message": "exactly one of layout or diskLayout must be set",
+    "rule": "[has(self.layout),has(self.diskLayout)].filter(x,x==true).size() == 1",
+    "message": "exactly one of the fields in [layout diskLayout] must be set",
 }]))]
 pub struct Partition {
     /// Path of the disk.
@@ -212,8 +212,8 @@ pub struct PartitionSpec {
     /// A known name, or a GUID.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 36), extend("x-kubernetes-validations" = [{
-        "rule": "self in ['Linux', 'LinuxSwap', 'LinuxRAID', 'LVM', 'Fat32', 'NTFS', 'LinuxExtended'] || self.matches('^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$')",
-        "message": "partitionType must be one of Linux, LinuxSwap, LinuxRAID, LVM, Fat32, NTFS, LinuxExtended or a GUID",
+        "rule": "self.matches('^(Linux|LinuxSwap|LinuxRAID|LVM|Fat32|NTFS|LinuxExtended|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$')",
+        "message": "partitionType must be one of Linux, LinuxSwap, LinuxRAID, LVM, Fat32, NTFS, LinuxExtended or a full GPT partition GUID",
     }]))]
     pub partition_type: String,
 }

@@ -5,7 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::files::{DiskSetup, File, Ignition, Ntp, User};
+pub use super::discovery::{BootstrapTokenDiscovery, Discovery, FileDiscovery};
+use super::{
+    env,
+    files::{DiskSetup, File, Ignition, Ntp, User},
+};
 
 /// How a machine becomes a Kubernetes node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -501,69 +505,6 @@ pub struct JoinControlPlane {
     pub local_api_endpoint: Option<LocalApiEndpoint>,
 }
 
-/// How a joining machine finds and trusts the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(extend("minProperties" = 1))]
-pub struct Discovery {
-    /// By a token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bootstrap_token: Option<BootstrapTokenDiscovery>,
-    /// By a kubeconfig file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<FileDiscovery>,
-    /// Token of the TLS bootstrap; the discovery token when absent.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    #[schemars(length(min = 1, max = 512))]
-    pub tls_bootstrap_token: String,
-}
-
-/// Discovery by a token.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(extend("minProperties" = 1))]
-pub struct BootstrapTokenDiscovery {
-    /// The token.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    #[schemars(length(min = 1, max = 512))]
-    pub token: String,
-    /// Where the API server is reached.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    #[schemars(length(min = 1, max = 512))]
-    pub api_server_endpoint: String,
-    /// Pins of the cluster CA: `sha256:` and the hash of its public key.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "atomic"))]
-    pub ca_cert_hashes: Vec<String>,
-    /// Whether the CA is trusted unseen.
-    #[serde(skip_serializing_if = "Option::is_none", rename = "unsafeSkipCAVerification")]
-    pub unsafe_skip_ca_verification: Option<bool>,
-}
-
-impl std::fmt::Debug for BootstrapTokenDiscovery {
-    /// Without the token.
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("BootstrapTokenDiscovery")
-            .field("api_server_endpoint", &self.api_server_endpoint)
-            .field("ca_cert_hashes", &self.ca_cert_hashes)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Discovery by a kubeconfig file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FileDiscovery {
-    /// Path of the file on the machine.
-    #[schemars(length(min = 1, max = 512))]
-    pub kube_config_path: String,
-    /// What the provider writes there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "cluster_api::crd::anything")]
-    pub kube_config: Option<serde_json::Value>,
-}
-
 /// Flags as a list of names and values, each name once.
 fn args_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     named_args_schema(generator, "extraArgs")
@@ -585,9 +526,10 @@ fn named_args_schema(generator: &mut schemars::SchemaGenerator, name: &str) -> s
     })
 }
 
-fn envs_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let items = generator.subschema_for::<EnvVar>();
-    schemars::json_schema!({"type": "array", "items": items, "minItems": 1, "maxItems": 100, "x-kubernetes-list-type": "atomic"})
+fn envs_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array", "items": env::schema(), "minItems": 1, "maxItems": 100, "x-kubernetes-list-type": "atomic",
+    })
 }
 
 fn taints_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -38,15 +38,23 @@ pub fn spec_schema(spec: &mut Value) {
     cluster["etcd"]["properties"]["local"]["properties"]["extraArgs"] = args();
     let init = &mut fields["initConfiguration"]["properties"];
     remove(init, "timeouts");
+    remove(&mut init["localAPIEndpoint"]["properties"]["bindPort"], "minimum");
     let token = &mut init["bootstrapTokens"]["items"]["properties"];
     remove(token, "ttlSeconds");
     token["ttl"] = json!({"type": "string"});
+    for limit in ["minLength", "maxLength"] {
+        remove(&mut token["token"], limit);
+    }
     let join = &mut fields["joinConfiguration"]["properties"];
     remove(join, "timeouts");
     join["discovery"]["properties"]["timeout"] = json!({"type": "string"});
+    remove(&mut join["controlPlane"]["properties"]["localAPIEndpoint"]["properties"]["bindPort"], "minimum");
+    remove(&mut fields["mounts"]["items"], "maxItems");
     let partition = &mut fields["diskSetup"]["properties"]["partitions"]["items"];
     partition["required"] = json!(["device", "layout"]);
     remove(partition, "x-kubernetes-validations");
+    // It came when v1beta2 was there already, and is bounded in both.
+    partition["properties"]["diskLayout"]["minItems"] = json!(1);
 }
 
 /// The schema of a v1beta1 `KubeadmConfig` status, from that of v1beta2.
@@ -55,18 +63,37 @@ pub fn status_schema(status: &mut Value) {
     relax(status);
     let fields = &mut status["properties"];
     remove(fields, "initialization");
+    remove(&mut fields["observedGeneration"], "minimum");
+    let legacy = fields["deprecated"]["properties"]["v1beta1"]["properties"].take();
     remove(fields, "deprecated");
+    merge(fields, &legacy);
     merge(
         fields,
         &json!({
             "ready": {"type": "boolean"},
-            "failureReason": {"type": "string", "minLength": 1, "maxLength": 256},
-            "failureMessage": {"type": "string", "minLength": 1, "maxLength": 10240},
-            "conditions": legacy_conditions(),
             "v1beta2": {"type": "object", "properties": {"conditions": conditions}},
         }),
     );
 }
+
+/// Schema of what a `KubeadmConfig` keeps of v1beta1 in its v1beta2 status.
+pub fn deprecated_status(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    deprecated(&json!({"failureReason": {"type": "string", "minLength": 1, "maxLength": 256}}))
+}
+
+/// Schema of what a v1beta2 status keeps of v1beta1: conditions and failure message, and these fields.
+pub fn deprecated(more: &Value) -> schemars::Schema {
+    let mut fields = json!({
+        "conditions": legacy_conditions(),
+        "failureMessage": {"type": "string", "minLength": 1, "maxLength": MESSAGE_LIMIT},
+    });
+    merge(&mut fields, more);
+    let inner = json!({"type": "object", "description": "What v1beta1 shows.", "properties": fields});
+    schemars::json_schema!({"type": "object", "properties": {"v1beta1": inner}})
+}
+
+/// Longest message of a v1beta1 condition, in characters.
+const MESSAGE_LIMIT: usize = 10240;
 
 /// The schema of v1beta1's own conditions.
 pub fn legacy_conditions() -> Value {
@@ -78,7 +105,7 @@ pub fn legacy_conditions() -> Value {
             "status": {"type": "string"},
             "severity": {"type": "string", "maxLength": 32},
             "reason": {"type": "string", "minLength": 1, "maxLength": 256},
-            "message": {"type": "string", "minLength": 1, "maxLength": 10240},
+            "message": {"type": "string", "minLength": 1, "maxLength": MESSAGE_LIMIT},
             "lastTransitionTime": {"type": "string", "format": "date-time"},
         },
     }})

@@ -53,7 +53,7 @@ pub struct ConfigSpec(pub KubeadmConfigSpec);
 pub struct KubeadmConfigStatus {
     /// Conditions by type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "cluster_api::crd::conditions")]
     pub conditions: Vec<Condition>,
     /// One-way facts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ pub struct KubeadmConfigStatus {
     pub observed_generation: Option<i64>,
     /// What readers of v1beta1 see.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "cluster_api::crd::anything")]
+    #[schemars(schema_with = "super::v1beta1::deprecated_status")]
     pub deprecated: Option<serde_json::Value>,
 }
 
@@ -117,7 +117,6 @@ impl KubeadmConfig {
     json_path = ".metadata.creationTimestamp",
     description = "Time duration since creation of KubeadmConfigTemplate"
 ))]
-#[schemars(extend("minProperties" = 1))]
 pub struct KubeadmConfigTemplateSpec {
     /// What is cloned.
     pub template: KubeadmConfigTemplateResource,

@@ -18,21 +18,7 @@ pub fn definitions() -> Vec<Value> {
 }
 
 fn definition(derived: &CustomResourceDefinition) -> Value {
-    Definition::new(derived)
-        .contracts(&[("v1beta1", "v1beta1"), ("v1beta2", "v1beta1")])
-        .refine(default_reference_names)
-        .into_value()
-}
-
-/// The published references default their name to the empty text, as every Go `LocalObjectReference` does.
-fn default_reference_names(schema: &mut Value) {
-    let Some(fields) = schema.as_object_mut() else { return };
-    if fields.get("x-kubernetes-map-type") == Some(&json!("atomic")) && fields["properties"].get("name").is_some() {
-        fields["properties"]["name"]["default"] = json!("");
-    }
-    if let Some(properties) = fields.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.values_mut().for_each(default_reference_names);
-    }
+    Definition::new(derived).contracts(&[("v1beta1", "v1beta1"), ("v1beta2", "v1beta1")]).into_value()
 }
 
 /// The `ClusterRoles`: the manager's own, and the one that core's rights aggregate.

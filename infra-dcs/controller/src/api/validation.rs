@@ -6,6 +6,10 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use kubeadm::api::{
+    v1beta2::TemplateMeta,
+    validation::{is_subdomain, validate_metadata},
+};
 use manager::webhook::FieldError;
 
 use super::{
@@ -44,8 +48,9 @@ pub fn cluster(old: Option<&DCSCluster>, new: &DCSCluster) -> Verdict {
     if spec.credential_secret_ref.name.is_empty() {
         errors.add("spec.credentialSecretRef.name", "must name the Secret with the site's credentials");
     }
-    if balancer.host.is_empty() {
-        errors.add("spec.controlPlaneLoadBalancer.host", "must be an address or a DNS name");
+    if balancer.host.parse::<IpAddr>().is_err() && !is_subdomain(&balancer.host) {
+        let message = format!("{:?} must be an address or a DNS name, without a scheme or port", balancer.host);
+        errors.add("spec.controlPlaneLoadBalancer.host", message);
     }
     if !matches!(spec.network_type.as_str(), "kube-ovn") {
         errors.add("spec.networkType", format!("{:?} is not supported; use \"kube-ovn\"", spec.network_type));
@@ -127,6 +132,15 @@ pub fn template(new: &DCSMachineTemplate) -> Verdict {
     for (field, value) in [("providerID", &spec.provider_id), ("vmUrn", &spec.vm_urn)] {
         if value.as_ref().is_some_and(|value| !value.is_empty()) {
             errors.add(format!("spec.template.spec.{field}"), "must be empty in a template; the provider writes it");
+        }
+    }
+    if let Some(metadata) = &new.spec.template.metadata {
+        let metadata = TemplateMeta {
+            labels: metadata.labels.clone().unwrap_or_default(),
+            annotations: metadata.annotations.clone().unwrap_or_default(),
+        };
+        for found in validate_metadata(&metadata, "spec.template.metadata") {
+            errors.add(found.field, found.message);
         }
     }
     let warnings = machine_spec(spec, "spec.template.spec", &mut errors);

@@ -2,14 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::value::{duration_to_seconds, object, prune, seconds_to_duration, take};
+use super::{
+    ConvertError,
+    value::{object, prune, seconds_to_duration, take, take_seconds},
+};
 
 const HEALTH_CHECK: &str = "controlPlaneComponentHealthCheckSeconds";
 const TLS_BOOTSTRAP: &str = "tlsBootstrapSeconds";
 const COMPONENTS: [&str; 3] = ["apiServer", "controllerManager", "scheduler"];
 
-/// A v1beta1 spec becomes a v1beta2 one. `restored` is the spec from before a conversion down, or `Null`.
-pub fn up(spec: &mut Map<String, Value>, restored: &Value) {
+/// A v1beta1 spec at `path` becomes a v1beta2 one. `restored` is the spec from before a conversion down, or `Null`.
+pub fn up(spec: &mut Map<String, Value>, restored: &Value, path: &str) -> Result<(), ConvertError> {
     spec.remove("useExperimentalRetryJoin");
     let mut health_check = None;
     if let Some(cluster) = object(spec, "clusterConfiguration") {
@@ -22,30 +25,36 @@ pub fn up(spec: &mut Map<String, Value>, restored: &Value) {
             }
         }
         if let Some(server) = object(cluster, "apiServer") {
-            health_check = take(server, "timeoutForControlPlane").as_ref().and_then(duration_to_seconds);
+            let path = format!("{path}.clusterConfiguration.apiServer");
+            health_check = take_seconds(server, "timeoutForControlPlane", &path)?;
         }
         if let Some(local) = object(cluster, "etcd").and_then(|etcd| object(etcd, "local")) {
             args_up(local, "extraArgs");
         }
     }
     let mut tls_bootstrap = None;
-    for section in ["initConfiguration", "joinConfiguration"] {
-        let Some(section) = object(spec, section) else { continue };
+    for name in ["initConfiguration", "joinConfiguration"] {
+        let Some(section) = object(spec, name) else { continue };
         for gone in ["apiVersion", "kind"] {
             section.remove(gone);
         }
         if let Some(node) = object(section, "nodeRegistration") {
             args_up(node, "kubeletExtraArgs");
         }
-        for token in section.get_mut("bootstrapTokens").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(token) = token.as_object_mut()
-                && let Some(ttl) = take(token, "ttl").as_ref().and_then(duration_to_seconds)
-            {
+        for (index, token) in items(section, &["bootstrapTokens"]).enumerate() {
+            if let Some(ttl) = take_seconds(token, "ttl", &format!("{path}.{name}.bootstrapTokens[{index}]"))? {
                 token.insert("ttlSeconds".to_owned(), json!(ttl));
             }
         }
         if let Some(discovery) = object(section, "discovery") {
-            tls_bootstrap = take(discovery, "timeout").as_ref().and_then(duration_to_seconds);
+            tls_bootstrap = take_seconds(discovery, "timeout", &format!("{path}.{name}.discovery"))?;
+        }
+    }
+    for partition in items(spec, &["diskSetup", "partitions"]) {
+        // v1beta1 demands the field; beside a layout of its own, false says nothing.
+        let has_layout = partition.get("diskLayout").and_then(Value::as_array).is_some_and(|layout| !layout.is_empty());
+        if has_layout && partition.get("layout") == Some(&json!(false)) {
+            partition.remove("layout");
         }
     }
     timeouts_up(spec, restored, health_check, tls_bootstrap);
@@ -55,6 +64,7 @@ pub fn up(spec: &mut Map<String, Value>, restored: &Value) {
     if let Value::Object(fields) = value {
         *spec = fields;
     }
+    Ok(())
 }
 
 /// A v1beta2 spec becomes a v1beta1 one.
@@ -67,10 +77,8 @@ pub fn down(spec: &mut Map<String, Value>) {
         if let Some(node) = object(fields, "nodeRegistration") {
             args_down(node, "kubeletExtraArgs");
         }
-        for token in fields.get_mut("bootstrapTokens").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(token) = token.as_object_mut()
-                && let Some(ttl) = take(token, "ttlSeconds").as_ref().and_then(seconds_to_duration)
-            {
+        for token in items(fields, &["bootstrapTokens"]) {
+            if let Some(ttl) = take(token, "ttlSeconds").as_ref().and_then(seconds_to_duration) {
                 token.insert("ttl".to_owned(), ttl);
             }
         }
@@ -106,27 +114,40 @@ fn timeout(spec: &Map<String, Value>, section: &str, name: &str) -> Option<Value
     spec.get(section)?.get("timeouts")?.get(name).cloned()
 }
 
-/// Limits that v1beta1 has elsewhere or not at all: restored first, then what v1beta1 says wins.
+/// Limits that v1beta1 has elsewhere or not at all. What it does not have is restored; of the two that it has, what it
+/// says now wins, and what it does not say any more was taken out there.
 fn timeouts_up(spec: &mut Map<String, Value>, restored: &Value, health_check: Option<i32>, tls_bootstrap: Option<i32>) {
-    for section in ["initConfiguration", "joinConfiguration"] {
+    const SECTIONS: [&str; 2] = ["initConfiguration", "joinConfiguration"];
+    for section in SECTIONS {
         if let Some(timeouts) = restored[section].get("timeouts").filter(|timeouts| timeouts.is_object()) {
             entry(spec, section).insert("timeouts".to_owned(), timeouts.clone());
         }
     }
-    if let Some(limit) = health_check {
-        // v1beta1 has one limit for both; the join's own is kept where it says the same.
-        for section in ["initConfiguration", "joinConfiguration"] {
-            entry(entry(spec, section), "timeouts").insert(HEALTH_CHECK.to_owned(), json!(limit));
+    let before = timeout(spec, SECTIONS[0], HEALTH_CHECK);
+    let now = health_check.map(Value::from);
+    if now != before {
+        // v1beta1 has one limit for both; a join that had another of its own keeps that when init's goes.
+        for section in SECTIONS {
+            match &now {
+                Some(limit) => set_timeout(spec, section, HEALTH_CHECK, limit.clone()),
+                None if timeout(spec, section, HEALTH_CHECK) == before => drop_timeout(spec, section, HEALTH_CHECK),
+                None => {}
+            }
         }
     }
-    if let Some(limit) = tls_bootstrap {
-        let same_as_init = timeout(spec, "initConfiguration", HEALTH_CHECK);
-        let timeouts = entry(entry(spec, "joinConfiguration"), "timeouts");
-        timeouts.insert(TLS_BOOTSTRAP.to_owned(), json!(limit));
-        match same_as_init {
-            Some(limit) => timeouts.insert(HEALTH_CHECK.to_owned(), limit),
-            None => timeouts.remove(HEALTH_CHECK),
-        };
+    match tls_bootstrap {
+        Some(limit) => set_timeout(spec, SECTIONS[1], TLS_BOOTSTRAP, json!(limit)),
+        None => drop_timeout(spec, SECTIONS[1], TLS_BOOTSTRAP),
+    }
+}
+
+fn set_timeout(spec: &mut Map<String, Value>, section: &str, name: &str, limit: Value) {
+    entry(entry(spec, section), "timeouts").insert(name.to_owned(), limit);
+}
+
+fn drop_timeout(spec: &mut Map<String, Value>, section: &str, name: &str) {
+    if let Some(timeouts) = object(spec, section).and_then(|section| object(section, "timeouts")) {
+        timeouts.remove(name);
     }
 }
 
@@ -165,8 +186,11 @@ fn booleans_up(spec: &mut Map<String, Value>, restored: &Value) {
 }
 
 fn unsaid(fields: &mut Map<String, Value>, name: &str, before: &Value) {
-    if fields.get(name) == Some(&json!(false)) && *before != json!(false) {
+    if fields.get(name) != Some(&json!(true)) {
         fields.remove(name);
+        if *before == json!(false) {
+            fields.insert(name.to_owned(), json!(false));
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::ConvertError;
+
 /// The object in a field, if there is one.
 pub fn object<'a>(fields: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
     fields.get_mut(name)?.as_object_mut()
@@ -12,13 +14,19 @@ pub fn take(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
     fields.remove(name).filter(|value| !value.is_null())
 }
 
-/// Whole seconds of a Go duration (`1h0m0s`, `250ms`), cut off and capped at what an int32 holds.
-pub fn duration_to_seconds(duration: &Value) -> Option<i32> {
-    let parsed: kube::core::Duration = duration.as_str()?.parse().ok()?;
-    if parsed.is_negative() {
-        return None;
+/// Takes a Go duration (`1h0m0s`, `250ms`) out of a field, as whole seconds, cut off and capped at what an int32 holds.
+/// `path` is that of the object around the field, for the error where the text is no duration.
+pub fn take_seconds(fields: &mut Map<String, Value>, name: &str, path: &str) -> Result<Option<i32>, ConvertError> {
+    let Some(value) = take(fields, name) else { return Ok(None) };
+    let text = value.as_str().filter(|text| !text.is_empty());
+    let parsed = text.and_then(|text| text.parse::<kube::core::Duration>().ok());
+    match parsed.filter(|duration| !duration.is_negative()) {
+        Some(duration) => {
+            let seconds = std::time::Duration::from(duration).as_secs();
+            Ok(Some(i32::try_from(seconds).unwrap_or(i32::MAX)))
+        }
+        None => Err(ConvertError::Field(format!("{path}.{name}: {value} is not a duration such as \"4m0s\""))),
     }
-    Some(i32::try_from(std::time::Duration::from(parsed).as_secs()).unwrap_or(i32::MAX))
 }
 
 /// Seconds as a Go duration: `4m0s`.
@@ -38,18 +46,35 @@ pub fn go_duration(seconds: u64) -> String {
 
 /// Fields whose emptiness means something.
 const KEPT_EMPTY: &[&str] = &["controlPlane", "taints", "value", "extraEnvs"];
+/// Maps whose keys and values are the user's: an empty label is a label.
+const FREE: &[&str] = &["labels", "annotations", "config", "featureGates"];
 
 /// Removes nulls and what is empty, from the leaves up: v1beta2 refuses empty structures where absence is meant.
 pub fn prune(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            for (_, field) in fields.iter_mut() {
-                prune(field);
-            }
+            fields.iter_mut().filter(|(name, _)| !FREE.contains(&name.as_str())).for_each(|(_, field)| prune(field));
             fields.retain(|name, field| !is_empty(field) || (KEPT_EMPTY.contains(&name.as_str()) && !field.is_null()));
         }
-        Value::Array(items) => items.iter_mut().for_each(prune),
+        Value::Array(items) => {
+            items.iter_mut().for_each(prune);
+            // A mount of nothing.
+            items.retain(|item| item.as_array().is_none_or(|inner| !inner.is_empty()));
+        }
         _ => {}
+    }
+}
+
+/// Removes what is empty at a place of a document, and then around it.
+pub fn prune_at(object: &mut Value, path: &[&str]) {
+    for depth in (0..path.len()).rev() {
+        let Some(parent) = super::at_mut(object, &path[..depth]) else { continue };
+        if let Some(field) = parent.get_mut(path[depth]) {
+            prune(field);
+            if is_empty(field) {
+                parent.remove(path[depth]);
+            }
+        }
     }
 }
 

@@ -60,6 +60,9 @@ fn fields(verdict: Verdict) -> Vec<String> {
 #[case::network(json!({"networkType": "flannel"}), &["spec.networkType"])]
 #[case::internal_name(json!({"controlPlaneLoadBalancer": {"type": "internal", "host": "api.local", "vrid": 300}}),
     &["spec.controlPlaneLoadBalancer.host", "spec.controlPlaneLoadBalancer.vrid"])]
+#[case::url(json!({"controlPlaneLoadBalancer": {"host": "https://api.local"}}), &["spec.controlPlaneLoadBalancer.host"])]
+#[case::name(json!({"controlPlaneLoadBalancer": {"host": "api.example.com"}}), &[])]
+#[case::other_kind_of_address(json!({"controlPlaneLoadBalancer": {"host": "fd00::1"}}), &[])]
 #[case::internal(json!({"controlPlaneLoadBalancer": {"type": "internal", "vrid": 7}}), &[])]
 fn clusters(#[case] change: Value, #[case] expected: &[&str]) {
     assert_eq!(fields(cluster(None, &cluster_of(&change))), expected);
@@ -100,6 +103,58 @@ fn the_endpoint_is_fixed_once_the_infrastructure_is_ready() {
       "spec.template.spec.vmConfig.dcsMachineDiskSpec[4].path"])]
 fn templates(#[case] change: Value, #[case] expected: &[&str]) {
     assert_eq!(fields(template(&template_of(&change))), expected);
+}
+
+#[test]
+fn a_template_with_a_wrong_label_is_refused_by_field() {
+    let mut wrong = template_of(&json!({}));
+    wrong.spec.template.metadata = serde_json::from_value(json!({"labels": {"a b": ""}})).unwrap();
+    assert_eq!(fields(template(&wrong)), ["spec.template.metadata.labels[a b]"]);
+}
+
+/// Each field of a machine, changed: the provider's own may, once; the rest may not.
+#[rstest]
+#[case::image(json!({"vmTemplateName": "other"}), &["spec.vmTemplateName"])]
+#[case::pool(json!({"ipHostPoolRef": {"name": "other"}}), &["spec.ipHostPoolRef"])]
+#[case::cpu(json!({"vmConfig": {"dcsMachineCpuSpec": {"quantity": 8}}}), &["spec.vmConfig"])]
+#[case::network(json!({"vmConfig": {"portGroupName": "p"}}), &["spec.vmConfig"])]
+#[case::place(json!({"location": {"type": "folder", "name": "f"}}), &["spec.location"])]
+#[case::cluster(json!({"resource": {"type": "cluster", "name": "c"}}), &["spec.resource"])]
+#[case::identity(json!({"providerID": "dcs://x", "vmUrn": "urn:x"}), &[])]
+fn a_field_of_a_machine_stays(#[case] change: Value, #[case] expected: &[&str]) {
+    let spec = serde_json::to_value(template_of(&json!({})).spec.template.spec).unwrap();
+    let old: DCSMachine = object("DCSMachine", &spec);
+    let new: DCSMachine = object("DCSMachine", &merged(spec, &change));
+    assert_eq!(fields(machine(Some(&old), &new)), expected);
+}
+
+/// Each field of a cluster, changed once the infrastructure is ready.
+#[rstest]
+#[case::host(json!({"controlPlaneLoadBalancer": {"host": "10.0.0.101"}}), &["spec.controlPlaneLoadBalancer"])]
+#[case::network(json!({"networkType": "other"}), &["spec.networkType", "spec.networkType"])]
+#[case::site(json!({"site": "OTHER"}), &["spec.site"])]
+#[case::encryption(json!({"encryptionProviderConfigRef": {"name": "s"}}), &["spec.encryptionProviderConfigRef"])]
+#[case::credentials(json!({"credentialSecretRef": {"name": "rotated"}}), &[])]
+#[case::spread(json!({"controlPlaneHA": {"enabled": true}}), &[])]
+fn a_field_of_a_ready_cluster_stays(#[case] change: Value, #[case] expected: &[&str]) {
+    let mut old = cluster_of(&json!({}));
+    old.status = Some(crate::api::DCSClusterStatus { ready: Some(true), ..Default::default() });
+    assert_eq!(fields(cluster(Some(&old), &cluster_of(&change))), expected);
+}
+
+/// Each field of a pool's disk, changed.
+#[rstest]
+#[case::format(json!({"format": "ext4"}), &["spec.pool[0].persistentDisk"])]
+#[case::options(json!({"options": ["-K"]}), &["spec.pool[0].persistentDisk"])]
+#[case::bus(json!({"pciType": "SCSI"}), &["spec.pool[0].persistentDisk"])]
+#[case::slot(json!({"slot": 1}), &["spec.pool[0].persistentDisk"])]
+#[case::size(json!({"quantityGB": 20}), &[])]
+#[case::path(json!({"path": "/var/other", "mountOptions": ["noatime"]}), &[])]
+fn a_disk_of_a_pool_stays(#[case] change: Value, #[case] expected: &[&str]) {
+    let disk = json!({"slot": 0, "quantityGB": 10, "datastoreName": "d", "format": "xfs", "path": "/var/cpaas"});
+    let pool_with = |disk: Value| pool_of(&[merged(entry("10.0.0.7"), &json!({"persistentDisk": [disk]}))]);
+    let (old, new) = (pool_with(disk.clone()), pool_with(merged(disk, &change)));
+    assert_eq!(fields(pool(Some(&old), &new)), expected);
 }
 
 #[test]
