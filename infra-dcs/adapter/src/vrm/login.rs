@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
-use super::{codes, http};
+use super::{Effect, codes, http};
 use crate::fault;
 
 /// Life of a token that the site says nothing of.
@@ -82,6 +82,7 @@ impl Login {
             }
             Err(error) => {
                 state.token = None;
+                let error = self.without_secrets(error, None);
                 if matches!(error.reason, Reason::Credentials | Reason::LockedOut) {
                     let error = MachineError { retry_after: Some(silence), ..error };
                     state.breaker = Some(Breaker { until: Instant::now() + silence, silence, error: error.clone() });
@@ -115,6 +116,17 @@ impl Login {
         }
     }
 
+    /// The same error without the password and the token, should a site repeat what it was sent.
+    pub(super) fn without_secrets(&self, mut error: MachineError, token: Option<&SecretString>) -> MachineError {
+        let token = token.map(ExposeSecret::expose_secret);
+        for secret in [Some(self.account.key.expose_secret()), token].into_iter().flatten() {
+            if !secret.is_empty() && error.message.contains(secret) {
+                error.message = error.message.replace(secret, "(secret)");
+            }
+        }
+        error
+    }
+
     async fn log_in(&self, http: &Client, base: &Url) -> Result<Token, MachineError> {
         let kind = if self.account.user_type == UserType::Domain { "1" } else { "2" };
         let answer = http::request(http, Method::POST, base, "/service/session")?
@@ -129,7 +141,7 @@ impl Login {
             .await
             .map_err(|error| http::unreachable("the site", &error))?;
         let token = answer.headers().get("X-Auth-Token").and_then(|value| value.to_str().ok()).map(SecretString::from);
-        let body = match http::read(answer).await {
+        let body = match http::read(answer, Effect::Write).await {
             Ok(body) => body,
             // "Expires soon" is a warning that comes with a token.
             Err(error) if codes::is_expiry_warning(&error) && token.is_some() => serde_json::Value::Null,

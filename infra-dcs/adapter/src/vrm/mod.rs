@@ -5,15 +5,25 @@ mod http;
 mod login;
 pub mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use dcs_proto::{MachineError, error::Reason};
+use dcs_proto::{
+    MachineError,
+    error::{Reason, UPLOAD_HOST},
+};
 use parking_lot::Mutex;
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore},
+    time::Instant,
+};
 use url::Url;
 
 pub use http::Trust;
@@ -30,6 +40,15 @@ const PACE: Duration = Duration::from_millis(100);
 /// Calls that may start at once after a pause.
 const BURST: u32 = 20;
 
+/// How long calls start at half the pace after the site asked for less.
+const RELIEF: Duration = Duration::from_secs(60);
+/// How long a reading of what the site offers serves everyone who asks for it: machines are made in groups.
+const FRESH: Duration = Duration::from_secs(5);
+/// Readings that are kept; more are forgotten, fresh or not.
+const READINGS: usize = 256;
+/// Readings of a list that changed while its pages were read, before the last one is taken as it is.
+const READINGS_OF_A_LIST: u32 = 4;
+
 /// What a call may do at the site, and so what a lost answer means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -45,7 +64,21 @@ pub struct Vrm {
     base: Url,
     login: Login,
     calls: Semaphore,
-    next: Mutex<Instant>,
+    pace: Mutex<Pace>,
+    offers: Mutex<HashMap<String, Arc<AsyncMutex<Option<Reading>>>>>,
+}
+
+/// When the next call may start.
+struct Pace {
+    next: Instant,
+    /// Until then calls start at half the pace.
+    relief_until: Instant,
+}
+
+/// What the site offered, and when.
+struct Reading {
+    at: Instant,
+    value: Value,
 }
 
 impl Vrm {
@@ -59,7 +92,15 @@ impl Vrm {
         }
         let http = http::client(trust)?;
         let login = Login::new(account);
-        Ok(Arc::new(Self { http, base, login, calls: Semaphore::new(CONCURRENT), next: Mutex::new(Instant::now()) }))
+        let now = Instant::now();
+        Ok(Arc::new(Self {
+            http,
+            base,
+            login,
+            calls: Semaphore::new(CONCURRENT),
+            pace: Mutex::new(Pace { next: now, relief_until: now }),
+            offers: Mutex::default(),
+        }))
     }
 
     /// The account's own time before which no login may be tried.
@@ -73,36 +114,99 @@ impl Vrm {
         decode(path, value)
     }
 
-    /// Reads every item of a list, page by page, each once.
+    /// Reads every item of a list, page by page, each once. A list that changed meanwhile is read again: an item
+    /// that another one's end moved to a page already read would be missed, and what exists taken for missing.
     pub async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
         query: &[(&str, &str)],
         items: &str,
     ) -> Result<Vec<T>, MachineError> {
-        let mut all: Vec<(String, T)> = Vec::new();
-        let mut offset = 0;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (all, changed) = self.pages(path, query, items).await?;
+            if !changed || tries >= READINGS_OF_A_LIST {
+                return all.into_iter().map(|item| decode(path, item)).collect();
+            }
+        }
+    }
+
+    /// All items of a list, and whether their number changed while they were read.
+    async fn pages(&self, path: &str, query: &[(&str, &str)], items: &str) -> Result<(Vec<Value>, bool), MachineError> {
+        let (mut all, mut known) = (Vec::new(), HashSet::new());
+        let (mut offset, mut first_total) = (0, None);
+        let mut changed = false;
         loop {
             let (limit, from) = (PAGE.to_string(), offset.to_string());
             let mut query = query.to_vec();
             query.extend([("limit", limit.as_str()), ("offset", from.as_str())]);
             let mut page = self.call(Method::GET, path, &query, None, Effect::Read).await?;
             let total = page["total"].as_u64().and_then(|total| usize::try_from(total).ok());
-            let Value::Array(found) = page[items].take() else { break };
-            let count = found.len();
+            changed |= first_total.is_some_and(|first| first != total);
+            first_total.get_or_insert(total);
+            let found = match page.get_mut(items).map(Value::take) {
+                Some(Value::Array(found)) => found,
+                Some(Value::Null) => Vec::new(),
+                _ if total == Some(0) => Vec::new(),
+                _ => {
+                    let message = format!("the answer of {path} is not understood: it has no list {items:?}");
+                    return Err(MachineError::new(Reason::Unsupported, message));
+                }
+            };
+            let (count, before) = (found.len(), all.len());
             for item in found {
-                // The list may shift between two pages.
-                let urn = item["urn"].as_str().unwrap_or_default().to_owned();
-                if urn.is_empty() || !all.iter().any(|(known, _)| *known == urn) {
-                    all.push((urn, decode(path, item)?));
+                let urn = item["urn"].as_str().unwrap_or_default();
+                if urn.is_empty() || known.insert(urn.to_owned()) {
+                    all.push(item);
                 }
             }
             offset += count;
-            if count == 0 || total.is_none_or(|total| offset >= total) {
-                break;
+            // Lists that know no pages give the same items again.
+            let exhausted = count == 0 || all.len() == before;
+            if exhausted || total.map_or(count < PAGE, |total| offset >= total) {
+                return Ok((all, changed));
             }
         }
-        Ok(all.into_iter().map(|(_, item)| item).collect())
+    }
+
+    /// Reads a document of what the site offers, not of what it runs: one reading serves everyone for a few seconds.
+    pub async fn offer<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, MachineError> {
+        let read = self.call(Method::GET, path, query, None, Effect::Read);
+        decode(path, self.shared(format!("{path}?{query:?}"), read).await?)
+    }
+
+    /// Like [`Vrm::list`], for what the site offers.
+    pub async fn offers<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        items: &str,
+    ) -> Result<Vec<T>, MachineError> {
+        let read = async { self.list(path, query, items).await.map(Value::Array) };
+        decode(path, self.shared(format!("{path}?{query:?}#{items}"), read).await?)
+    }
+
+    /// A reading that is fresh, or a new one; whoever comes while it is made waits for it.
+    async fn shared(
+        &self,
+        name: String,
+        read: impl Future<Output = Result<Value, MachineError>>,
+    ) -> Result<Value, MachineError> {
+        let slot = {
+            let mut offers = self.offers.lock();
+            if offers.len() >= READINGS {
+                offers.clear();
+            }
+            Arc::clone(offers.entry(name).or_default())
+        };
+        let mut known = slot.lock().await;
+        if let Some(reading) = known.as_ref().filter(|reading| reading.at.elapsed() < FRESH) {
+            return Ok(reading.value.clone());
+        }
+        let value = read.await?;
+        *known = Some(Reading { at: Instant::now(), value: value.clone() });
+        Ok(value)
     }
 
     /// Sends something that has an effect.
@@ -140,14 +244,15 @@ impl Vrm {
             .body(content)
             .send()
             .await
-            .map_err(|error| http::unreachable(&format!("host {host}"), &error))?;
+            .map_err(|error| http::unreachable(&format!("host {host}"), &error).about(UPLOAD_HOST, &host))?;
         let status = sent.status();
         if status.is_success() {
             return Ok(());
         }
         let text = sent.text().await.unwrap_or_default();
-        let text: String = text.chars().take(200).collect();
-        Err(MachineError::new(Reason::Unreachable, format!("host {host} refused the upload with {status}: {text}")))
+        let text: String = text.chars().take(200).collect::<String>().replace(token, "(secret)");
+        let message = format!("host {host} refused the upload with {status}: {text}");
+        Err(MachineError::new(Reason::Unreachable, message).about(UPLOAD_HOST, host))
     }
 
     async fn call(
@@ -164,6 +269,9 @@ impl Vrm {
             attempt += 1;
             let result = self.call_once(&method, path, query, body, effect).await;
             let Err(error) = result else { return result };
+            if error.reason == Reason::NotFound && !codes::has_code(&error) {
+                return Err(self.not_found(path, error).await);
+            }
             let passes = matches!(error.reason, Reason::Unreachable | Reason::Busy | Reason::Throttled);
             if effect == Effect::Write || attempt >= READS || !passes {
                 return Err(error);
@@ -173,6 +281,22 @@ impl Vrm {
                 .unwrap_or(Duration::from_millis(250) * 2_u32.pow(attempt))
                 .min(Duration::from_secs(3));
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What a 404 without the site's own number means: where the site itself cannot be read either, nothing.
+    async fn not_found(&self, path: &str, error: MachineError) -> MachineError {
+        let site: Vec<&str> = path.split('/').take(4).collect();
+        let site = site.join("/");
+        if site == path {
+            return error;
+        }
+        match self.call_once(&Method::GET, &site, &[], None, Effect::Read).await {
+            Ok(_) => error,
+            Err(_) => MachineError::new(
+                Reason::Unreachable,
+                format!("{site} cannot be read: that {path} is not, means nothing"),
+            ),
         }
     }
 
@@ -196,15 +320,23 @@ impl Vrm {
                 request = request.json(body);
             }
             let answer = request.send().await.map_err(|error| lost(&error, effect))?;
-            match http::read(answer).await {
-                Err(error) if codes::is_session_end(&error) && !renewed => {
+            let error = match http::read(answer, effect).await {
+                Ok(value) => return Ok(value),
+                Err(error) => self.login.without_secrets(error, Some(&token)),
+            };
+            match error.reason {
+                _ if codes::is_session_end(&error) && !renewed => {
                     renewed = true;
                     self.login.forget(&token).await;
                 }
-                Err(error) if error.reason == Reason::Unreachable && effect == Effect::Write => {
+                Reason::Unreachable if effect == Effect::Write => {
                     return Err(MachineError { reason: Reason::OutcomeUnknown, ..error });
                 }
-                result => return result,
+                Reason::Throttled => {
+                    self.pace.lock().relief_until = Instant::now() + RELIEF;
+                    return Err(error);
+                }
+                _ => return Err(error),
             }
         }
     }
@@ -212,10 +344,11 @@ impl Vrm {
     /// Waits until the next call may start.
     async fn pace(&self) {
         let at = {
-            let mut next = self.next.lock();
-            let earliest = Instant::now().checked_sub(PACE * BURST).unwrap_or_else(Instant::now);
-            *next = (*next).max(earliest) + PACE;
-            *next
+            let mut pace = self.pace.lock();
+            let now = Instant::now();
+            let step = if now < pace.relief_until { PACE * 2 } else { PACE };
+            pace.next = pace.next.max(now.checked_sub(step * BURST).unwrap_or(now)) + step;
+            pace.next
         };
         tokio::time::sleep_until(at).await;
     }
