@@ -34,6 +34,7 @@ pub mod done {
 }
 
 const SESSION_END: &[&str] = &["10000002"];
+const VERSION_REFUSED: &[&str] = &["10000022"];
 const EXPIRY_WARNING: &[&str] = &["10100110"];
 
 /// The error that a refusal is.
@@ -96,6 +97,11 @@ pub fn is(error: &MachineError, codes: &[&str]) -> bool {
 /// Whether the token has ended: the call had no effect, and a new login helps.
 pub fn is_session_end(error: &MachineError) -> bool {
     is(error, SESSION_END) || (error.reason == Reason::Credentials && !has_code(error))
+}
+
+/// Whether the site does not speak the version that was asked for: the call had no effect.
+pub(super) fn is_version_refused(error: &MachineError) -> bool {
+    is(error, VERSION_REFUSED)
 }
 
 pub(super) fn is_expiry_warning(error: &MachineError) -> bool {

@@ -7,7 +7,7 @@ use reqwest::{Certificate, Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{ACCEPT, Effect, codes};
+use super::{Effect, codes};
 
 /// Limit of connecting.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -40,10 +40,23 @@ pub(super) fn client(trust: &Trust) -> Result<Client, MachineError> {
     builder.build().map_err(invalid)
 }
 
-pub(super) fn request(http: &Client, method: Method, base: &Url, path: &str) -> Result<RequestBuilder, MachineError> {
+/// A request in a version of the API; without one the site answers as it likes.
+pub(super) fn request(
+    http: &Client,
+    method: Method,
+    base: &Url,
+    path: &str,
+    version: Option<&str>,
+) -> Result<RequestBuilder, MachineError> {
     let url = base.join(path).map_err(|error| MachineError::new(Reason::Invalid, format!("{path}: {error}")))?;
-    // Some releases read the version from the media type, others from a header of that name.
-    Ok(http.request(method, url).header("Accept", ACCEPT).header("version", "8.1").header("Accept-Language", "en_US"))
+    let request = http.request(method, url).header("Accept-Language", "en_US");
+    Ok(match version {
+        None => request.header("Accept", "application/json;charset=UTF-8"),
+        // Some releases read the version from the media type, others from a header of that name.
+        Some(version) => request
+            .header("Accept", format!("application/json;version={version};charset=UTF-8"))
+            .header("version", version),
+    })
 }
 
 /// The body of an answer, or the error that it is. VRM refuses with an error number, under any status.

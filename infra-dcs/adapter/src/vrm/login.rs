@@ -59,7 +59,7 @@ impl Login {
     }
 
     /// A token. Whoever comes while one is fetched waits for that one.
-    pub(super) async fn token(&self, http: &Client, base: &Url) -> Result<SecretString, MachineError> {
+    pub(super) async fn token(&self, http: &Client, base: &Url, version: &str) -> Result<SecretString, MachineError> {
         let mut state = self.state.lock().await;
         if let Some(token) = &state.token
             && Instant::now() < token.renew_at
@@ -74,7 +74,7 @@ impl Login {
             }
             silence = (breaker.silence * 2).min(SILENCE.1);
         }
-        match fault::around("vrm-login", self.log_in(http, base)).await {
+        match fault::around("vrm-login", self.log_in(http, base, version)).await {
             Ok(token) => {
                 let value = token.value.clone();
                 *state = State { token: Some(token), breaker: None };
@@ -127,9 +127,9 @@ impl Login {
         error
     }
 
-    async fn log_in(&self, http: &Client, base: &Url) -> Result<Token, MachineError> {
+    async fn log_in(&self, http: &Client, base: &Url, version: &str) -> Result<Token, MachineError> {
         let kind = if self.account.user_type == UserType::Domain { "1" } else { "2" };
-        let answer = http::request(http, Method::POST, base, "/service/session")?
+        let answer = http::request(http, Method::POST, base, "/service/session", Some(version))?
             .header("X-Auth-User", &self.account.user)
             .header("X-Auth-Key", self.account.key.expose_secret())
             .header("X-Auth-UserType", kind)

@@ -29,8 +29,8 @@ use url::Url;
 pub use http::Trust;
 pub use login::{Account, Login};
 
-/// API version that is asked for.
-const ACCEPT: &str = "application/json;version=8.1;charset=UTF-8";
+/// API version that is asked for first.
+const VERSION: &str = "8.1";
 /// Items of one page; more are refused.
 const PAGE: usize = 100;
 /// Calls of one site under way at once.
@@ -63,6 +63,7 @@ pub struct Vrm {
     http: reqwest::Client,
     base: Url,
     login: Login,
+    version: Mutex<String>,
     calls: Semaphore,
     pace: Mutex<Pace>,
     offers: Mutex<HashMap<String, Arc<AsyncMutex<Option<Reading>>>>>,
@@ -97,6 +98,7 @@ impl Vrm {
             http,
             base,
             login,
+            version: Mutex::new(VERSION.to_owned()),
             calls: Semaphore::new(CONCURRENT),
             pace: Mutex::new(Pace { next: now, relief_until: now }),
             offers: Mutex::default(),
@@ -300,7 +302,7 @@ impl Vrm {
         }
     }
 
-    /// One call; logs in again once when the token has ended, which is certain not to have had an effect.
+    /// One call; in another version of the API where the site does not speak ours, which has no effect.
     async fn call_once(
         &self,
         method: &Method,
@@ -310,11 +312,43 @@ impl Vrm {
         effect: Effect,
     ) -> Result<Value, MachineError> {
         let _permit = self.calls.acquire().await;
+        let version = self.version.lock().clone();
+        let answer = self.call_in(&version, method, path, query, body, effect).await;
+        match answer {
+            Err(error) if codes::is_version_refused(&error) => {
+                let other = self.other_version(&version).await.ok_or(error)?;
+                self.version.lock().clone_from(&other);
+                self.call_in(&other, method, path, query, body, effect).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The newest version that the site speaks, when it is another one than this.
+    async fn other_version(&self, refused: &str) -> Option<String> {
+        let request = http::request(&self.http, Method::GET, &self.base, "/service/versions", None).ok()?;
+        let known = http::read(request.send().await.ok()?, Effect::Read).await.ok()?;
+        let versions = known["versions"].as_array()?.iter().filter_map(|known| known["version"].as_str());
+        let numbers = |text: &&str| text.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
+        let newest = versions.map(|text| text.trim_start_matches('v')).max_by_key(numbers)?;
+        (newest != refused).then(|| newest.to_owned())
+    }
+
+    /// One call; logs in again once when the token has ended, which is certain not to have had an effect.
+    async fn call_in(
+        &self,
+        version: &str,
+        method: &Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        effect: Effect,
+    ) -> Result<Value, MachineError> {
         let mut renewed = false;
         loop {
-            let token = self.login.token(&self.http, &self.base).await?;
+            let token = self.login.token(&self.http, &self.base, version).await?;
             self.pace().await;
-            let mut request = http::request(&self.http, method.clone(), &self.base, path)?.query(query);
+            let mut request = http::request(&self.http, method.clone(), &self.base, path, Some(version))?.query(query);
             request = request.header("X-Auth-Token", token.expose_secret());
             if let Some(body) = body {
                 request = request.json(body);

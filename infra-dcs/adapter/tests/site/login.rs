@@ -158,6 +158,28 @@ async fn a_site_is_found_by_its_id_alone() {
     }
 }
 
+/// An older release, which refuses what it does not speak.
+#[tokio::test]
+async fn the_newest_version_that_a_site_speaks_is_used() {
+    let speaks = |call: &Call, known: &'static str| {
+        if call.path == "/service/versions" {
+            let versions: Vec<_> = ["v5.1", known, "v6.3"].iter().map(|version| json!({"version": version})).collect();
+            return Some(Reply::json(json!({"versions": versions})));
+        }
+        (call.header("version") != "6.10").then(|| Reply::refusal(400, "10000022"))
+    };
+    let stub = Stub::start(move |call| speaks(call, "v6.10")).await;
+    let (service, session) = at(&stub).await;
+    assert_eq!(read(&service, &session).await.unwrap_err().reason, Reason::NotFound, "understood, and answered");
+    assert_eq!((stub.count("GET", "/versions"), stub.logins()), (1, 2), "asked once; the first login was refused");
+    let asked = stub.calls(|call| call.is("GET", "/service/versions")).remove(0);
+    assert!(!asked.header("Accept").contains("version"), "the question itself has no version");
+
+    let strange = Stub::start(move |call| speaks(call, "v6.0")).await;
+    let error = open(&service, opening(&strange)).await.unwrap_err();
+    assert_eq!(error.reason, Reason::Unsupported);
+}
+
 #[tokio::test]
 async fn a_certificate_is_trusted_by_wish_alone() {
     let stub = Stub::with_tls(|_| None).await;

@@ -432,6 +432,9 @@ fn what_a_failed_clone_leaves_is_cleared_before_the_next_attempt() {
         }
     });
     assert_eq!(foreign.plan().step, Step::Wait);
+    // So is a VM that a clone left without its disks while nobody looked.
+    let debris = World::created().vm(Stopped, "").system_disk(80, None);
+    assert_eq!(debris.but(|world| world.record.attempt.as_mut().unwrap().at = ago(70)).plan().step, Step::Delete);
     // What is being cleared away is never started.
     assert_eq!(World::created().task(Work::Delete, Done).vm(Stopped, "").plan().step, Step::Delete);
     assert_eq!(World::created().task(Work::Delete, Done).no_vm().plan().step, Step::DeleteMedia);

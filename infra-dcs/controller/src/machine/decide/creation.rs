@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// Time in which a VM that is made shows all its disks.
+const SETTLE: SignedDuration = SignedDuration::from_secs(60);
+
 pub(super) fn create(facts: &Facts<'_>) -> Verdict {
     let record = facts.record;
     if record.network.is_none() {
@@ -118,7 +121,12 @@ fn provision(facts: &Facts<'_>, attempt: &Attempt) -> Verdict {
     match vm.state() {
         PowerState::Running => plan(Step::Provision),
         PowerState::Stopped if facts.record.started_at.is_none() => match disks(facts, vm) {
-            Disks::Missing(verdict) => verdict,
+            // Debris of a clone that failed while nobody looked; a moment is given to a list that lags.
+            Disks::Missing(failure) if facts.now.duration_since(attempt.at) > SETTLE => {
+                abandon(facts, attempt, failure)
+            }
+            Disks::Missing(message) => wait(missing(types::PROVISIONED, "DiskMissing", message), Some(POLL)),
+            Disks::Stays(message) => wait(missing(types::PROVISIONED, "DiskTooSmall", message), Some(POLL)),
             Disks::Small(growth) => {
                 let message = format!("a disk is being grown to {} GiB", growth.gib);
                 let message = failure.clone().unwrap_or(message);
@@ -140,32 +148,29 @@ fn provision(facts: &Facts<'_>, attempt: &Attempt) -> Verdict {
 }
 
 /// How the disks of a made VM compare with what was asked for.
-#[allow(clippy::large_enum_variant, reason = "made once a pass, never stored")]
 enum Disks {
     AsWanted,
     /// One is smaller: sites copy a template's system disk as large as it is, whatever is asked.
     Small(Growth),
-    /// One is not there, or stays smaller.
-    Missing(Verdict),
+    /// One stays smaller.
+    Stays(String),
+    /// One is not there.
+    Missing(String),
 }
 
 fn disks(facts: &Facts<'_>, vm: &v1::Machine) -> Disks {
-    let amiss =
-        |reason: &str, message: String| Disks::Missing(wait(missing(types::PROVISIONED, reason, message), Some(POLL)));
     for wanted in request::disks(&facts.machine.spec) {
         let Some(disk) = vm.disks.iter().find(|disk| disk.sequence == wanted.sequence) else {
-            let message = format!("the site made VM {} without disk {}", vm.name, wanted.sequence);
-            return amiss("DiskMissing", message);
+            return Disks::Missing(format!("the site made VM {} without disk {}", vm.name, wanted.sequence));
         };
         if disk.size_gib >= wanted.size_gib {
             continue;
         }
         if facts.record.task.as_ref().is_some_and(|task| task.work == Work::GrowDisk) {
-            let message = format!(
+            return Disks::Stays(format!(
                 "disk {} has {} GiB and does not grow to the {} GiB that are asked for",
                 wanted.sequence, disk.size_gib, wanted.size_gib
-            );
-            return amiss("DiskTooSmall", message);
+            ));
         }
         return Disks::Small(Growth { volume: disk.volume_urn.clone(), gib: wanted.size_gib });
     }
