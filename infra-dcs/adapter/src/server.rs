@@ -143,6 +143,7 @@ async fn serve(options: Serve) -> Result<(), Error> {
     tracing::info!(socket = %options.socket.display(), "Serving.");
     let served = Server::builder()
         .concurrency_limit_per_connection(CONCURRENT)
+        .trace_fn(call_span)
         .timeout(Duration::from_secs(330))
         .add_service(health)
         .add_service(service)
@@ -151,6 +152,12 @@ async fn serve(options: Serve) -> Result<(), Error> {
         .await;
     let _ = fs::remove_file(&options.socket);
     Ok(served?)
+}
+
+/// The span of a call; the caller's trace context ties its log lines to those of the controller.
+fn call_span(request: &http::Request<()>) -> tracing::Span {
+    let trace = request.headers().get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    tracing::debug_span!("call", call = request.uri().path(), traceparent = trace)
 }
 
 /// Makes the socket in a folder that only this user may enter; one that a dead process left is removed.

@@ -353,18 +353,24 @@ impl Vrm {
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let answer = request.send().await.map_err(|error| lost(&error, effect))?;
-            let error = match http::read(answer, effect).await {
-                Ok(value) => return Ok(value),
+            let sent = Instant::now();
+            let answer = match request.send().await {
+                Ok(answer) => http::read(answer, effect).await.map_err(|error| in_doubt(error, effect)),
+                Err(error) => Err(lost(&error, effect)),
+            };
+            let took = sent.elapsed();
+            let error = match answer {
+                Ok(value) => {
+                    tracing::debug!(%method, path, ?took, "The site answered.");
+                    return Ok(value);
+                }
                 Err(error) => self.login.without_secrets(error, Some(&token)),
             };
+            tracing::debug!(%method, path, ?took, reason = error.reason.as_str_name(), %error, "The site refused.");
             match error.reason {
                 _ if codes::is_session_end(&error) && !renewed => {
                     renewed = true;
                     self.login.forget(&token).await;
-                }
-                Reason::Unreachable if effect == Effect::Write => {
-                    return Err(MachineError { reason: Reason::OutcomeUnknown, ..error });
                 }
                 Reason::Throttled => {
                     self.pace.lock().relief_until = Instant::now() + RELIEF;
@@ -386,6 +392,14 @@ impl Vrm {
         };
         tokio::time::sleep_until(at).await;
     }
+}
+
+/// An answer of something before the site: whether the site was asked, is open.
+fn in_doubt(error: MachineError, effect: Effect) -> MachineError {
+    if effect == Effect::Write && error.reason == Reason::Unreachable {
+        return MachineError { reason: Reason::OutcomeUnknown, ..error };
+    }
+    error
 }
 
 /// An answer that did not come: where the request may have arrived, its outcome is open.

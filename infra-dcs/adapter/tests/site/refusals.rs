@@ -69,6 +69,15 @@ async fn a_refusal_keeps_the_sites_number_and_patience() {
     assert_eq!(error.to_string(), "the site's words (code 10000006)");
 }
 
+/// What was never sent has no effect: it need not be looked for.
+#[tokio::test]
+async fn a_site_that_takes_no_connection_was_not_asked() {
+    let mut stub = Stub::start(|_| None).await;
+    let (service, session) = at(&stub).await;
+    stub.close().await;
+    assert_eq!(write(&service, &session).await.unwrap_err().reason, Reason::Unreachable);
+}
+
 /// Something between us and the site that answers 404 to everything must not make machines vanish.
 #[tokio::test]
 async fn a_404_of_everything_says_nothing() {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    task::JoinHandle,
 };
 use tokio_rustls::{TlsAcceptor, rustls};
 
@@ -108,9 +109,18 @@ pub struct Stub {
     /// Its certificate, in PEM; empty without TLS.
     pub certificate: String,
     calls: Arc<Mutex<Vec<Call>>>,
+    listening: Option<JoinHandle<()>>,
 }
 
 impl Stub {
+    /// From now on nobody listens.
+    pub async fn close(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            listening.abort();
+            let _ = listening.await;
+        }
+    }
+
     pub async fn start(script: impl Fn(&Call) -> Option<Reply> + Send + Sync + 'static) -> Self {
         Self::serve(Arc::new(script), None).await
     }
@@ -131,12 +141,13 @@ impl Stub {
         let port = listener.local_addr().unwrap().port();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let calls = Arc::new(Mutex::new(Vec::new()));
-        let stub = Self {
+        let mut stub = Self {
             url: format!("{scheme}://localhost:{port}"),
             certificate: tls.as_ref().map(|(_, pem)| pem.clone()).unwrap_or_default(),
             calls: Arc::clone(&calls),
+            listening: None,
         };
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (script, calls) = (Arc::clone(&script), Arc::clone(&calls));
                 match &tls {
@@ -152,6 +163,7 @@ impl Stub {
                 }
             }
         });
+        stub.listening = Some(listening);
         stub
     }
 
@@ -174,7 +186,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(move |request| answer(request, Arc::clone(&script), Arc::clone(&calls)));
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    // A connection for each call: what a test closes is closed.
+    let _ = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(
