@@ -37,6 +37,10 @@ impl std::fmt::Display for MachineError {
 
 impl std::error::Error for MachineError {}
 
+/// Kind of [`MachineError::resource`]: the host that takes an upload.
+pub const UPLOAD_HOST: &str = "upload host";
+/// Kind of [`MachineError::resource`]: the name of a machine that is not the caller's.
+pub const FOREIGN_MACHINE: &str = "foreign machine";
 /// Name of the site's own error number in [`MachineError::metadata`].
 pub const VENDOR_CODE: &str = "vendorCode";
 
@@ -65,6 +69,11 @@ impl MachineError {
     pub fn about(mut self, kind: impl Into<String>, name: impl Into<String>) -> Self {
         self.resource = Some((kind.into(), name.into()));
         self
+    }
+
+    /// Whether it is about a resource of this kind.
+    pub fn is_about(&self, kind: &str) -> bool {
+        self.resource.as_ref().is_some_and(|(about, _)| about == kind)
     }
 }
 

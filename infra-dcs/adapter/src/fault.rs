@@ -9,6 +9,7 @@ pub const EFFECTS: &[&str] = &[
     "vrm-start",
     "vrm-stop",
     "vrm-delete",
+    "vrm-grow-disk",
     "vrm-upload",
     "vrm-attach-media",
     "vrm-detach-media",

@@ -55,6 +55,9 @@ struct Serve {
     /// Trust any certificate of any site. For tests
     #[arg(long, env = "INSECURE_SKIP_TLS_VERIFY")]
     insecure_skip_tls_verify: bool,
+    /// Describe the service to whoever asks; for tools such as grpcurl
+    #[arg(long, env = "REFLECTION")]
+    reflection: bool,
     /// Verbosity: 0 information, 2 and above debug
     #[arg(short, long, env = "V", default_value_t = 0)]
     v: u8,
@@ -88,6 +91,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The service's description cannot be served.
+    #[error("cannot describe the service: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
     /// Serving failed.
     #[error("serving failed: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -129,16 +135,29 @@ async fn serve(options: Serve) -> Result<(), Error> {
     let service = MachineServiceServer::new(Service::new(Sessions::new(bundle, options.insecure_skip_tls_verify)))
         .max_decoding_message_size(MESSAGE_LIMIT);
     reporter.set_serving::<MachineServiceServer<Service>>().await;
+    let description = || {
+        let builder = tonic_reflection::server::Builder::configure();
+        builder.register_encoded_file_descriptor_set(dcs_proto::DESCRIPTORS).build_v1()
+    };
+    let reflection = options.reflection.then(description).transpose()?;
     tracing::info!(socket = %options.socket.display(), "Serving.");
     let served = Server::builder()
         .concurrency_limit_per_connection(CONCURRENT)
+        .trace_fn(call_span)
         .timeout(Duration::from_secs(330))
         .add_service(health)
         .add_service(service)
+        .add_optional_service(reflection)
         .serve_with_incoming_shutdown(peers, terminated())
         .await;
     let _ = fs::remove_file(&options.socket);
     Ok(served?)
+}
+
+/// The span of a call; the caller's trace context ties its log lines to those of the controller.
+fn call_span(request: &http::Request<()>) -> tracing::Span {
+    let trace = request.headers().get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    tracing::debug_span!("call", call = request.uri().path(), traceparent = trace)
 }
 
 /// Makes the socket in a folder that only this user may enter; one that a dead process left is removed.

@@ -1,7 +1,7 @@
 //! Sessions: random ids that stand for a site and a login. Sessions of the same site and user share one login.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -12,11 +12,14 @@ use dcs_proto::{
     v1::{OpenSessionRequest, UserType},
 };
 use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::vrm::{Account, Trust, Vrm, wire::Named};
 
 /// Sessions that are kept; the oldest go first. A controller opens a new one without being noticed.
 const KEPT: usize = 1024;
+/// Clients that are kept; the oldest go first, and their breakers with them.
+const CLIENTS: usize = 512;
 
 /// What a session stands for.
 pub struct Session {
@@ -26,16 +29,47 @@ pub struct Session {
     pub site_path: String,
     /// Id of the site.
     pub site: String,
-    /// Tasks that were running when last seen, by path.
-    pub running: Mutex<HashSet<String>>,
+    /// Tasks that run.
+    pub running: Running,
+}
+
+/// Tasks that were running when last seen, by path, with the moment since when they are followed.
+#[derive(Default)]
+pub struct Running {
+    since: Mutex<HashMap<String, Instant>>,
+    more: Notify,
+}
+
+impl Running {
+    /// Follows a task.
+    pub fn add(&self, path: &str) {
+        self.since.lock().entry(path.to_owned()).or_insert_with(Instant::now);
+        self.more.notify_one();
+    }
+
+    /// Follows a task no more; whether it was.
+    pub fn remove(&self, path: &str) -> bool {
+        self.since.lock().remove(path).is_some()
+    }
+
+    /// The tasks, and since when the youngest is followed.
+    pub fn all(&self) -> (Vec<String>, Option<Instant>) {
+        let since = self.since.lock();
+        (since.keys().cloned().collect(), since.values().max().copied())
+    }
+
+    /// Waits until a task is added.
+    pub async fn more(&self) {
+        self.more.notified().await;
+    }
 }
 
 /// All sessions of the process.
 pub struct Sessions {
     trust: String,
     insecure: bool,
-    clients: Mutex<HashMap<Vec<u8>, Arc<Vrm>>>,
-    open: Mutex<(Vec<String>, HashMap<String, Arc<Session>>)>,
+    clients: Mutex<VecDeque<(Vec<u8>, Arc<Vrm>)>>,
+    open: Mutex<VecDeque<(String, Arc<Session>)>>,
 }
 
 impl Sessions {
@@ -64,21 +98,20 @@ impl Sessions {
         };
         let site = id(found);
         let session =
-            Arc::new(Session { vrm, site_path: format!("/service/sites/{site}"), site, running: Mutex::default() });
+            Arc::new(Session { vrm, site_path: format!("/service/sites/{site}"), site, running: Running::default() });
         let name = format!("{:032x}", rand::random::<u128>());
         let mut open = self.open.lock();
-        if open.0.len() >= KEPT {
-            let oldest = open.0.remove(0);
-            open.1.remove(&oldest);
+        if open.len() >= KEPT {
+            open.pop_front();
         }
-        open.0.push(name.clone());
-        open.1.insert(name.clone(), Arc::clone(&session));
+        open.push_back((name.clone(), Arc::clone(&session)));
         Ok((name, session))
     }
 
     /// The session of an id.
     pub fn get(&self, name: &str) -> Result<Arc<Session>, MachineError> {
-        let found = self.open.lock().1.get(name).cloned();
+        let open = self.open.lock();
+        let found = open.iter().rev().find(|(known, _)| known == name).map(|(_, session)| Arc::clone(session));
         found.ok_or_else(|| MachineError::new(Reason::SessionUnknown, "the session is not known; open it again"))
     }
 
@@ -98,7 +131,7 @@ impl Sessions {
         }
         let identity = context.finish().as_ref().to_vec();
         let mut clients = self.clients.lock();
-        if let Some(known) = clients.get(&identity) {
+        if let Some((_, known)) = clients.iter().find(|(known, _)| *known == identity) {
             return Ok(Arc::clone(known));
         }
         let account = Account {
@@ -108,7 +141,10 @@ impl Sessions {
             user_type,
         };
         let vrm = Vrm::new(account, &trust)?;
-        clients.insert(identity, Arc::clone(&vrm));
+        if clients.len() >= CLIENTS {
+            clients.pop_front();
+        }
+        clients.push_back((identity, Arc::clone(&vrm)));
         Ok(vrm)
     }
 }

@@ -1,11 +1,56 @@
 //! A site's login from its Secret. Pure.
 
 use dcs_proto::v1::UserType;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::{api::DCSClusterSpec, site::Credentials};
+use crate::{
+    api::{DCSCluster, DCSClusterSpec},
+    site::Credentials,
+};
+
+/// Annotation of a `DCSCluster`: until when no login is tried, as JSON. It outlives the adapter, which may restart.
+pub const SILENCE: &str = "infrastructure.cluster.x-k8s.io/dcs-login-silence";
+/// Ends of a silence that are this near to each other are the same.
+const SAME: SignedDuration = SignedDuration::from_secs(30);
+
+/// No login is tried with a Secret until a time, because the site refused it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Resource version of the Secret: another one may be tried at once.
+    secret: String,
+    /// Its end.
+    until: Timestamp,
+}
+
+impl Silence {
+    /// The silence about a Secret.
+    pub fn new(secret: &Secret, until: Timestamp) -> Self {
+        Self { secret: secret.resource_version().unwrap_or_default(), until }
+    }
+
+    /// The one that a cluster records.
+    pub fn of(infra: &DCSCluster) -> Option<Self> {
+        serde_json::from_str(infra.annotations().get(SILENCE)?).ok()
+    }
+
+    /// Whether two say the same; how long is left is never told twice alike.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.secret == other.secret && self.until.duration_since(other.until).abs() < SAME
+    }
+}
+
+/// The login that a cluster names, with the silence that it records.
+pub fn of(secret: &Secret, infra: &DCSCluster) -> Result<Credentials, CredentialsError> {
+    let silence =
+        Silence::of(infra).filter(|silence| Some(&silence.secret) == secret.metadata.resource_version.as_ref());
+    let not_before = silence.map_or(0, |silence| silence.until.as_second());
+    Ok(Credentials { not_before, ..read(secret, &infra.spec)? })
+}
 
 /// What is wrong with a credentials Secret. Never holds a value of a secret key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +118,7 @@ pub fn read(secret: &Secret, spec: &DCSClusterSpec) -> Result<Credentials, Crede
         site,
         ca_bundle: text("caBundle")?.map(|text| text.to_string()).unwrap_or_default(),
         insecure_skip_tls_verify: text("insecureSkipTLSVerify")?.is_some_and(|text| text.as_str() == "true"),
+        not_before: 0,
     })
 }
 
@@ -90,6 +136,24 @@ mod tests {
         let mut secret = Secret { data: Some(data.collect()), ..Secret::default() };
         secret.metadata.name = Some("login".into());
         secret
+    }
+
+    #[test]
+    fn a_silence_counts_for_the_secret_that_was_refused_alone() {
+        let mut refused = secret(&[]);
+        refused.metadata.resource_version = Some("7".into());
+        let until = Timestamp::from_second(1_800_000_000).unwrap();
+        let silence = Silence::new(&refused, until);
+        let mut infra = DCSCluster::new("c", DCSClusterSpec::default());
+        assert_eq!(of(&refused, &infra).unwrap().not_before, 0);
+        let json = serde_json::to_string(&silence).unwrap();
+        infra.metadata.annotations = Some([(SILENCE.to_owned(), json)].into());
+        assert_eq!(of(&refused, &infra).unwrap().not_before, until.as_second());
+        let mut changed = refused.clone();
+        changed.metadata.resource_version = Some("8".into());
+        assert_eq!(of(&changed, &infra).unwrap().not_before, 0);
+        let later = until.checked_add(SignedDuration::from_secs(2)).unwrap();
+        assert!(silence.is_like(&Silence::new(&refused, later)) && !silence.is_like(&Silence::new(&changed, until)));
     }
 
     #[rstest]

@@ -59,8 +59,10 @@ pub async fn run(args: Args) -> Result<(), StartError> {
         field_manager: "basalt-dcs-controller",
     };
     let mut manager = Manager::new(args.manager, identity).await?;
-    let machines =
-        Informer::default().index(machine::BY_POOL, machine::by_pool).index(machine::BY_CLUSTER, machine::by_cluster);
+    let machines = Informer::default()
+        .index(machine::BY_POOL, machine::by_pool)
+        .index(machine::BY_CLUSTER, machine::by_cluster)
+        .index(machine::BY_TASK, machine::by_task);
     let caches = Caches {
         machines: manager.informer(machines),
         infras: manager.informer(Informer::default()),
@@ -73,7 +75,7 @@ pub async fn run(args: Args) -> Result<(), StartError> {
 
     let reconciler = MachineReconciler::new(&manager, caches.clone(), sites.clone(), Arc::clone(&management));
     let (of_pool, of_infra, of_cluster) = (caches.machines.clone(), caches.machines.clone(), caches.machines.clone());
-    manager
+    let controller = manager
         .controller("dcsmachine", &caches.machines, reconciler, args.dcsmachine_concurrency)
         .watches(&caches.owners, machine::woken_by_owner)
         .watches(&caches.pools, move |_, new| machine::woken_by_pool(&of_pool, new))
@@ -90,6 +92,12 @@ pub async fn run(args: Args) -> Result<(), StartError> {
             let (Some(cluster), true) = (new, old.map(facts) != new.map(facts)) else { return Vec::new() };
             machine::woken_by_cluster(&of_cluster, &ObjectKey::of(cluster))
         });
+    let (of_task, requeue) = (caches.machines.clone(), controller.requeue());
+    sites.on_task_end(move |task| {
+        for machine in of_task.by_index(machine::BY_TASK, task) {
+            requeue.changed(ObjectKey::of(&*machine));
+        }
+    });
 
     let reconciler = ClusterReconciler::new(&manager, caches.clone(), sites, management);
     let infras = caches.infras.clone();

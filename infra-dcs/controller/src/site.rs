@@ -1,7 +1,12 @@
 //! The client side of the machine service. Sessions are opened when first needed and again when the adapter does not
 //! know them any more; callers see neither.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use aws_lc_rs::digest;
 use dcs_proto::{
@@ -12,7 +17,8 @@ use dcs_proto::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, sync::Mutex};
 use tonic::{
-    Response, Status,
+    Request, Response, Status, Streaming,
+    service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint, Uri},
 };
 use tower::service_fn;
@@ -25,8 +31,27 @@ const UPLOAD: Duration = Duration::from_secs(120);
 /// Largest answer.
 const MESSAGE_LIMIT: usize = 16 << 20;
 
-/// The generated client.
-pub type Client = MachineServiceClient<Channel>;
+/// Time after which a stream of tasks that broke is opened again.
+const REOPEN: Duration = Duration::from_secs(2);
+
+/// The generated client; its calls carry their deadline, so that the adapter ends with what nobody waits for.
+pub type Client = MachineServiceClient<InterceptedService<Channel, Deadline>>;
+
+/// Tells the adapter how long an answer is waited for.
+#[derive(Clone, Copy)]
+pub struct Deadline(Option<Duration>);
+
+impl Interceptor for Deadline {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(limit) = self.0 {
+            request.set_timeout(limit);
+        }
+        Ok(request)
+    }
+}
+
+/// Hears of tasks that ended, by their ids.
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
 
 /// A login at a site.
 #[derive(Clone)]
@@ -45,6 +70,8 @@ pub struct Credentials {
     pub ca_bundle: String,
     /// The endpoint's certificate is not checked.
     pub insecure_skip_tls_verify: bool,
+    /// No login before this time (seconds since 1970; 0 for none): an earlier one was refused.
+    pub not_before: i64,
 }
 
 type Fingerprint = Vec<u8>;
@@ -68,8 +95,9 @@ impl Credentials {
 /// All sites, behind one adapter; cheap to clone.
 #[derive(Clone)]
 pub struct Sites {
-    client: Client,
+    channel: Channel,
     sessions: Arc<Mutex<HashMap<Fingerprint, Slot>>>,
+    listener: Arc<OnceLock<Listener>>,
 }
 
 impl Sites {
@@ -87,9 +115,41 @@ impl Sites {
                     UnixStream::connect(&path).await.map(TokioIo::new).map_err(named)
                 }
             }));
-        let client =
-            Client::new(channel).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT * 8);
-        Self { client, sessions: Arc::default() }
+        Self { channel, sessions: Arc::default(), listener: Arc::default() }
+    }
+
+    /// Calls `listener` with the id of each task that ends at any site. Only the first listener is heard of.
+    pub fn on_task_end(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        if self.listener.set(Box::new(listener)).is_err() {
+            tracing::error!("A second listener to the ends of tasks is not heard.");
+        }
+    }
+
+    fn client(&self, limit: Option<Duration>) -> Client {
+        Client::new(InterceptedService::new(self.channel.clone(), Deadline(limit)))
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT * 8)
+    }
+
+    /// Hears of the ends of a session's tasks until the adapter knows the session no more.
+    async fn follow(self, session: String) {
+        loop {
+            let request = v1::WatchTasksRequest { session: session.clone() };
+            match self.client(None).watch_tasks(request).await.map(Response::into_inner) {
+                Ok(mut ends) => self.hear(&mut ends).await,
+                Err(status) if MachineError::from(status.clone()).reason == Reason::SessionUnknown => return,
+                Err(status) => tracing::debug!(%status, "The adapter does not tell of tasks."),
+            }
+            tokio::time::sleep(REOPEN).await;
+        }
+    }
+
+    async fn hear(&self, ends: &mut Streaming<v1::Task>) {
+        while let Ok(Some(task)) = ends.message().await {
+            if let Some(listener) = self.listener.get() {
+                listener(&task.id);
+            }
+        }
     }
 
     /// A site as one login sees it.
@@ -133,7 +193,7 @@ impl Site {
         let mut stale = None;
         loop {
             let session = self.session(stale.as_deref()).await?;
-            match within(limit, call(self.sites.client.clone(), session.clone())).await {
+            match within(limit, call(self.sites.client(Some(limit)), session.clone())).await {
                 Err(error) if error.reason == Reason::SessionUnknown && stale.is_none() => stale = Some(session),
                 outcome => return outcome,
             }
@@ -156,11 +216,12 @@ impl Site {
             site: credentials.site.clone(),
             ca_bundle: credentials.ca_bundle.clone(),
             insecure_skip_tls_verify: credentials.insecure_skip_tls_verify,
-            not_before: 0,
+            not_before: credentials.not_before,
         };
-        let mut client = self.sites.client.clone();
+        let mut client = self.sites.client(Some(CALL));
         let opened = within(CALL, client.open_session(request)).await?;
         *known = Some(opened.session.clone());
+        tokio::spawn(self.sites.clone().follow(opened.session.clone()));
         Ok(opened.session)
     }
 }

@@ -131,7 +131,7 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
         match schema["properties"].get(name) {
             Some(schema) => check(schema, field, &place, found),
             None if schema["additionalProperties"].is_object() => {
-                check(&schema["additionalProperties"], field, &place, found)
+                check(&schema["additionalProperties"], field, &place, found);
             }
             None if schema["properties"].is_object() => found.push(format!("{place}: is unknown")),
             None => {}

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use dcs_proto::{
     MachineError,
-    error::Reason,
+    error::{FOREIGN_MACHINE, Reason},
     v1::{
-        CreateMachineRequest, DeleteMachineRequest, Disk, FindMachinesRequest, FindMachinesResponse, GetMachineRequest,
-        Machine, Nic, Owner, PowerOffRequest, PowerOnRequest, PowerState, Task,
+        Console, CreateMachineRequest, DeleteMachineRequest, Disk, FindMachinesRequest, FindMachinesResponse,
+        GetConsoleRequest, GetMachineRequest, GrowDiskRequest, Machine, Nic, Owner, PowerOffRequest, PowerOnRequest,
+        PowerState, Task,
     },
 };
 use reqwest::Method;
@@ -34,7 +35,8 @@ pub(super) async fn create(session: &Session, request: CreateMachineRequest) -> 
         return adopt(session, &known).await;
     }
     let path = format!("{}/action/clone", path_of(&request.template_urn)?);
-    let body = clone_body(&request, &owner);
+    let template: wire::Vm = session.vrm.offer(&path_of(&request.template_urn)?, &[]).await?;
+    let body = clone_body(&request, &owner, &template);
     let sent = session.vrm.send::<wire::Started>(Method::POST, &path, &[], Some(&body));
     match fault::around("vrm-clone", sent).await {
         Ok(started) => Ok(tasks::started(session, &started, "")),
@@ -52,19 +54,30 @@ pub(super) async fn create(session: &Session, request: CreateMachineRequest) -> 
     }
 }
 
-/// The machine that an attempt made. The site knows it by the UUID that it was given; the mark confirms it.
+/// The machine that an attempt made. The site knows it by the UUID that it was given; the mark confirms it. Another
+/// machine of that name is a conflict: a second one would have its address too.
 async fn by_attempt(session: &Session, attempt: &str, name: &str) -> Result<Option<wire::Vm>, MachineError> {
     let path = format!("{}/vms", session.site_path);
     let is_it =
         |vm: &wire::Vm| vm.uuid.as_deref() == Some(attempt) || mark_of(vm).is_some_and(|(_, marked)| marked == attempt);
+    let known: Vec<wire::Vm> = session.vrm.list(&path, &[("uuid", attempt)], "vms").await?;
+    if let Some(vm) = known.into_iter().find(is_it) {
+        return Ok(Some(vm));
+    }
     // A site that does not honour the UUID still keeps the mark: the name leads to it.
-    for filter in [("uuid", attempt), ("name", name)] {
-        let found: Vec<wire::Vm> = session.vrm.list(&path, &[filter], "vms").await?;
-        if let Some(vm) = found.into_iter().find(is_it) {
+    let namesakes: Vec<wire::Vm> = session.vrm.list(&path, &[("name", name)], "vms").await?;
+    let namesakes = namesakes.into_iter().filter(|vm| vm.name == name && vm.is_template != Some(true));
+    let mut others = Vec::new();
+    for vm in namesakes.filter(|vm| vm.status != "recycling") {
+        if is_it(&vm) {
             return Ok(Some(vm));
         }
+        others.push(vm);
     }
-    Ok(None)
+    let Some(other) = others.first() else { return Ok(None) };
+    let whose = mark_of(other).map_or("nobody known here".to_owned(), |(owner, _)| owner.resource);
+    let message = format!("VM {} is called {name} too and belongs to {whose}; rename or delete it", other.urn);
+    Err(MachineError::new(Reason::Conflict, message).about(FOREIGN_MACHINE, name))
 }
 
 async fn adopt(session: &Session, vm: &wire::Vm) -> Result<Task, MachineError> {
@@ -72,7 +85,8 @@ async fn adopt(session: &Session, vm: &wire::Vm) -> Result<Task, MachineError> {
     Ok(running.unwrap_or_else(|| tasks::done(&vm.urn)))
 }
 
-fn clone_body(request: &CreateMachineRequest, owner: &Owner) -> Value {
+fn clone_body(request: &CreateMachineRequest, owner: &Owner, template: &wire::Vm) -> Value {
+    let template_nics = template.vm_config.nics.as_deref().unwrap_or_default();
     let disks: Vec<Value> = request
         .disks
         .iter()
@@ -96,7 +110,10 @@ fn clone_body(request: &CreateMachineRequest, owner: &Owner) -> Value {
     });
     if !request.nics.is_empty() {
         let nic = |(index, nic): (usize, &dcs_proto::v1::NicSpec)| {
-            let mut fields = json!({"name": format!("Network Adapter {index}"), "sequenceNum": index});
+            // A NIC that the template has keeps its name; another name would add one.
+            let name = template_nics.get(index).map(|nic| nic.name.clone()).filter(|name| !name.is_empty());
+            let name = name.unwrap_or_else(|| format!("Network Adapter {index}"));
+            let mut fields = json!({"name": name, "sequenceNum": index});
             if !nic.port_group_urn.is_empty() {
                 fields["portGroupUrn"] = json!(nic.port_group_urn);
             }
@@ -115,6 +132,11 @@ fn clone_body(request: &CreateMachineRequest, owner: &Owner) -> Value {
         "isLinkClone": false,
         "vmConfig": config,
     });
+    if !request.boot_media_path.is_empty() {
+        body["cdRomProtocol"] = json!("file");
+        body["cdRomDevicePath"] = json!(request.boot_media_path);
+        body["cdRomAttachAtPowerOn"] = json!(true);
+    }
     for (name, urn) in [("location", &request.compute_cluster_urn), ("parentObjUrn", &request.folder_urn)] {
         if !urn.is_empty() {
             body[name] = json!(urn);
@@ -298,6 +320,20 @@ pub(super) async fn delete(session: &Session, request: DeleteMachineRequest) -> 
     accept(session, fault::around("vrm-delete", sent).await, done::MACHINE_GONE, &request.urn)
 }
 
+/// Sizes are totals, in MB at the site.
+pub(super) async fn grow_disk(session: &Session, request: GrowDiskRequest) -> Result<Task, MachineError> {
+    let path = format!("{}/action/expandvol", path_of(&request.machine_urn)?);
+    let body = json!({"volUrn": request.volume_urn, "size": request.size_gib.saturating_mul(1024)});
+    let sent = session.vrm.send::<wire::Started>(Method::POST, &path, &[], Some(&body));
+    accept(session, fault::around("vrm-grow-disk", sent).await, done::LARGE_ENOUGH, &request.machine_urn)
+}
+
+pub(super) async fn console(session: &Session, request: GetConsoleRequest) -> Result<Console, MachineError> {
+    let path = format!("{}/action/getConsoleOutput", path_of(&request.urn)?);
+    let answer: Value = session.vrm.ask(&path, Some(&json!({"length": request.lines}))).await?;
+    Ok(Console { output: answer["output"].as_str().unwrap_or_default().to_owned() })
+}
+
 /// The task of a call; a refusal that says that it is so already counts as done.
 pub(super) fn accept(
     session: &Session,
@@ -342,10 +378,19 @@ mod tests {
                 DiskSpec { sequence: 1, size_gib: 0, datastore_urn: "d".into(), system: true },
                 DiskSpec { sequence: 2, size_gib: 10, datastore_urn: "d".into(), system: false },
             ],
-            nics: vec![NicSpec { port_group_urn: "p".into() }],
+            nics: vec![NicSpec { port_group_urn: "p".into() }, NicSpec::default()],
             ..CreateMachineRequest::default()
         };
-        let body = clone_body(&request, &owner());
+        let template = wire::Vm {
+            vm_config: wire::VmConfig {
+                nics: Some(vec![wire::Nic { name: "uplink".into(), ..wire::Nic::default() }]),
+                ..wire::VmConfig::default()
+            },
+            ..wire::Vm::default()
+        };
+        let body = clone_body(&request, &owner(), &template);
+        let names: Vec<_> = body["vmConfig"]["nics"].as_array().unwrap().iter().map(|nic| &nic["name"]).collect();
+        assert_eq!(names, ["uplink", "Network Adapter 1"]);
         assert_eq!((&body["autoBoot"], &body["clonedVmUUID"]), (&json!(false), &json!("a1")));
         assert!(body["vmConfig"]["disks"][0].get("quantityGB").is_none());
         assert_eq!(body["vmConfig"]["disks"][1]["quantityGB"], 10);

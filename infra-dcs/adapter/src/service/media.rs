@@ -2,7 +2,7 @@
 
 use dcs_proto::{
     MachineError,
-    error::Reason,
+    error::{Reason, UPLOAD_HOST},
     v1::{
         AttachBootMediaRequest, BootMedia, DeleteBootMediaRequest, DeleteBootMediaResponse, DetachBootMediaRequest,
         PutBootMediaRequest, Task,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Tries of an upload, each with a ticket of its own: another host may take it.
-const TRIES: u32 = 2;
+const TRIES: u32 = 3;
 
 pub(super) async fn put(session: &Session, request: PutBootMediaRequest) -> Result<BootMedia, MachineError> {
     let image = iso::build(&request).map_err(|error| MachineError::new(Reason::Invalid, error.to_string()))?;
@@ -43,26 +43,23 @@ pub(super) async fn put(session: &Session, request: PutBootMediaRequest) -> Resu
         }
         remove(session, &request.datastore_urn, &file).await?;
     }
-    let mut failed = None;
+    let mut outcome = Ok(());
     for _ in 0..TRIES {
-        match fault::around("vrm-upload", upload(session, &request.datastore_urn, name, &image)).await {
-            Ok(()) => {
-                failed = None;
-                break;
-            }
-            Err(error) => failed = Some(error),
+        outcome = fault::around("vrm-upload", upload(session, &request.datastore_urn, name, &image)).await;
+        // Another ticket may name another host; what the site itself refuses, it refuses again.
+        if !outcome.as_ref().is_err_and(|error| error.is_about(UPLOAD_HOST)) {
+            break;
         }
     }
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    match find(session, &request.datastore_urn, name).await? {
-        Some(file) if file.size == Some(size) => Ok(media),
-        Some(file) => {
+    // What counts is what lies there: a host's answer may be lost, and what a try left is refused to the next.
+    match (find(session, &request.datastore_urn, name).await?, outcome) {
+        (Some(file), _) if file.size == Some(size) => Ok(media),
+        (_, Err(error)) => Err(error),
+        (Some(file), Ok(())) => {
             let message = format!("{name} has {} bytes at the site, {size} were sent", file.size.unwrap_or_default());
             Err(MachineError::new(Reason::Unreachable, message))
         }
-        None => {
+        (None, Ok(())) => {
             Err(MachineError::new(Reason::OutcomeUnknown, format!("{name} was sent, and the site does not list it")))
         }
     }

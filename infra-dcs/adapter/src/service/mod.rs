@@ -91,6 +91,14 @@ impl MachineService for Service {
         answer!(self, request, machines::delete)
     }
 
+    async fn grow_disk(&self, request: Request<v1::GrowDiskRequest>) -> Result<Response<v1::Task>, Status> {
+        answer!(self, request, machines::grow_disk)
+    }
+
+    async fn get_console(&self, request: Request<v1::GetConsoleRequest>) -> Result<Response<v1::Console>, Status> {
+        answer!(self, request, machines::console)
+    }
+
     async fn put_boot_media(
         &self,
         request: Request<v1::PutBootMediaRequest>,

@@ -44,7 +44,7 @@ pub(super) async fn resolve(session: &Session, request: ResolvePlacementRequest)
         Some(reference) if !reference.urn.is_empty() => reference.urn,
         Some(reference) => {
             let clusters: Value =
-                session.vrm.get(&format!("{}/clusters", session.site_path), &[("name", &reference.name)]).await?;
+                session.vrm.offer(&format!("{}/clusters", session.site_path), &[("name", &reference.name)]).await?;
             let found = exactly("compute cluster", &reference.name, named(&clusters["clusters"]));
             take(found, &mut placement.unresolved)
         }
@@ -63,9 +63,10 @@ pub(super) async fn resolve(session: &Session, request: ResolvePlacementRequest)
         let query: &[(&str, &str)] = &[("scope", &placement.compute_cluster_urn)];
         let query = if placement.compute_cluster_urn.is_empty() { &[] } else { query };
         let path = format!("{}/datastores", session.site_path);
-        let known: Vec<wire::Datastore> = session.vrm.list(&path, query, "datastores").await?;
+        let mut known: Vec<wire::Datastore> = session.vrm.offers(&path, query, "datastores").await?;
         for wanted in &request.datastores {
             let urn = take(datastore(wanted, &known), &mut placement.unresolved);
+            reserve(&mut known, &urn, wanted.needed_gib);
             placement.datastore_urns.push(urn);
         }
     }
@@ -108,7 +109,8 @@ async fn template_of(session: &Session, name: &str, urn: &str) -> Result<Result<
     let kind = "VM template";
     let urn = if urn.is_empty() {
         let path = format!("{}/vms", session.site_path);
-        let found: Vec<wire::Named> = session.vrm.list(&path, &[("isTemplate", "true"), ("name", name)], "vms").await?;
+        let found: Vec<wire::Named> =
+            session.vrm.offers(&path, &[("isTemplate", "true"), ("name", name)], "vms").await?;
         match exactly(kind, name, found) {
             Ok(urn) => urn,
             Err(unresolved) => return Ok(Err(unresolved)),
@@ -116,7 +118,7 @@ async fn template_of(session: &Session, name: &str, urn: &str) -> Result<Result<
     } else {
         urn.to_owned()
     };
-    match session.vrm.get::<wire::Vm>(&path_of(&urn)?, &[]).await {
+    match session.vrm.offer::<wire::Vm>(&path_of(&urn)?, &[]).await {
         Ok(vm) if vm.is_template == Some(true) => Ok(Ok(vm)),
         Ok(_) => Ok(Err(missing(kind, name, Reason::Invalid, format!("{name} is a virtual machine, not a template")))),
         Err(error) if error.reason == Reason::NotFound => {
@@ -146,10 +148,14 @@ async fn folder(session: &Session, name: &str) -> Result<Found, MachineError> {
     for part in name.split('/') {
         let path = format!("{}/folder", session.site_path);
         let query = [("parentObjUrn", parent.as_str()), ("type", "1")];
-        let found: Vec<wire::Named> = session.vrm.list(&path, &query, "folders").await?;
+        let found: Vec<wire::Named> = session.vrm.offers(&path, &query, "folders").await?;
         match exactly("folder", part, found) {
             Ok(urn) => parent = urn,
-            Err(unresolved) => return Ok(Err(Unresolved { name: name.to_owned(), ..unresolved })),
+            Err(unresolved) if part == name => return Ok(Err(unresolved)),
+            Err(unresolved) => {
+                let message = format!("folder {name}: {}", unresolved.message);
+                return Ok(Err(Unresolved { name: name.to_owned(), message, ..unresolved }));
+            }
         }
     }
     Ok(Ok(parent))
@@ -160,15 +166,24 @@ async fn port_group(session: &Session, wanted: &NetworkReference) -> Result<Foun
         return Ok(Ok(wanted.port_group_urn.clone()));
     }
     let switches: Value =
-        session.vrm.get(&format!("{}/dvswitchs", session.site_path), &[("name", &wanted.switch_name)]).await?;
+        session.vrm.offer(&format!("{}/dvswitchs", session.site_path), &[("name", &wanted.switch_name)]).await?;
     let switch = match exactly("switch", &wanted.switch_name, named(&switches["dvSwitchs"])) {
         Ok(urn) => urn,
         Err(unresolved) => return Ok(Err(unresolved)),
     };
     let path = format!("{}/portgroups", path_of(&switch)?);
     let groups: Vec<wire::Named> =
-        session.vrm.list(&path, &[("portGroupName", &wanted.port_group_name)], "portGroups").await?;
+        session.vrm.offers(&path, &[("portGroupName", &wanted.port_group_name)], "portGroups").await?;
     Ok(exactly("port group", &wanted.port_group_name, groups))
+}
+
+/// Takes the space of one disk off, so that the next one of the same machine does not count on it.
+fn reserve(known: &mut [wire::Datastore], urn: &str, gib: u64) {
+    if let Some(store) = known.iter_mut().find(|store| store.urn == urn) {
+        #[allow(clippy::cast_precision_loss)] // Sizes of disks are far below 2^52 GiB.
+        let left = store.free() - gib as f64;
+        (store.actual_free_size_gb, store.free_size_gb) = (Some(left), Some(left));
+    }
 }
 
 /// A datastore by name, or the member of a cluster with the most free space.
@@ -228,6 +243,18 @@ mod tests {
         assert_eq!(datastore(&wanted(60), &known).unwrap_err().reason(), Reason::Capacity);
         let other = DatastoreReference { name: "x".into(), ..DatastoreReference::default() };
         assert_eq!(datastore(&other, &known).unwrap_err().reason(), Reason::NotFound);
+    }
+
+    #[test]
+    fn disks_of_one_machine_do_not_count_on_the_same_space() {
+        let mut known = [store("a", "dsc", 100.0, "NORMAL"), store("b", "dsc", 90.0, "NORMAL")];
+        let wanted = DatastoreReference { cluster_name: "dsc".into(), needed_gib: 80, ..DatastoreReference::default() };
+        let mut chosen = || {
+            let urn = datastore(&wanted, &known);
+            reserve(&mut known, urn.as_deref().unwrap_or_default(), wanted.needed_gib);
+            urn.map_err(|missing| missing.reason())
+        };
+        assert_eq!([chosen(), chosen(), chosen()], [Ok("urn:a".into()), Ok("urn:b".into()), Err(Reason::Capacity)]);
     }
 
     #[test]

@@ -16,8 +16,12 @@ use crate::{
     vrm::{codes, wire},
 };
 
-/// Time between two looks at the running tasks.
-const INTERVAL: Duration = Duration::from_millis(700);
+/// Time between two looks at the running tasks while the youngest of them is young, and when it is not.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+/// How long a task counts as young: most end within it.
+const YOUNG: Duration = Duration::from_secs(30);
+/// Tasks of one question; more are refused.
+const AT_ONCE: usize = 100;
 /// Changes that a slow reader may be behind; the loop waits for it then.
 const BACKLOG: usize = 64;
 
@@ -32,7 +36,7 @@ pub(super) fn started(session: &Session, answer: &wire::Started, entity_urn: &st
     let entity_urn = answer.urn.clone().unwrap_or_else(|| entity_urn.to_owned());
     match path {
         Some(path) => {
-            session.running.lock().insert(path.clone());
+            session.running.add(&path);
             Task { id: path, entity_urn, state: TaskState::Running.into(), ..Task::default() }
         }
         // An answer without a task means that it is done.
@@ -48,7 +52,7 @@ pub(super) async fn get(session: &Session, request: GetTaskRequest) -> Result<Ta
     }
     let task = read(session, &request.id).await?;
     if task.state() == TaskState::Running {
-        session.running.lock().insert(request.id);
+        session.running.add(&request.id);
     }
     Ok(task)
 }
@@ -92,27 +96,57 @@ fn translate(path: &str, task: &wire::Task) -> Task {
     }
 }
 
-/// Tasks of a session as they change, until the reader goes.
+/// Tasks of a session as they end, until the reader goes. Nothing is asked of the site while none runs.
 pub(super) fn watch(session: Arc<Session>) -> Pin<Box<dyn Stream<Item = Result<Task, Status>> + Send>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(BACKLOG);
     tokio::spawn(async move {
-        while !sender.is_closed() {
-            let running: Vec<String> = session.running.lock().iter().cloned().collect();
-            for path in running {
-                // A site that does not answer is asked again with the next round.
-                let Ok(task) = read(&session, &path).await else { continue };
-                if task.state() == TaskState::Running {
-                    continue;
-                }
-                session.running.lock().remove(&path);
+        loop {
+            let (running, youngest) = session.running.all();
+            for task in ended(&session, &running).await {
+                session.running.remove(&task.id);
                 if sender.send(Ok(task)).await.is_err() {
                     return;
                 }
             }
-            tokio::time::sleep(INTERVAL).await;
+            let young = youngest.is_some_and(|since| since.elapsed() < YOUNG);
+            let pause = if young { INTERVALS.0 } else { INTERVALS.1 };
+            tokio::select! {
+                () = tokio::time::sleep(pause), if youngest.is_some() => {}
+                () = session.running.more() => {}
+                () = sender.closed() => return,
+            }
         }
     });
     Box::pin(ReceiverStream::new(receiver))
+}
+
+/// Those of these tasks that run no more. A site that does not answer is asked again with the next round.
+async fn ended(session: &Session, paths: &[String]) -> Vec<Task> {
+    let mut ended = Vec::new();
+    for paths in paths.chunks(AT_ONCE) {
+        let known = if paths.len() > 1 { together(session, paths).await } else { Vec::new() };
+        for path in paths {
+            let task = match known.iter().find(|task| task.uri == *path) {
+                Some(task) => Ok(translate(path, task)),
+                // The list leaves out what the site has forgotten: only its own call says so.
+                None => read(session, path).await,
+            };
+            ended.extend(task.ok().filter(|task| task.state() != TaskState::Running));
+        }
+    }
+    ended
+}
+
+/// Tasks by one question; those that it does not answer are asked for one by one.
+async fn together(session: &Session, paths: &[String]) -> Vec<wire::Task> {
+    let urns: Vec<String> = paths.iter().map(|path| urn_of(path)).collect();
+    let path = format!("{}/tasks", session.site_path);
+    session.vrm.list(&path, &[("taskUrns", &urns.join(","))], "tasks").await.unwrap_or_default()
+}
+
+/// The URN of a task's path.
+fn urn_of(path: &str) -> String {
+    format!("urn:{}", path.trim_start_matches("/service/").replace('/', ":"))
 }
 
 /// The running task that works on an entity, if the site knows one.
@@ -121,7 +155,7 @@ pub(super) async fn running_on(session: &Session, entity_urn: &str) -> Result<Op
     for status in ["running", "waiting"] {
         let tasks: Vec<wire::Task> = session.vrm.list(&path, &[("status", status)], "tasks").await?;
         if let Some(task) = tasks.iter().find(|task| task.entity_urn.as_deref() == Some(entity_urn)) {
-            session.running.lock().insert(task.uri.clone());
+            session.running.add(&task.uri);
             return Ok(Some(translate(&task.uri, task)));
         }
     }

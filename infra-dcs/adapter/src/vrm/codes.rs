@@ -25,6 +25,8 @@ pub mod done {
     pub const MEDIA_DETACHED: &[&str] = &["10300034"];
     /// The file is gone.
     pub const FILE_GONE: &[&str] = &["10000008"];
+    /// The disk has that size or a larger one already.
+    pub const LARGE_ENOUGH: &[&str] = &["10300323"];
     /// A machine of that UUID exists: ours.
     pub const UUID_EXISTS: &[&str] = &["10300451"];
     /// The rule is gone.
@@ -32,6 +34,7 @@ pub mod done {
 }
 
 const SESSION_END: &[&str] = &["10000002"];
+const VERSION_REFUSED: &[&str] = &["10000022"];
 const EXPIRY_WARNING: &[&str] = &["10100110"];
 
 /// The error that a refusal is.
@@ -81,6 +84,11 @@ fn reason(code: &str, status: u16) -> Reason {
     }
 }
 
+/// Whether an error carries a number of the site: then the site itself said it, not something on the way.
+pub fn has_code(error: &MachineError) -> bool {
+    error.metadata.contains_key(VENDOR_CODE)
+}
+
 /// Whether an error carries one of these numbers.
 pub fn is(error: &MachineError, codes: &[&str]) -> bool {
     error.metadata.get(VENDOR_CODE).is_some_and(|code| codes.contains(&code.as_str()))
@@ -88,7 +96,12 @@ pub fn is(error: &MachineError, codes: &[&str]) -> bool {
 
 /// Whether the token has ended: the call had no effect, and a new login helps.
 pub fn is_session_end(error: &MachineError) -> bool {
-    is(error, SESSION_END) || (error.reason == Reason::Credentials && error.metadata.is_empty())
+    is(error, SESSION_END) || (error.reason == Reason::Credentials && !has_code(error))
+}
+
+/// Whether the site does not speak the version that was asked for: the call had no effect.
+pub(super) fn is_version_refused(error: &MachineError) -> bool {
+    is(error, VERSION_REFUSED)
 }
 
 pub(super) fn is_expiry_warning(error: &MachineError) -> bool {

@@ -7,7 +7,7 @@ use reqwest::{Certificate, Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{ACCEPT, codes};
+use super::{Effect, codes};
 
 /// Limit of connecting.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -40,29 +40,56 @@ pub(super) fn client(trust: &Trust) -> Result<Client, MachineError> {
     builder.build().map_err(invalid)
 }
 
-pub(super) fn request(http: &Client, method: Method, base: &Url, path: &str) -> Result<RequestBuilder, MachineError> {
+/// A request in a version of the API; without one the site answers as it likes.
+pub(super) fn request(
+    http: &Client,
+    method: Method,
+    base: &Url,
+    path: &str,
+    version: Option<&str>,
+) -> Result<RequestBuilder, MachineError> {
     let url = base.join(path).map_err(|error| MachineError::new(Reason::Invalid, format!("{path}: {error}")))?;
-    // Some releases read the version from the media type, others from a header of that name.
-    Ok(http.request(method, url).header("Accept", ACCEPT).header("version", "8.1").header("Accept-Language", "en_US"))
+    let request = http.request(method, url).header("Accept-Language", "en_US");
+    Ok(match version {
+        None => request.header("Accept", "application/json;charset=UTF-8"),
+        // Some releases read the version from the media type, others from a header of that name.
+        Some(version) => request
+            .header("Accept", format!("application/json;version={version};charset=UTF-8"))
+            .header("version", version),
+    })
 }
 
 /// The body of an answer, or the error that it is. VRM refuses with an error number, under any status.
-pub(super) async fn read(answer: Response) -> Result<Value, MachineError> {
+///
+/// A read must be answered by a document: a gateway's page with status 200 would otherwise read as an empty list, and
+/// what exists as missing. For what has an effect any 2xx means accepted, whatever its body is.
+pub(super) async fn read(answer: Response, effect: Effect) -> Result<Value, MachineError> {
     let status = answer.status();
     let retry_after = answer.headers().get("Retry-After").and_then(|value| value.to_str().ok()?.parse().ok());
     let text = answer.text().await.map_err(|error| unreachable("the site", &error))?;
-    // Any 2xx means accepted, whatever its body is.
-    let value: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
-    let code = match &value["errorCode"] {
-        Value::String(code) => code.clone(),
-        Value::Number(code) => code.to_string(),
+    let document = serde_json::from_str::<Value>(&text).ok().filter(Value::is_object);
+    let value = document.clone().unwrap_or_else(|| json!({}));
+    // Gateways in front of VRM wrap the error into an object of its own.
+    let (code, says) = match &value["error"] {
+        Value::Object(error) => (error.get("code"), error.get("message")),
+        _ => (value.get("errorCode"), value.get("errorDes")),
+    };
+    let code = match code {
+        Some(Value::String(code)) => code.clone(),
+        Some(Value::Number(code)) => code.to_string(),
         _ => String::new(),
     };
     let refused = !code.is_empty() && !code.trim_start_matches('0').is_empty();
     if status.is_success() && !refused {
-        return Ok(value);
+        return match (effect, document) {
+            (Effect::Read, None) => Err(MachineError::new(
+                Reason::Unreachable,
+                format!("HTTP {status} without a document: something before the site answers in its place"),
+            )),
+            _ => Ok(value),
+        };
     }
-    let says = value["errorDes"].as_str().unwrap_or_default();
+    let says = says.and_then(Value::as_str).unwrap_or_default();
     let says = if says.is_empty() { format!("HTTP {status}") } else { says.to_owned() };
     let mut error = codes::error(&code, status.as_u16(), &says);
     if let Some(seconds) = retry_after {

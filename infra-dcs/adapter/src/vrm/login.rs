@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
-use super::{codes, http};
+use super::{Effect, codes, http};
 use crate::fault;
 
 /// Life of a token that the site says nothing of.
@@ -59,7 +59,7 @@ impl Login {
     }
 
     /// A token. Whoever comes while one is fetched waits for that one.
-    pub(super) async fn token(&self, http: &Client, base: &Url) -> Result<SecretString, MachineError> {
+    pub(super) async fn token(&self, http: &Client, base: &Url, version: &str) -> Result<SecretString, MachineError> {
         let mut state = self.state.lock().await;
         if let Some(token) = &state.token
             && Instant::now() < token.renew_at
@@ -74,7 +74,7 @@ impl Login {
             }
             silence = (breaker.silence * 2).min(SILENCE.1);
         }
-        match fault::around("vrm-login", self.log_in(http, base)).await {
+        match fault::around("vrm-login", self.log_in(http, base, version)).await {
             Ok(token) => {
                 let value = token.value.clone();
                 *state = State { token: Some(token), breaker: None };
@@ -82,6 +82,7 @@ impl Login {
             }
             Err(error) => {
                 state.token = None;
+                let error = self.without_secrets(error, None);
                 if matches!(error.reason, Reason::Credentials | Reason::LockedOut) {
                     let error = MachineError { retry_after: Some(silence), ..error };
                     state.breaker = Some(Breaker { until: Instant::now() + silence, silence, error: error.clone() });
@@ -115,9 +116,20 @@ impl Login {
         }
     }
 
-    async fn log_in(&self, http: &Client, base: &Url) -> Result<Token, MachineError> {
+    /// The same error without the password and the token, should a site repeat what it was sent.
+    pub(super) fn without_secrets(&self, mut error: MachineError, token: Option<&SecretString>) -> MachineError {
+        let token = token.map(ExposeSecret::expose_secret);
+        for secret in [Some(self.account.key.expose_secret()), token].into_iter().flatten() {
+            if !secret.is_empty() && error.message.contains(secret) {
+                error.message = error.message.replace(secret, "(secret)");
+            }
+        }
+        error
+    }
+
+    async fn log_in(&self, http: &Client, base: &Url, version: &str) -> Result<Token, MachineError> {
         let kind = if self.account.user_type == UserType::Domain { "1" } else { "2" };
-        let answer = http::request(http, Method::POST, base, "/service/session")?
+        let answer = http::request(http, Method::POST, base, "/service/session", Some(version))?
             .header("X-Auth-User", &self.account.user)
             .header("X-Auth-Key", self.account.key.expose_secret())
             .header("X-Auth-UserType", kind)
@@ -129,7 +141,7 @@ impl Login {
             .await
             .map_err(|error| http::unreachable("the site", &error))?;
         let token = answer.headers().get("X-Auth-Token").and_then(|value| value.to_str().ok()).map(SecretString::from);
-        let body = match http::read(answer).await {
+        let body = match http::read(answer, Effect::Write).await {
             Ok(body) => body,
             // "Expires soon" is a warning that comes with a token.
             Err(error) if codes::is_expiry_warning(&error) && token.is_some() => serde_json::Value::Null,

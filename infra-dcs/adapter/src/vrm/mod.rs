@@ -5,22 +5,32 @@ mod http;
 mod login;
 pub mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use dcs_proto::{MachineError, error::Reason};
+use dcs_proto::{
+    MachineError,
+    error::{Reason, UPLOAD_HOST},
+};
 use parking_lot::Mutex;
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore},
+    time::Instant,
+};
 use url::Url;
 
 pub use http::Trust;
 pub use login::{Account, Login};
 
-/// API version that is asked for.
-const ACCEPT: &str = "application/json;version=8.1;charset=UTF-8";
+/// API version that is asked for first.
+const VERSION: &str = "8.1";
 /// Items of one page; more are refused.
 const PAGE: usize = 100;
 /// Calls of one site under way at once.
@@ -29,6 +39,15 @@ const CONCURRENT: usize = 10;
 const PACE: Duration = Duration::from_millis(100);
 /// Calls that may start at once after a pause.
 const BURST: u32 = 20;
+
+/// How long calls start at half the pace after the site asked for less.
+const RELIEF: Duration = Duration::from_secs(60);
+/// How long a reading of what the site offers serves everyone who asks for it: machines are made in groups.
+const FRESH: Duration = Duration::from_secs(5);
+/// Readings that are kept; more are forgotten, fresh or not.
+const READINGS: usize = 256;
+/// Readings of a list that changed while its pages were read, before the last one is taken as it is.
+const READINGS_OF_A_LIST: u32 = 4;
 
 /// What a call may do at the site, and so what a lost answer means.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,8 +63,23 @@ pub struct Vrm {
     http: reqwest::Client,
     base: Url,
     login: Login,
+    version: Mutex<String>,
     calls: Semaphore,
-    next: Mutex<Instant>,
+    pace: Mutex<Pace>,
+    offers: Mutex<HashMap<String, Arc<AsyncMutex<Option<Reading>>>>>,
+}
+
+/// When the next call may start.
+struct Pace {
+    next: Instant,
+    /// Until then calls start at half the pace.
+    relief_until: Instant,
+}
+
+/// What the site offered, and when.
+struct Reading {
+    at: Instant,
+    value: Value,
 }
 
 impl Vrm {
@@ -59,7 +93,16 @@ impl Vrm {
         }
         let http = http::client(trust)?;
         let login = Login::new(account);
-        Ok(Arc::new(Self { http, base, login, calls: Semaphore::new(CONCURRENT), next: Mutex::new(Instant::now()) }))
+        let now = Instant::now();
+        Ok(Arc::new(Self {
+            http,
+            base,
+            login,
+            version: Mutex::new(VERSION.to_owned()),
+            calls: Semaphore::new(CONCURRENT),
+            pace: Mutex::new(Pace { next: now, relief_until: now }),
+            offers: Mutex::default(),
+        }))
     }
 
     /// The account's own time before which no login may be tried.
@@ -73,36 +116,99 @@ impl Vrm {
         decode(path, value)
     }
 
-    /// Reads every item of a list, page by page, each once.
+    /// Reads every item of a list, page by page, each once. A list that changed meanwhile is read again: an item
+    /// that another one's end moved to a page already read would be missed, and what exists taken for missing.
     pub async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
         query: &[(&str, &str)],
         items: &str,
     ) -> Result<Vec<T>, MachineError> {
-        let mut all: Vec<(String, T)> = Vec::new();
-        let mut offset = 0;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (all, changed) = self.pages(path, query, items).await?;
+            if !changed || tries >= READINGS_OF_A_LIST {
+                return all.into_iter().map(|item| decode(path, item)).collect();
+            }
+        }
+    }
+
+    /// All items of a list, and whether their number changed while they were read.
+    async fn pages(&self, path: &str, query: &[(&str, &str)], items: &str) -> Result<(Vec<Value>, bool), MachineError> {
+        let (mut all, mut known) = (Vec::new(), HashSet::new());
+        let (mut offset, mut first_total) = (0, None);
+        let mut changed = false;
         loop {
             let (limit, from) = (PAGE.to_string(), offset.to_string());
             let mut query = query.to_vec();
             query.extend([("limit", limit.as_str()), ("offset", from.as_str())]);
             let mut page = self.call(Method::GET, path, &query, None, Effect::Read).await?;
             let total = page["total"].as_u64().and_then(|total| usize::try_from(total).ok());
-            let Value::Array(found) = page[items].take() else { break };
-            let count = found.len();
+            changed |= first_total.is_some_and(|first| first != total);
+            first_total.get_or_insert(total);
+            let found = match page.get_mut(items).map(Value::take) {
+                Some(Value::Array(found)) => found,
+                Some(Value::Null) => Vec::new(),
+                _ if total == Some(0) => Vec::new(),
+                _ => {
+                    let message = format!("the answer of {path} is not understood: it has no list {items:?}");
+                    return Err(MachineError::new(Reason::Unsupported, message));
+                }
+            };
+            let (count, before) = (found.len(), all.len());
             for item in found {
-                // The list may shift between two pages.
-                let urn = item["urn"].as_str().unwrap_or_default().to_owned();
-                if urn.is_empty() || !all.iter().any(|(known, _)| *known == urn) {
-                    all.push((urn, decode(path, item)?));
+                let urn = item["urn"].as_str().unwrap_or_default();
+                if urn.is_empty() || known.insert(urn.to_owned()) {
+                    all.push(item);
                 }
             }
             offset += count;
-            if count == 0 || total.is_none_or(|total| offset >= total) {
-                break;
+            // Lists that know no pages give the same items again.
+            let exhausted = count == 0 || all.len() == before;
+            if exhausted || total.map_or(count < PAGE, |total| offset >= total) {
+                return Ok((all, changed));
             }
         }
-        Ok(all.into_iter().map(|(_, item)| item).collect())
+    }
+
+    /// Reads a document of what the site offers, not of what it runs: one reading serves everyone for a few seconds.
+    pub async fn offer<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, MachineError> {
+        let read = self.call(Method::GET, path, query, None, Effect::Read);
+        decode(path, self.shared(format!("{path}?{query:?}"), read).await?)
+    }
+
+    /// Like [`Vrm::list`], for what the site offers.
+    pub async fn offers<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        items: &str,
+    ) -> Result<Vec<T>, MachineError> {
+        let read = async { self.list(path, query, items).await.map(Value::Array) };
+        decode(path, self.shared(format!("{path}?{query:?}#{items}"), read).await?)
+    }
+
+    /// A reading that is fresh, or a new one; whoever comes while it is made waits for it.
+    async fn shared(
+        &self,
+        name: String,
+        read: impl Future<Output = Result<Value, MachineError>>,
+    ) -> Result<Value, MachineError> {
+        let slot = {
+            let mut offers = self.offers.lock();
+            if offers.len() >= READINGS {
+                offers.clear();
+            }
+            Arc::clone(offers.entry(name).or_default())
+        };
+        let mut known = slot.lock().await;
+        if let Some(reading) = known.as_ref().filter(|reading| reading.at.elapsed() < FRESH) {
+            return Ok(reading.value.clone());
+        }
+        let value = read.await?;
+        *known = Some(Reading { at: Instant::now(), value: value.clone() });
+        Ok(value)
     }
 
     /// Sends something that has an effect.
@@ -140,14 +246,15 @@ impl Vrm {
             .body(content)
             .send()
             .await
-            .map_err(|error| http::unreachable(&format!("host {host}"), &error))?;
+            .map_err(|error| http::unreachable(&format!("host {host}"), &error).about(UPLOAD_HOST, &host))?;
         let status = sent.status();
         if status.is_success() {
             return Ok(());
         }
         let text = sent.text().await.unwrap_or_default();
-        let text: String = text.chars().take(200).collect();
-        Err(MachineError::new(Reason::Unreachable, format!("host {host} refused the upload with {status}: {text}")))
+        let text: String = text.chars().take(200).collect::<String>().replace(token, "(secret)");
+        let message = format!("host {host} refused the upload with {status}: {text}");
+        Err(MachineError::new(Reason::Unreachable, message).about(UPLOAD_HOST, host))
     }
 
     async fn call(
@@ -164,6 +271,9 @@ impl Vrm {
             attempt += 1;
             let result = self.call_once(&method, path, query, body, effect).await;
             let Err(error) = result else { return result };
+            if error.reason == Reason::NotFound && !codes::has_code(&error) {
+                return Err(self.not_found(path, error).await);
+            }
             let passes = matches!(error.reason, Reason::Unreachable | Reason::Busy | Reason::Throttled);
             if effect == Effect::Write || attempt >= READS || !passes {
                 return Err(error);
@@ -176,7 +286,23 @@ impl Vrm {
         }
     }
 
-    /// One call; logs in again once when the token has ended, which is certain not to have had an effect.
+    /// What a 404 without the site's own number means: where the site itself cannot be read either, nothing.
+    async fn not_found(&self, path: &str, error: MachineError) -> MachineError {
+        let site: Vec<&str> = path.split('/').take(4).collect();
+        let site = site.join("/");
+        if site == path {
+            return error;
+        }
+        match self.call_once(&Method::GET, &site, &[], None, Effect::Read).await {
+            Ok(_) => error,
+            Err(_) => MachineError::new(
+                Reason::Unreachable,
+                format!("{site} cannot be read: that {path} is not, means nothing"),
+            ),
+        }
+    }
+
+    /// One call; in another version of the API where the site does not speak ours, which has no effect.
     async fn call_once(
         &self,
         method: &Method,
@@ -186,25 +312,71 @@ impl Vrm {
         effect: Effect,
     ) -> Result<Value, MachineError> {
         let _permit = self.calls.acquire().await;
+        let version = self.version.lock().clone();
+        let answer = self.call_in(&version, method, path, query, body, effect).await;
+        match answer {
+            Err(error) if codes::is_version_refused(&error) => {
+                let other = self.other_version(&version).await.ok_or(error)?;
+                self.version.lock().clone_from(&other);
+                self.call_in(&other, method, path, query, body, effect).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The newest version that the site speaks, when it is another one than this.
+    async fn other_version(&self, refused: &str) -> Option<String> {
+        let request = http::request(&self.http, Method::GET, &self.base, "/service/versions", None).ok()?;
+        let known = http::read(request.send().await.ok()?, Effect::Read).await.ok()?;
+        let versions = known["versions"].as_array()?.iter().filter_map(|known| known["version"].as_str());
+        let numbers = |text: &&str| text.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
+        let newest = versions.map(|text| text.trim_start_matches('v')).max_by_key(numbers)?;
+        (newest != refused).then(|| newest.to_owned())
+    }
+
+    /// One call; logs in again once when the token has ended, which is certain not to have had an effect.
+    async fn call_in(
+        &self,
+        version: &str,
+        method: &Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        effect: Effect,
+    ) -> Result<Value, MachineError> {
         let mut renewed = false;
         loop {
-            let token = self.login.token(&self.http, &self.base).await?;
+            let token = self.login.token(&self.http, &self.base, version).await?;
             self.pace().await;
-            let mut request = http::request(&self.http, method.clone(), &self.base, path)?.query(query);
+            let mut request = http::request(&self.http, method.clone(), &self.base, path, Some(version))?.query(query);
             request = request.header("X-Auth-Token", token.expose_secret());
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let answer = request.send().await.map_err(|error| lost(&error, effect))?;
-            match http::read(answer).await {
-                Err(error) if codes::is_session_end(&error) && !renewed => {
+            let sent = Instant::now();
+            let answer = match request.send().await {
+                Ok(answer) => http::read(answer, effect).await.map_err(|error| in_doubt(error, effect)),
+                Err(error) => Err(lost(&error, effect)),
+            };
+            let took = sent.elapsed();
+            let error = match answer {
+                Ok(value) => {
+                    tracing::debug!(%method, path, ?took, "The site answered.");
+                    return Ok(value);
+                }
+                Err(error) => self.login.without_secrets(error, Some(&token)),
+            };
+            tracing::debug!(%method, path, ?took, reason = error.reason.as_str_name(), %error, "The site refused.");
+            match error.reason {
+                _ if codes::is_session_end(&error) && !renewed => {
                     renewed = true;
                     self.login.forget(&token).await;
                 }
-                Err(error) if error.reason == Reason::Unreachable && effect == Effect::Write => {
-                    return Err(MachineError { reason: Reason::OutcomeUnknown, ..error });
+                Reason::Throttled => {
+                    self.pace.lock().relief_until = Instant::now() + RELIEF;
+                    return Err(error);
                 }
-                result => return result,
+                _ => return Err(error),
             }
         }
     }
@@ -212,13 +384,22 @@ impl Vrm {
     /// Waits until the next call may start.
     async fn pace(&self) {
         let at = {
-            let mut next = self.next.lock();
-            let earliest = Instant::now().checked_sub(PACE * BURST).unwrap_or_else(Instant::now);
-            *next = (*next).max(earliest) + PACE;
-            *next
+            let mut pace = self.pace.lock();
+            let now = Instant::now();
+            let step = if now < pace.relief_until { PACE * 2 } else { PACE };
+            pace.next = pace.next.max(now.checked_sub(step * BURST).unwrap_or(now)) + step;
+            pace.next
         };
         tokio::time::sleep_until(at).await;
     }
+}
+
+/// An answer of something before the site: whether the site was asked, is open.
+fn in_doubt(error: MachineError, effect: Effect) -> MachineError {
+    if effect == Effect::Write && error.reason == Reason::Unreachable {
+        return MachineError { reason: Reason::OutcomeUnknown, ..error };
+    }
+    error
 }
 
 /// An answer that did not come: where the request may have arrived, its outcome is open.

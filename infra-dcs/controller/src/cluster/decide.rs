@@ -18,7 +18,12 @@ pub(super) enum Login {
     /// The site answered.
     Accepted(v1::Site),
     /// The site, or the way to it, refused.
-    Refused(MachineError),
+    Refused {
+        /// How.
+        error: MachineError,
+        /// Name of the Secret.
+        secret: String,
+    },
 }
 
 /// The condition, and when to try again. A refused login is tried again by the adapter alone, which knows when that
@@ -36,9 +41,15 @@ pub(super) fn judge(login: &Login) -> (Claim, Duration) {
             (Claim::new(CREDENTIALS, Status::Unknown, "SiteNotNormal", message), MISSING)
         }
         Login::Accepted(_) => (Claim::holds(CREDENTIALS, "Accepted"), Duration::ZERO),
-        Login::Refused(error) => match error.reason {
-            Reason::Credentials => (refused("CredentialsInvalid", error.to_string()), MISSING),
-            Reason::LockedOut => (refused("LockedOut", error.to_string()), MISSING),
+        Login::Refused { error, secret } => match error.reason {
+            Reason::Credentials | Reason::LockedOut => {
+                let reason = if error.reason == Reason::LockedOut { "LockedOut" } else { "CredentialsInvalid" };
+                let message = format!(
+                    "the site refuses the login of Secret {secret}: {error}; it is tried again sparingly, so that the \
+                     user is not locked, and at once when the Secret changes"
+                );
+                (refused(reason, message), MISSING)
+            }
             Reason::NotFound => (refused("SiteNotFound", error.to_string()), MISSING),
             // Not the login's fault: machines go on.
             _ => (Claim::new(CREDENTIALS, Status::Unknown, "SiteUnreachable", error.to_string()), MISSING / 2),
@@ -70,13 +81,17 @@ mod tests {
 
     use super::*;
 
+    fn no(reason: Reason) -> Login {
+        Login::Refused { error: MachineError::new(reason, "no"), secret: "login".into() }
+    }
+
     #[rstest]
     #[case(Login::SecretMissing("login".into()), Status::False, "CredentialsMissing")]
     #[case(Login::Accepted(v1::Site { status: "normal".into(), ..v1::Site::default() }), Status::True, "Accepted")]
     #[case(Login::Accepted(v1::Site { status: "fault".into(), ..v1::Site::default() }), Status::Unknown, "SiteNotNormal")]
-    #[case(Login::Refused(MachineError::new(Reason::Credentials, "no")), Status::False, "CredentialsInvalid")]
-    #[case(Login::Refused(MachineError::new(Reason::LockedOut, "no")), Status::False, "LockedOut")]
-    #[case(Login::Refused(MachineError::new(Reason::Unreachable, "no")), Status::Unknown, "SiteUnreachable")]
+    #[case(no(Reason::Credentials), Status::False, "CredentialsInvalid")]
+    #[case(no(Reason::LockedOut), Status::False, "LockedOut")]
+    #[case(no(Reason::Unreachable), Status::Unknown, "SiteUnreachable")]
     fn logins(#[case] login: Login, #[case] status: Status, #[case] reason: &str) {
         let (claim, _) = judge(&login);
         assert_eq!((claim.status, claim.reason.as_str()), (status, reason));

@@ -10,7 +10,8 @@ use cluster_api::{
     labels, owner, paused,
     v1beta2::{Cluster, GROUP as CORE},
 };
-use dcs_proto::v1;
+use dcs_proto::{MachineError, error::Reason, v1};
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use manager::{
     Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, Writer, clock::Clock, fault,
@@ -25,7 +26,7 @@ use crate::{
         CLUSTER_FINALIZER, DCSCluster, DCSClusterStatus, DCSMachine, Initialization, cluster::ControlPlaneHAStatus,
         settle_conditions,
     },
-    credentials,
+    credentials::{self, SILENCE, Silence},
     machine::{BY_CLUSTER, Caches, types},
     management::Management,
     site::{Site, Sites},
@@ -35,6 +36,7 @@ use crate::{
 pub const EFFECTS: &[&str] = &[
     "cluster-add-finalizer",
     "cluster-endpoint",
+    "cluster-record-silence",
     "cluster-put-rule",
     "cluster-delete-rule",
     "cluster-remove-finalizer",
@@ -86,17 +88,49 @@ impl ClusterReconciler {
         let Some(secret) = self.secrets.get(&scene.key.sibling(&name)).await? else {
             return Ok((Login::SecretMissing(name), None));
         };
-        let login = match credentials::read(&secret, &scene.infra.spec) {
+        let login = match credentials::of(&secret, &scene.infra) {
             Ok(credentials) => credentials,
             Err(error) => return Ok((Login::SecretInvalid(error.to_string()), None)),
         };
         let site = self.sites.site(login);
         let answer =
             site.call(|mut client, session| async move { client.get_site(v1::GetSiteRequest { session }).await });
-        Ok(match answer.await {
+        let answer = answer.await;
+        self.record_silence(scene, &secret, answer.as_ref().err()).await?;
+        Ok(match answer {
             Ok(found) => (Login::Accepted(found), Some(site)),
-            Err(error) => (Login::Refused(error), None),
+            Err(error) => (Login::Refused { error, secret: name }, None),
         })
+    }
+
+    /// Records until when the site takes no login, and forgets it when it took one.
+    async fn record_silence(
+        &self,
+        scene: &Scene,
+        secret: &Secret,
+        refused: Option<&MachineError>,
+    ) -> Result<(), ReconcileError> {
+        let known = Silence::of(&scene.infra);
+        let wanted = match refused {
+            None => None,
+            Some(error) if matches!(error.reason, Reason::Credentials | Reason::LockedOut) => {
+                let until = error.retry_after.and_then(|after| self.clock.now().checked_add(after).ok());
+                until.map(|until| Silence::new(secret, until))
+            }
+            // It says nothing of the login.
+            Some(_) => return Ok(()),
+        };
+        let same = match (&known, &wanted) {
+            (Some(known), Some(wanted)) => known.is_like(wanted),
+            (known, wanted) => known.is_none() == wanted.is_none(),
+        };
+        if same {
+            return Ok(());
+        }
+        let value = wanted.map(|silence| serde_json::to_string(&silence)).transpose()?;
+        let patch = json!({"metadata": {"annotations": {SILENCE: value}}});
+        let written = self.writer.merge(&*scene.infra, patch);
+        fault::around("cluster-record-silence", written).await.map(drop)
     }
 
     async fn delete(&self, scene: &Scene) -> Result<Outcome, ReconcileError> {

@@ -2,27 +2,23 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::rand;
-use base64::{Engine, engine::general_purpose::STANDARD};
-use cluster_api::{conditions::Claim, labels, owner};
+use cluster_api::conditions::Claim;
 use dcs_proto::v1;
 use jiff::Timestamp;
-use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kubeadm::{api::spec::EncryptionAlgorithm, pki};
-use manager::{Category, ObjectKey, ReconcileError, fault, secrets};
+use manager::{Category, ObjectKey, ReconcileError, fault};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::{
     MachineReconciler, Scene,
     decide::{Step, refused, types},
     record::{Attempt, Media, Record, Task, Work},
-    request, status,
+    request,
 };
 use crate::{
     api::{DCSIpHostnamePool, MACHINE_FINALIZER, POOL_FINALIZER, pool::PoolEntry},
     claims::{self, Claim as EntryClaim},
-    guest::{self, Format, KubeletCertificate},
+    credentials,
+    guest::{self, Format},
     site::Site,
 };
 
@@ -33,16 +29,20 @@ pub const EFFECTS: &[&str] = &[
     "machine-record-entry",
     "machine-record-placement",
     "machine-begin-attempt",
+    "machine-create-encryption-secret",
     "machine-put-media",
     "machine-record-media",
     "machine-create",
     "machine-record-created",
     "machine-adopt",
+    "machine-grow-disk",
+    "machine-record-growing",
     "machine-attach-media",
     "machine-record-attached",
     "machine-power-on",
     "machine-record-started",
     "machine-provision",
+    "machine-record-missing",
     "machine-detach-media",
     "machine-record-detached",
     "machine-delete-media",
@@ -68,7 +68,7 @@ type Acted = Result<Option<Obstacle>, ReconcileError>;
 
 const AGAIN: Duration = Duration::from_secs(20);
 
-fn obstacle(type_: &str, reason: &str, message: impl Into<String>) -> Obstacle {
+pub(super) fn obstacle(type_: &str, reason: &str, message: impl Into<String>) -> Obstacle {
     (Claim::new(type_, false, reason, message), AGAIN)
 }
 
@@ -95,6 +95,10 @@ impl MachineReconciler {
                 let attempt =
                     Attempt { number: 1, id: new_id(), at: self.clock.now(), not_before: None, last_failure: None };
                 self.record("machine-begin-attempt", scene, |record| record.attempt = Some(attempt)).await
+            }
+            Step::RecordMissing(missing) => {
+                let since = missing.then(|| self.clock.now());
+                self.record("machine-record-missing", scene, |record| record.missing_since = since).await
             }
             Step::NextAttempt(attempt) => self.next_attempt(scene, attempt).await,
             Step::Adopt(urn) => {
@@ -129,6 +133,21 @@ impl MachineReconciler {
         let attempt = scene.record.attempt.as_ref().map(|attempt| attempt.id.clone()).unwrap_or_default();
         let media = scene.record.media.clone();
         let (work, doing, recorded, answer) = match step {
+            Step::GrowDisk(growth) => {
+                let call = site.call(|mut client, session| {
+                    let request = v1::GrowDiskRequest {
+                        session,
+                        machine_urn: urn.clone(),
+                        volume_urn: growth.volume.clone(),
+                        owner: Some(owner.clone()),
+                        attempt: attempt.clone(),
+                        size_gib: growth.gib,
+                    };
+                    async move { client.grow_disk(request).await }
+                });
+                let answer = fault::around("machine-grow-disk", call).await;
+                (Work::GrowDisk, "growing a disk", "machine-record-growing", answer)
+            }
             Step::AttachMedia => {
                 let Some(media) = media else { return Ok(None) };
                 let call = site.call(|mut client, session| {
@@ -195,14 +214,8 @@ impl MachineReconciler {
                 let now = self.clock.now();
                 self.record(recorded, scene, |record| {
                     record.task = task_record(&task, work, now);
-                    match work {
-                        Work::PowerOn => record.started_at = record.started_at.or(Some(now)),
-                        Work::DetachMedia => {
-                            if let Some(media) = &mut record.media {
-                                media.detached = true;
-                            }
-                        }
-                        _ => {}
+                    if work == Work::PowerOn {
+                        record.started_at = record.started_at.or(Some(now));
                     }
                 })
                 .await
@@ -325,109 +338,6 @@ impl MachineReconciler {
         }
     }
 
-    async fn boot_data(
-        &self,
-        scene: &Scene,
-        attempt: &Attempt,
-    ) -> Result<Result<guest::BootData, Obstacle>, ReconcileError> {
-        let missing =
-            |name: &str| Err(obstacle(types::MEDIA, "SecretNotFound", format!("Secret {name} does not exist")));
-        let Some(owner) = &scene.owner else { return Ok(missing("with the boot data")) };
-        let name = owner.spec.bootstrap.data_secret_name.clone().unwrap_or_default();
-        let Some(bootstrap) = self.secrets.get(&scene.key.sibling(&name)).await? else { return Ok(missing(&name)) };
-        let Some(value) = secrets::value(&bootstrap, "value") else {
-            return Ok(Err(obstacle(
-                types::MEDIA,
-                "BootstrapRenderError",
-                format!("Secret {name} lacks the key value"),
-            )));
-        };
-        let cluster = &owner.spec.cluster_name;
-        let authority = pki::Purpose::ClusterCa.secret_name(cluster);
-        let Some(authority) = self.secrets.get(&scene.key.sibling(authority.clone())).await? else {
-            return Ok(missing(&authority));
-        };
-        let network = scene.record.network.clone().unwrap_or_default();
-        let hostname = status::hostname(&scene.machine, &scene.record);
-        let failed = |message: String| Ok(Err(obstacle(types::MEDIA, "BootstrapRenderError", message)));
-        let kubelet = match kubelet_certificate(&authority, &hostname, &network, self.clock.now()) {
-            Ok(kubelet) => kubelet,
-            Err(error) => return failed(format!("certificate of the kubelet: {error}")),
-        };
-        let encryption = if owner.is_control_plane() {
-            match self.encryption(scene).await? {
-                Ok(encryption) => Some(encryption),
-                Err(obstacle) => return Ok(Err(obstacle)),
-            }
-        } else {
-            None
-        };
-        let specs = scene.machine.spec.vm_config.as_ref().map(|config| config.dcs_machine_disk_spec.clone());
-        let disks = guest::disks_of_template(&specs.unwrap_or_default());
-        let format = secrets::value(&bootstrap, "format").and_then(|format| std::str::from_utf8(format).ok());
-        let rendered = Format::parse(format).and_then(|format| {
-            guest::render(&guest::Input {
-                machine: &scene.key.name,
-                instance: &attempt.id,
-                hostname: &hostname,
-                network: &network,
-                disks: &disks,
-                kubelet: kubelet.as_ref(),
-                encryption: encryption.as_ref().map(|text| text.as_str()),
-                format,
-                value,
-            })
-        });
-        match rendered {
-            Ok(data) => Ok(Ok(data)),
-            Err(error) => failed(error.to_string()),
-        }
-    }
-
-    /// The encryption configuration of the cluster: the user's own, else one generated once. It is read as it is now:
-    /// after a rotation of keys the next machine gets the new ones.
-    async fn encryption(&self, scene: &Scene) -> Result<Result<Zeroizing<String>, Obstacle>, ReconcileError> {
-        const KEY: &str = "encryption-provider.conf";
-        let own = scene.infra.as_ref().and_then(|infra| infra.spec.encryption_provider_config_ref.clone());
-        let cluster = scene.cluster.as_deref();
-        let name = match (&own, cluster) {
-            (Some(reference), _) => reference.name.clone(),
-            (None, Some(cluster)) => {
-                format!("{}-encryption-provider", cluster.metadata.name.as_deref().unwrap_or_default())
-            }
-            (None, None) => return Ok(Err(obstacle(types::MEDIA, "ClusterNotFound", "the Cluster does not exist"))),
-        };
-        let key = scene.key.sibling(&name);
-        let secret = match self.secrets.get_live(&key).await? {
-            Some(secret) => secret,
-            None if own.is_some() => {
-                let message = format!("Secret {name} of encryptionProviderConfigRef does not exist");
-                return Ok(Err(obstacle(types::MEDIA, "SecretNotFound", message)));
-            }
-            None => {
-                let Some(cluster) = cluster else {
-                    return Ok(Err(obstacle(types::MEDIA, "ClusterNotFound", "the Cluster does not exist")));
-                };
-                let mut secret = Secret::default();
-                secret.metadata.name = Some(name.clone());
-                secret.metadata.namespace = Some(scene.key.namespace.clone());
-                let cluster_name = cluster.metadata.name.clone().unwrap_or_default();
-                secret.metadata.labels = Some([(labels::CLUSTER_NAME.to_owned(), cluster_name)].into());
-                // Owned by the Cluster, so that a move takes it along; never by what can be replaced.
-                secret.metadata.owner_references = Some(vec![owner::controller(cluster)]);
-                secret.type_ = Some(labels::SECRET_TYPE.to_owned());
-                secret.data =
-                    Some([(KEY.to_owned(), ByteString(encryption_configuration()?.as_bytes().to_vec()))].into());
-                let uid = cluster.metadata.uid.clone().unwrap_or_default();
-                std::sync::Arc::new(self.writer.create_secret(&secret, &uid).await?)
-            }
-        };
-        match secrets::value(&secret, KEY).and_then(|bytes| std::str::from_utf8(bytes).ok()) {
-            Some(text) => Ok(Ok(Zeroizing::new(text.to_owned()))),
-            None => Ok(Err(obstacle(types::MEDIA, "SecretInvalid", format!("Secret {name} lacks the key {KEY}")))),
-        }
-    }
-
     async fn claim(&self, scene: &Scene, entry: &PoolEntry) -> Acted {
         let Some(pool) = scene.pool.as_deref() else { return Ok(None) };
         let mut held = claims::of_pool(pool);
@@ -484,7 +394,7 @@ impl MachineReconciler {
             let message = format!("Secret {name} with the site's credentials does not exist");
             return Ok(Err(obstacle(types::PROVISIONED, "CredentialsMissing", message)));
         };
-        match crate::credentials::read(&secret, &infra.spec) {
+        match credentials::of(&secret, infra) {
             Ok(credentials) => Ok(Ok(self.sites.site(credentials))),
             Err(error) => Ok(Err(obstacle(types::PROVISIONED, "CredentialsInvalid", error.to_string()))),
         }
@@ -516,44 +426,4 @@ fn task_record(task: &v1::Task, work: Work, since: Timestamp) -> Option<Task> {
 
 fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
-}
-
-/// A certificate for the kubelet's own server; none when the authority's key is kept elsewhere.
-fn kubelet_certificate(
-    authority: &Secret,
-    hostname: &str,
-    network: &crate::api::machine::NetworkConfig,
-    now: Timestamp,
-) -> Result<Option<KubeletCertificate>, pki::Error> {
-    let text =
-        |key: &str| secrets::value(authority, key).and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::to_owned);
-    let (Some(certificate), Some(key)) = (text("tls.crt"), text("tls.key").filter(|key| !key.is_empty())) else {
-        return Ok(None);
-    };
-    let (names, addresses) = guest::kubelet_names(hostname, network);
-    let dns: Vec<_> = names.iter().map(String::as_str).collect();
-    let common_name = format!("system:node:{hostname}");
-    let leaf = pki::Leaf {
-        name: &common_name,
-        organisations: &["system:nodes"],
-        dns: &dns,
-        addresses: &addresses,
-        server: true,
-        client: false,
-    };
-    let authority = pki::Pair { certificate, key: Zeroizing::new(key) };
-    let issued = pki::issue(&authority, &leaf, EncryptionAlgorithm::EcdsaP256, now)?;
-    Ok(Some(KubeletCertificate { certificate: issued.certificate, key: issued.key }))
-}
-
-/// A configuration that encrypts Secrets with a new key.
-fn encryption_configuration() -> Result<Zeroizing<String>, ReconcileError> {
-    let mut key = Zeroizing::new([0_u8; 32]);
-    rand::fill(key.as_mut_slice()).map_err(|_| ReconcileError::transient("the system gives no randomness"))?;
-    let key = Zeroizing::new(STANDARD.encode(key.as_slice()));
-    Ok(Zeroizing::new(format!(
-        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources:\n  - secrets\n  \
-         providers:\n  - aescbc:\n      keys:\n      - name: key1\n        secret: {}\n  - identity: {{}}\n",
-        key.as_str()
-    )))
 }

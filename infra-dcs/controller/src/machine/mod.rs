@@ -1,7 +1,10 @@
 //! The `DCSMachine` controller: observe → decide → (read what it needs → decide) → act → status.
 
 mod act;
+mod boot_data;
+mod console;
 mod decide;
+mod observe;
 mod permits;
 pub mod record;
 mod request;
@@ -9,13 +12,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use cluster_api::{
-    labels, owner, paused,
-    v1beta2::{Cluster, GROUP as CORE, Machine},
+    labels, paused,
+    v1beta2::{Cluster, Machine},
 };
-use dcs_proto::{MachineError, error::Reason, v1};
 use kube::ResourceExt;
 use manager::{
     Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, Writer, clock::Clock, fault,
@@ -24,7 +26,7 @@ use manager::{
 
 pub use act::EFFECTS;
 pub use decide::types;
-use decide::{Facts, Plan, Read, Reading, Step, Verdict, decide};
+use decide::{Plan, Step};
 pub use record::Record;
 pub use request::volume_name;
 
@@ -38,9 +40,8 @@ use crate::{
 pub const BY_POOL: &str = "pool";
 /// Index of `DCSMachine`s by the name of their cluster: `namespace/name`.
 pub const BY_CLUSTER: &str = "cluster";
-
-/// Reads at the site before one decision; each narrows what is unknown, so more would be a loop.
-const READS: usize = 4;
+/// Index of `DCSMachine`s by the task at the site that they wait for.
+pub const BY_TASK: &str = "task";
 
 /// The caches that this controller reads.
 #[derive(Clone)]
@@ -94,132 +95,6 @@ impl MachineReconciler {
         Self { caches, writer: manager.writer(), secrets: manager.secrets(), clock: manager.clock(), sites, management }
     }
 
-    fn observe(&self, machine: Arc<DCSMachine>, record: Record) -> Scene {
-        let key = ObjectKey::of(&*machine);
-        let owner = owner::of_kind(&machine.metadata, CORE, "Machine")
-            .and_then(|owner| self.caches.owners.get(&key.sibling(&owner.name)));
-        let cluster_name = owner
-            .as_ref()
-            .map(|owner| owner.spec.cluster_name.clone())
-            .or_else(|| machine.labels().get(labels::CLUSTER_NAME).cloned());
-        let cluster = cluster_name.and_then(|name| self.caches.clusters.get(&key.sibling(name)));
-        let infra = cluster
-            .as_ref()
-            .and_then(|cluster| cluster.spec.infrastructure_ref.as_ref())
-            .and_then(|reference| self.caches.infras.get(&key.sibling(&reference.name)));
-        let pool = self.caches.pools.get(&key.sibling(&machine.spec.ip_host_pool_ref.name));
-        Scene { key, machine, record, owner, cluster, infra, pool }
-    }
-
-    /// Addresses that the other machines of the namespace record, whatever pool they took them from.
-    fn recorded(&self, scene: &Scene) -> BTreeSet<String> {
-        let pool = scene.key.sibling(&scene.machine.spec.ip_host_pool_ref.name).to_string();
-        let others = self.caches.machines.by_index(BY_POOL, &pool);
-        let others = others.iter().filter(|other| other.name_any() != scene.key.name);
-        others.filter_map(|other| Record::of(other).ok()?.ip().map(str::to_owned)).collect()
-    }
-
-    /// Whether it is this machine's turn to be made, among all of its site.
-    fn permit(&self, scene: &Scene) -> bool {
-        let Some(infra) = &scene.infra else { return false };
-        let site = site_of(infra);
-        let sites: BTreeSet<ObjectKey> = self
-            .caches
-            .infras
-            .all()
-            .iter()
-            .filter(|other| site_of(other) == site)
-            .filter_map(|other| {
-                Some(ObjectKey::new(other.namespace()?, other.labels().get(labels::CLUSTER_NAME)?.clone()))
-            })
-            .collect();
-        let all = self.caches.machines.all();
-        let here = all.iter().filter(|other| {
-            let cluster = other.labels().get(labels::CLUSTER_NAME).cloned().unwrap_or_default();
-            sites.contains(&ObjectKey::new(other.namespace().unwrap_or_default(), cluster))
-        });
-        permits::granted(&scene.machine, here.map(AsRef::as_ref), self.clock.now())
-    }
-
-    /// Decides, reading at the site what the decision needs.
-    async fn decide(&self, scene: &Scene) -> Result<Plan, ReconcileError> {
-        let mut facts = Facts {
-            machine: &scene.machine,
-            record: &scene.record,
-            owner: scene.owner.as_deref(),
-            cluster: scene.cluster.as_deref(),
-            infra: scene.infra.as_deref(),
-            pool: scene.pool.as_deref(),
-            recorded: self.recorded(scene),
-            permit: scene.record.attempt.is_some() || self.permit(scene),
-            now: self.clock.now(),
-            vm: Reading::Unread,
-            found: Reading::Unread,
-            task: Reading::Unread,
-        };
-        for _ in 0..READS {
-            match decide(&facts) {
-                Verdict::Plan(plan) => return Ok(plan),
-                Verdict::Need(read) => self.read(scene, read, &mut facts).await?,
-            }
-        }
-        Err(ReconcileError::new(manager::Category::Bug, "a decision asked for the same facts again"))
-    }
-
-    async fn read(&self, scene: &Scene, read: Read, facts: &mut Facts<'_>) -> Result<(), ReconcileError> {
-        let site = match self.site(scene).await? {
-            Ok(site) => site,
-            Err((condition, _)) => {
-                let error = MachineError::new(Reason::Credentials, condition.message);
-                match read {
-                    Read::Machine => facts.vm = Reading::Failed(error),
-                    Read::Found => facts.found = Reading::Failed(error),
-                    Read::Task => facts.task = Reading::Failed(error),
-                }
-                return Ok(());
-            }
-        };
-        match read {
-            Read::Machine => {
-                let urn = scene.vm_urn();
-                let answer = site.call(|mut client, session| {
-                    let urn = urn.clone();
-                    async move { client.get_machine(v1::GetMachineRequest { session, urn }).await }
-                });
-                facts.vm = match answer.await {
-                    Ok(vm) => Reading::Known(Some(vm)),
-                    Err(error) if error.reason == Reason::NotFound => Reading::Known(None),
-                    Err(error) => Reading::Failed(error),
-                };
-            }
-            Read::Found => {
-                let attempt = scene.record.attempt.as_ref().map(|attempt| attempt.id.clone()).unwrap_or_default();
-                let answer = site.call(|mut client, session| {
-                    let attempt = attempt.clone();
-                    let request = v1::FindMachinesRequest { session, attempt, ..v1::FindMachinesRequest::default() };
-                    async move { client.find_machines(request).await }
-                });
-                facts.found = match answer.await {
-                    Ok(found) => Reading::Known(found.machines),
-                    Err(error) if error.reason == Reason::NotFound => Reading::Known(Vec::new()),
-                    Err(error) => Reading::Failed(error),
-                };
-            }
-            Read::Task => {
-                let id = scene.record.task.as_ref().map(|task| task.id.clone()).unwrap_or_default();
-                let answer = site.call(|mut client, session| {
-                    let id = id.clone();
-                    async move { client.get_task(v1::GetTaskRequest { session, id }).await }
-                });
-                facts.task = match answer.await {
-                    Ok(task) => Reading::Known(task),
-                    Err(error) => Reading::Failed(error),
-                };
-            }
-        }
-        Ok(())
-    }
-
     async fn show(&self, scene: &Scene, said: &[cluster_api::conditions::Claim]) -> Result<(), ReconcileError> {
         let paused = paused::claim(scene.cluster.as_deref(), &scene.machine.metadata);
         let status = status::status(&scene.machine, &scene.record, paused, said, self.clock.now());
@@ -261,12 +136,6 @@ fn outcome(again: Option<Duration>) -> Outcome {
     again.map_or(Outcome::Settled, Outcome::Requeue)
 }
 
-/// What tells sites apart: the deploy permits are per site.
-fn site_of(infra: &DCSCluster) -> String {
-    let credentials = || format!("{}/{}", infra.namespace().unwrap_or_default(), infra.spec.credential_secret_ref.name);
-    infra.spec.site.clone().filter(|site| !site.is_empty()).unwrap_or_else(credentials)
-}
-
 /// Index values of a machine: its pool.
 pub fn by_pool(machine: &DCSMachine) -> Vec<String> {
     let namespace = machine.namespace().unwrap_or_default();
@@ -278,6 +147,11 @@ pub fn by_cluster(machine: &DCSMachine) -> Vec<String> {
     let namespace = machine.namespace().unwrap_or_default();
     let name = machine.labels().get(labels::CLUSTER_NAME);
     name.map(|name| ObjectKey::new(namespace, name.clone()).to_string()).into_iter().collect()
+}
+
+/// Index values of a machine: the task that it waits for.
+pub fn by_task(machine: &DCSMachine) -> Vec<String> {
+    Record::of(machine).ok().and_then(|record| record.task).map(|task| task.id).into_iter().collect()
 }
 
 /// The `DCSMachine` of a Machine.

@@ -33,6 +33,9 @@ pub struct Record {
     /// When it was first started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// Since when the site shows no such VM, though it was provisioned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Timestamp>,
 }
 
 impl Default for Record {
@@ -45,6 +48,7 @@ impl Default for Record {
             media: None,
             task: None,
             started_at: None,
+            missing_since: None,
         }
     }
 }
@@ -104,6 +108,8 @@ pub struct Media {
 pub enum Work {
     /// Clones the VM.
     Create,
+    /// Grows a disk.
+    GrowDisk,
     /// Puts the boot medium into its drive.
     AttachMedia,
     /// Starts it.

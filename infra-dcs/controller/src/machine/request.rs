@@ -115,7 +115,8 @@ pub fn placed(spec: &DCSMachineSpec, found: &v1::Placement) -> Result<Placement,
             Some(("VM template", _)) => "VMTemplateNotFound",
             Some(("compute cluster", _)) => "ComputeClusterNotFound",
             Some(("folder", _)) => "FolderNotFound",
-            Some(("port group" | "switch", _)) => "PortGroupNotFound",
+            Some(("switch", _)) => "SwitchNotFound",
+            Some(("port group", _)) => "PortGroupNotFound",
             _ => "DatastoreNotFound",
         };
         return Err((reason, missing.join("; ")));
@@ -147,20 +148,25 @@ pub fn placed(spec: &DCSMachineSpec, found: &v1::Placement) -> Result<Placement,
     })
 }
 
+/// The disks to be made, by their sequence numbers, without their datastores.
+pub fn disks(spec: &DCSMachineSpec) -> Vec<v1::DiskSpec> {
+    let disk = |(disk, sequence): (&DiskSpec, u32)| v1::DiskSpec {
+        sequence,
+        size_gib: u64::try_from(disk.quantity).unwrap_or_default(),
+        datastore_urn: String::new(),
+        system: disk.system_volume == Some(true),
+    };
+    ordered_disks(spec).into_iter().zip(1..).map(disk).collect()
+}
+
 /// The VM to be made; none when the record lacks what must come before.
 pub fn machine(machine: &DCSMachine, record: &Record, owner: v1::Owner) -> Option<v1::CreateMachineRequest> {
     let (placement, attempt) = (record.placement.as_ref()?, record.attempt.as_ref()?);
     let config = machine.spec.vm_config.as_ref()?;
-    let disks = ordered_disks(&machine.spec)
+    let disks = disks(&machine.spec)
         .into_iter()
-        .zip(1..)
         .zip(&placement.disk_datastores)
-        .map(|((disk, sequence), datastore)| v1::DiskSpec {
-            sequence,
-            size_gib: u64::try_from(disk.quantity).unwrap_or_default(),
-            datastore_urn: datastore.clone(),
-            system: disk.system_volume == Some(true),
-        })
+        .map(|(disk, datastore)| v1::DiskSpec { datastore_urn: datastore.clone(), ..disk })
         .collect();
     let nics = placement.port_groups.iter().map(|urn| v1::NicSpec { port_group_urn: urn.clone() }).collect();
     Some(v1::CreateMachineRequest {
@@ -175,6 +181,7 @@ pub fn machine(machine: &DCSMachine, record: &Record, owner: v1::Owner) -> Optio
         memory_mib: u64::try_from(config.dcs_machine_memory_spec.quantity).ok()?,
         disks,
         nics,
+        boot_media_path: record.media.as_ref().map(|media| media.path.clone()).unwrap_or_default(),
     })
 }
 

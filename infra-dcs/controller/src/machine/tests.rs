@@ -5,8 +5,16 @@ use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use std::collections::BTreeSet;
+
+use dcs_proto::{
+    MachineError,
+    error::{FOREIGN_MACHINE, Reason, UPLOAD_HOST},
+    v1,
+};
+
 use super::{
-    decide::{Facts, Plan, Read, Reading, Step, Verdict, decide},
+    decide::{Facts, Growth, Plan, Read, Reading, Step, Verdict, decide, refused},
     record::{ANNOTATION, Attempt, Media, Placement, Record, Task, Work},
     *,
 };
@@ -33,6 +41,7 @@ struct World {
     vm: Reading<Option<v1::Machine>>,
     found: Reading<Vec<v1::Machine>>,
     task: Reading<v1::Task>,
+    console: Reading<String>,
 }
 
 fn from<K: serde::de::DeserializeOwned>(value: Value) -> K {
@@ -64,6 +73,7 @@ impl World {
             vm: Reading::Unread,
             found: Reading::Unread,
             task: Reading::Unread,
+            console: Reading::Unread,
         }
     }
 
@@ -140,6 +150,23 @@ impl World {
         self
     }
 
+    /// The system disk, as it is asked for and as the site shows it.
+    fn system_disk(mut self, asked: i64, shown: Option<u64>) -> Self {
+        let disks = vec![from(json!({"quantity": asked, "systemVolume": true, "datastoreName": "ds"}))];
+        self.machine.spec.vm_config.as_mut().unwrap().dcs_machine_disk_spec = disks;
+        if let Reading::Known(Some(vm)) = &mut self.vm {
+            let disk = |size_gib| v1::Disk { sequence: 1, size_gib, volume_urn: "urn:v".into(), ..v1::Disk::default() };
+            vm.disks = shown.map(disk).into_iter().collect();
+        }
+        self
+    }
+
+    fn started(mut self, seconds: i64, console: Reading<String>) -> Self {
+        self.record.started_at = Some(ago(seconds));
+        self.console = console;
+        self
+    }
+
     fn no_vm(mut self) -> Self {
         self.vm = Reading::Known(None);
         self
@@ -172,6 +199,7 @@ impl World {
             vm: self.vm.clone(),
             found: self.found.clone(),
             task: self.task.clone(),
+            console: self.console.clone(),
         })
     }
 
@@ -211,6 +239,9 @@ use dcs_proto::v1::{
 #[case::attached(World::created().task(Work::AttachMedia, Done).vm(Stopped, "m.iso"), Step::PowerOn)]
 #[case::started_and_crashed(World::created().vm(Running, "m.iso"), Step::Provision)]
 #[case::started(World::created().task(Work::PowerOn, Done).vm(Running, "m.iso"), Step::Provision)]
+#[case::smaller_than_asked(World::created().vm(Stopped, "m.iso").system_disk(80, Some(40)), Step::GrowDisk(Growth { volume: "urn:v".into(), gib: 80 }))]
+#[case::grown(World::created().task(Work::GrowDisk, Done).vm(Stopped, "m.iso").system_disk(80, Some(80)), Step::PowerOn)]
+#[case::as_large_as_the_template(World::created().vm(Stopped, "m.iso").system_disk(0, Some(40)), Step::PowerOn)]
 #[case::start_failed(World::created().but(|world| world.record.started_at = Some(ago(3))).task(Work::PowerOn, Failed).vm(Stopped, "m.iso"), Step::PowerOn)]
 #[case::not_joined(World::running(), Step::Wait)]
 fn creation(#[case] world: World, #[case] expected: Step) {
@@ -220,7 +251,8 @@ fn creation(#[case] world: World, #[case] expected: Step) {
 #[rstest]
 #[case::after_join(World::running(), Step::DetachMedia)]
 #[case::detached_and_crashed(World::running().vm(Running, ""), Step::DeleteMedia)]
-#[case::recorded(World::running().but(|world| world.record.media.as_mut().unwrap().detached = true), Step::DeleteMedia)]
+#[case::detach_failed(World::running().task(Work::DetachMedia, Failed).but(|world| world.record.task.as_mut().unwrap().since = ago(40)), Step::DetachMedia)]
+#[case::detach_failed_just_now(World::running().task(Work::DetachMedia, Failed), Step::Wait)]
 #[case::clean(World::running().but(|world| world.record.media.as_mut().unwrap().deleted = true), Step::Wait)]
 fn boot_media_go_once_the_machine_has_joined(#[case] world: World, #[case] expected: Step) {
     let world = world.but(|world| {
@@ -263,7 +295,9 @@ fn what_is_not_known_is_read_first(#[case] world: World, #[case] expected: Read)
 #[case::stalled(World::created().task(Work::Create, TaskState::Running).but(|world| world.record.task.as_mut().unwrap().since = ago(400)), "PlacementStalled")]
 #[case::in_transition(World::created().vm(Transition, ""), "VMMidTransition")]
 #[case::stopped_behind_us(World::created().but(|world| world.record.started_at = Some(ago(9))).vm(Stopped, "m.iso"), "VMStopped")]
-#[case::gone_behind_us(World::running().no_vm(), "VMNotFound")]
+#[case::gone_behind_us(World::running().no_vm().but(|world| world.record.missing_since = Some(ago(31))), "VMNotFound")]
+#[case::disk_missing(World::created().vm(Stopped, "m.iso").system_disk(80, None), "DiskMissing")]
+#[case::disk_stays_small(World::created().task(Work::GrowDisk, Done).vm(Stopped, "m.iso").system_disk(80, Some(40)), "DiskTooSmall")]
 #[case::foreign_debris(World::created().task(Work::Create, Failed).vm(Running, ""), "CreateFailed")]
 #[case::disks(World::holding().but(|world| world.pool.as_mut().unwrap().spec.pool[0].persistent_disk = vec![Default::default()]), "PersistentDisksUnsupported")]
 fn what_is_missing_is_said(#[case] world: World, #[case] reason: &str) {
@@ -271,6 +305,114 @@ fn what_is_missing_is_said(#[case] world: World, #[case] reason: &str) {
     assert_eq!(world.said(), (Status::False, reason.to_owned()));
     let again = world.plan().again;
     assert!(again.is_none_or(|again| again <= Duration::from_secs(60)), "{again:?}");
+}
+
+#[test]
+fn one_look_that_shows_no_vm_is_not_believed() {
+    let first = World::running().no_vm().plan();
+    assert_eq!((first.step, first.conditions[0].status), (Step::RecordMissing(true), Status::True));
+    let soon = World::running().no_vm().but(|world| world.record.missing_since = Some(ago(10))).plan();
+    assert_eq!(
+        (soon.step, soon.conditions[0].status, soon.again),
+        (Step::Wait, Status::True, Some(Duration::from_secs(20)))
+    );
+    let back = World::running().but(|world| world.record.missing_since = Some(ago(10)));
+    assert_eq!(back.plan().step, Step::RecordMissing(false));
+}
+
+fn console(text: &str) -> Reading<String> {
+    Reading::Known(text.to_owned())
+}
+
+fn no_console() -> Reading<String> {
+    Reading::Failed(MachineError::new(Reason::Unsupported, "unknown action"))
+}
+
+#[rstest]
+#[case::young(30, Reading::Unread, None)]
+#[case::booting(200, console("starting"), None)]
+#[case::failed(70, console("before\nboot failed: no config\n"), Some(("BootFailed", "before\nboot failed: no config")))]
+#[case::silent(300, console("starting"), Some(("NodeNotJoined", "end of its console:\nstarting")))]
+#[case::silent_without_console(300, no_console(), Some(("NodeNotJoined", "does not give its console (unknown action)")))]
+fn a_boot_that_fails_shows_its_console(
+    #[case] seconds: i64,
+    #[case] shown: Reading<String>,
+    #[case] expected: Option<(&str, &str)>,
+) {
+    let world = World::running().started(seconds, shown);
+    let plan = world.plan();
+    let said = plan.conditions.iter().find(|claim| claim.type_ == types::BOOTED);
+    assert_eq!(
+        said.map(|claim| (claim.status, claim.reason.as_str())),
+        expected.map(|(reason, _)| (Status::False, reason))
+    );
+    let status = status::status(
+        &world.machine,
+        &world.record,
+        paused::claim(None, &world.machine.metadata),
+        &plan.conditions,
+        now(),
+    );
+    let ready = crate::api::condition(&status.conditions, "Ready").unwrap();
+    match expected {
+        None => assert_eq!(ready.status, "True"),
+        Some((reason, text)) => {
+            assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some(reason)));
+            assert!(ready.message.as_ref().unwrap().contains(text), "{ready:?}");
+        }
+    }
+    assert_eq!(status.ready, Some(true), "what is provisioned stays so");
+}
+
+#[test]
+fn a_console_is_looked_at_only_when_a_machine_is_late() {
+    let late = World::running().started(90, Reading::Unread);
+    assert!(matches!(late.decide(), Verdict::Need(Read::Console)));
+    let joined = World::running().started(90, Reading::Unread).but(|world| {
+        world.owner.as_mut().unwrap().status = Some(from(json!({"nodeRef": {"name": "m"}})));
+    });
+    assert!(matches!(joined.decide(), Verdict::Plan(_)));
+}
+
+#[test]
+fn pool_disks_that_are_not_made_are_said_on_a_running_machine_too() {
+    let world = World::running().but(|world| {
+        world.pool = World::holding().pool;
+        world.pool.as_mut().unwrap().spec.pool[0].persistent_disk = vec![Default::default()];
+    });
+    let plan = world.plan();
+    let said = plan.conditions.iter().find(|claim| claim.type_ == types::DISKS).unwrap();
+    assert_eq!((said.status, said.reason.as_str()), (Status::False, "PersistentDisksUnsupported"));
+}
+
+#[rstest]
+#[case(MachineError::new(Reason::Conflict, "no").about(FOREIGN_MACHINE, "m"), "VMNameConflict")]
+#[case(MachineError::new(Reason::Conflict, "no"), "Conflict")]
+#[case(MachineError::new(Reason::Unreachable, "no").about(UPLOAD_HOST, "h:8443"), "HostUploadUnreachable")]
+#[case(MachineError::new(Reason::Unreachable, "no"), "SiteUnreachable")]
+#[case(MachineError::new(Reason::Capacity, "no").with_code("10410003"), "InsufficientCapacity")]
+fn refusals_are_told_apart(#[case] error: MachineError, #[case] reason: &str) {
+    let (claim, again) = refused(types::PROVISIONED, "doing", &error);
+    assert_eq!(claim.reason, reason);
+    assert!(claim.message.starts_with("doing: no") && !again.is_zero());
+}
+
+/// The list of effects is what crash tests go by: what is missing there is never tested.
+#[test]
+fn the_list_of_effects_is_complete() {
+    let sources = [include_str!("act.rs"), include_str!("boot_data.rs"), include_str!("mod.rs")];
+    let code = sources.map(|source| {
+        source
+            .split_once("pub const EFFECTS")
+            .map_or(source, |(_, rest)| rest.split_once("];").map_or(rest, |(_, rest)| rest))
+    });
+    let code = code.join("\n");
+    let named: BTreeSet<&str> =
+        code.split('"').filter(|text| text.starts_with("machine-") && !text.contains(' ')).collect();
+    assert_eq!(named, EFFECTS.iter().copied().collect::<BTreeSet<_>>());
+    let writes = ["writer.merge", "writer.add_finalizer", "writer.remove_finalizer", "writer.create", "writer.apply"];
+    let count: usize = writes.iter().map(|write| code.matches(write).count()).sum();
+    assert_eq!(count, 7, "a write was added: put it between crash points, then count it here");
 }
 
 fn refuse_login(world: &mut World) {
@@ -290,6 +432,9 @@ fn what_a_failed_clone_leaves_is_cleared_before_the_next_attempt() {
         }
     });
     assert_eq!(foreign.plan().step, Step::Wait);
+    // So is a VM that a clone left without its disks while nobody looked.
+    let debris = World::created().vm(Stopped, "").system_disk(80, None);
+    assert_eq!(debris.but(|world| world.record.attempt.as_mut().unwrap().at = ago(70)).plan().step, Step::Delete);
     // What is being cleared away is never started.
     assert_eq!(World::created().task(Work::Delete, Done).vm(Stopped, "").plan().step, Step::Delete);
     assert_eq!(World::created().task(Work::Delete, Done).no_vm().plan().step, Step::DeleteMedia);
@@ -408,11 +553,17 @@ fn the_site_is_asked_for_exactly_what_the_spec_says() {
     let disks: Vec<_> = wanted.disks.iter().map(|disk| (disk.sequence, disk.size_gib, disk.system)).collect();
     assert_eq!(disks, [(1, 0, true), (2, 100, false)]);
     assert_eq!((wanted.attempt.as_str(), wanted.name.as_str(), wanted.nics.len()), (ID, "m", 1));
+    world.record.media = World::uploaded().record.media;
+    let wanted = request::machine(&world.machine, &world.record, v1::Owner::default()).unwrap();
+    assert_eq!(wanted.boot_media_path, "m.iso", "the medium is in the drive from the start where the site can do that");
 }
 
 #[rstest]
 #[case("VM template", "VMTemplateNotFound")]
 #[case("port group", "PortGroupNotFound")]
+#[case("switch", "SwitchNotFound")]
+#[case("folder", "FolderNotFound")]
+#[case("compute cluster", "ComputeClusterNotFound")]
 #[case("datastore", "DatastoreNotFound")]
 #[case("datastore cluster", "DatastoreNotFound")]
 fn unresolved_names_are_named(#[case] kind: &str, #[case] expected: &str) {
