@@ -6,6 +6,7 @@
 mod client;
 mod faults;
 mod inventory;
+mod leftovers;
 mod login;
 mod machines;
 mod refusals;
