@@ -54,7 +54,7 @@ async fn main() -> Result<()> {
     .await?;
     let (sender, mut events) = mpsc::channel(1024);
     let config = SandboxConfig { data_dir: args.data_dir, image, bridge: args.bridge, launcher: args.simulator };
-    let guests = SandboxGuests::new(config, sender)?;
+    let guests = SandboxGuests::start(config, sender).await?;
     let started = Instant::now();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     loop {

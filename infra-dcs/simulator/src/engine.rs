@@ -1,6 +1,7 @@
 //! The site's hands: keeps the model's time moving, keeps disk files, and drives the guests.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
@@ -30,6 +32,8 @@ const POWER_ON_LIMIT: Duration = Duration::from_secs(120);
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(900);
 /// Longest sleep of the loop: what only the clock control moves is noticed by then.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// Folders of the data directory whose files belong to objects of the site.
+const FOLDERS: [&str; 3] = ["disks", "files", "uploads"];
 /// Where guests have no content, the time in which a real one would have brought up its tools.
 const TOOLS_DELAY: Duration = Duration::from_millis(200);
 
@@ -58,7 +62,7 @@ impl Engine {
         guests: Arc<dyn GuestPlatform>,
         guests_have_content: bool,
     ) -> io::Result<Arc<Self>> {
-        for folder in ["disks", "files", "uploads"] {
+        for folder in FOLDERS {
             fs::create_dir_all(data_dir.join(folder))?;
         }
         Ok(Arc::new(Self {
@@ -172,8 +176,8 @@ impl Engine {
 
     fn act(self: Arc<Self>, effect: &Effect) {
         match *effect {
-            Effect::SizeDisk { volume, bytes } => report(set_size(&self.disk_path(volume), bytes, false), volume),
             Effect::BlankDisk { volume, bytes } => report(set_size(&self.disk_path(volume), bytes, true), volume),
+            Effect::SizeDisk { volume, bytes } => report(set_size(&self.disk_path(volume), bytes, false), volume),
             Effect::RemoveDisk { volume } => report(remove(&self.disk_path(volume)), volume),
             Effect::RemoveFile { file } => report(remove(&self.file_path(file)), file),
             Effect::PowerOn { task, vm } => {
@@ -289,6 +293,30 @@ impl Engine {
         fs::rename(temporary, path)
     }
 
+    /// Removes what a killed process or another state of the site left: everything that belongs to no object of the site,
+    /// and everything at all where the site is new. Ids come round again, and a new disk must not show what was on an
+    /// old one.
+    pub async fn sweep(&self, site_is_new: bool) -> anyhow::Result<()> {
+        let (machines, wanted) = if site_is_new {
+            Default::default()
+        } else {
+            let site = self.site.lock();
+            let machines: BTreeSet<String> = site.vms.keys().map(|id| VmId(*id).to_string()).collect();
+            let disks = site.volumes.keys().map(|id| self.disk_path(*id));
+            (machines, disks.chain(site.files.keys().map(|id| self.file_path(*id))).collect::<BTreeSet<PathBuf>>())
+        };
+        self.guests.keep_only(&machines).await?;
+        for folder in FOLDERS {
+            for entry in fs::read_dir(self.data_dir.join(folder))? {
+                let path = entry?.path();
+                if !wanted.contains(&path) {
+                    remove(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the site's state from a file. What had power in it gets power again; guests of now are switched off.
     pub async fn load(&self, path: &Path) -> anyhow::Result<()> {
         let site: Site = serde_json::from_slice(&fs::read(path)?)?;
@@ -300,7 +328,7 @@ impl Engine {
             *current = site;
             current.power_restored(now);
         });
-        Ok(())
+        self.sweep(false).await
     }
 }
 

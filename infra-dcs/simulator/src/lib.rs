@@ -6,7 +6,13 @@
 //!  tests  ── HTTP  ──► control/ ───────────────────┘      └─────► guest/  what machines boot; fabric/ beside it
 //! ```
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use rustls::crypto::aws_lc_rs;
@@ -103,6 +109,8 @@ pub struct Simulator {
     pub ca: Option<PathBuf>,
     engine: Arc<Engine>,
     services: JoinSet<()>,
+    /// Held as long as the simulator lives; the kernel gives it back however that ends.
+    _claim: File,
 }
 
 impl Simulator {
@@ -112,6 +120,7 @@ impl Simulator {
         let _ = aws_lc_rs::default_provider().install_default();
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
+        let claim = claim(&config.data_dir)?;
         if !config.control_listen.ip().is_loopback() {
             bail!("--control-listen: the control API has no authentication; give it a loopback address");
         }
@@ -129,16 +138,20 @@ impl Simulator {
             Guests::Sandbox { image_dir, bridge, launcher } => {
                 let image = ImageDir::open(&image_dir)?;
                 let config = SandboxConfig { data_dir: config.data_dir.clone(), image, bridge, launcher };
-                (Arc::new(SandboxGuests::new(config, sender)?), true)
+                (Arc::new(SandboxGuests::start(config, sender).await?), true)
             }
         };
         let saved = config.data_dir.join("state.json");
         let now = clock::Clock::default().now();
-        let site = Site::build(&config.site, now).context("site file")?;
+        let mut site = Site::build(&config.site, now).context("site file")?;
+        // Nobody can take a loop device out of a machine that has it mounted: two machines would write to one disk.
+        site.policy.disk_hot_unplug &= !have_content;
         let engine = Engine::new(site, &config.data_dir, guests, have_content)?;
         if saved.exists() {
             engine.load(&saved).await.with_context(|| format!("cannot load the saved state {}", saved.display()))?;
             tracing::info!(path = %saved.display(), "Saved state is loaded; the site file is not used.");
+        } else {
+            engine.sweep(true).await.context("what an earlier run left")?;
         }
         tracing::info!(site = ?engine.with(|site, _| site.summary()), "Site is ready.");
 
@@ -154,7 +167,7 @@ impl Simulator {
         services.spawn(server::serve(control_listener, None, control::router(engine.clone()), stop));
         services.spawn(engine.clone().run(events));
         let ca = config.certificate.is_none().then(|| config.data_dir.join("ca.crt"));
-        Ok(Self { address, upload_address, control_address, ca, engine, services })
+        Ok(Self { address, upload_address, control_address, ca, engine, services, _claim: claim })
     }
 
     /// The site and its hands, for tests in the same process.
@@ -171,6 +184,18 @@ impl Simulator {
             bail!("guests are still running after {SHUTDOWN_LIMIT:?}; `basalt-dcs-simulator clean` removes them");
         }
         saved
+    }
+}
+
+/// Makes a data directory this process's own. Two simulators on one would kill each other's machines and share their disks.
+pub fn claim(data_dir: &Path) -> Result<File> {
+    let path = data_dir.join("lock");
+    let file = File::options().create(true).write(true).truncate(false).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("a simulator is running in {}; end it first", data_dir.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 

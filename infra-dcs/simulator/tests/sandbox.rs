@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     net::IpAddr,
     path::{Path, PathBuf},
@@ -90,7 +91,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(data: &Path, image: &Path) -> Self {
+    async fn start(data: &Path, image: &Path) -> Self {
         let (sender, events) = mpsc::channel(4096);
         let config = SandboxConfig {
             data_dir: data.to_owned(),
@@ -98,7 +99,8 @@ impl Site {
             bridge: "br0".into(),
             launcher: env!("CARGO_BIN_EXE_basalt-dcs-simulator").into(),
         };
-        Self { data: data.to_owned(), guests: SandboxGuests::new(config, sender).unwrap(), events, kept: Vec::new() }
+        let guests = SandboxGuests::start(config, sender).await.unwrap();
+        Self { data: data.to_owned(), guests, events, kept: Vec::new() }
     }
 
     fn machine(&self, document: &serde_json::Value) -> GuestSpec {
@@ -167,7 +169,7 @@ impl Site {
 }
 
 async fn machines_boot_keep_their_disks_and_leave_nothing(data: &Path, image: &Path) {
-    let mut site = Site::new(data, image);
+    let mut site = Site::start(data, image).await;
     let spec = site.machine(&ignition(BOOT_SCRIPT));
     site.guests.power_on(spec.clone()).await.unwrap();
     assert!(site.guests.power_on(spec.clone()).await.is_err(), "a running machine is not started twice");
@@ -225,7 +227,7 @@ async fn machines_boot_keep_their_disks_and_leave_nothing(data: &Path, image: &P
 }
 
 async fn a_refused_document_fails_the_boot_with_its_reason(data: &Path, image: &Path) {
-    let mut site = Site::new(data, image);
+    let mut site = Site::start(data, image).await;
     let spec = site.machine(&json!({"ignition": {"version": "2.3.0"}}));
     site.guests.power_on(spec.clone()).await.unwrap();
     match site.stopped().await {
@@ -235,7 +237,24 @@ async fn a_refused_document_fails_the_boot_with_its_reason(data: &Path, image: &
     assert_eq!(clean::clean(data).await.unwrap(), Vec::<String>::new());
 }
 
-/// Both cases in one test: they share the network namespace that this program runs itself in.
+async fn clean_finds_a_machine_that_nobody_watches(data: &Path, image: &Path) {
+    let mut site = Site::start(data, image).await;
+    let spec = site.machine(&ignition(BOOT_SCRIPT));
+    site.guests.power_on(spec.clone()).await.unwrap();
+    site.line("boots:").await;
+    let removed = clean::clean(data).await.unwrap();
+    assert!(removed.iter().any(|line| line.starts_with(&format!("machine {}", spec.id))), "{removed:?}");
+    assert_eq!(site.stopped().await, StopReason::Killed);
+    assert_eq!(clean::clean(data).await.unwrap(), Vec::<String>::new());
+
+    // The next platform of the site knows no machine of that name: its content goes.
+    drop(site);
+    let site = Site::start(data, image).await;
+    site.guests.keep_only(&BTreeSet::new()).await.unwrap();
+    assert!(!data.join("guests").join(&spec.id).exists());
+}
+
+/// All cases in one test: they share the network namespace that this program runs itself in.
 #[test]
 fn sandbox_guests() {
     let Some(image) = std::env::var_os("BASALT_IMAGE_DIR").map(PathBuf::from) else {
@@ -269,5 +288,7 @@ fn sandbox_guests() {
         machines_boot_keep_their_disks_and_leave_nothing(data.path(), &image).await;
         let data = tempfile::tempdir().unwrap();
         a_refused_document_fails_the_boot_with_its_reason(data.path(), &image).await;
+        let data = tempfile::tempdir().unwrap();
+        clean_finds_a_machine_that_nobody_watches(data.path(), &image).await;
     });
 }

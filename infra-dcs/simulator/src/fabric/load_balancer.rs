@@ -28,7 +28,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tracing::{debug, info};
 
-const CHECK_PERIOD: Duration = Duration::from_secs(1);
+/// How often a back end that is live and well is checked.
+const CHECK_PERIOD: Duration = Duration::from_secs(2);
+/// How often any other is: connections that are refused cost next to nothing, and a cluster waits for its first back end.
+const DOUBT_PERIOD: Duration = Duration::from_millis(250);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Failed checks in a row until a back end counts as dead: one may be a hiccup of a loaded machine.
@@ -142,7 +145,7 @@ async fn judge(back_end: &BackEnd, tls: &TlsConnector) {
         if changed {
             info!(back_end = %back_end.address, live, "Load balancer: back end changed.");
         }
-        tokio::time::sleep(CHECK_PERIOD).await;
+        tokio::time::sleep(if live && failures == 0 { CHECK_PERIOD } else { DOUBT_PERIOD }).await;
     }
 }
 

@@ -71,6 +71,7 @@ pub fn run(command: GuestCommand) -> Result<()> {
             println!("sandbox guests can run here");
         }
         GuestCommand::Clean { data_dir } => {
+            let _claim = crate::claim(&data_dir)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             for line in runtime.block_on(clean::clean(&data_dir))? {
                 println!("{line}");

@@ -4,7 +4,7 @@
 //! The site calls a [`GuestPlatform`]; the platform answers with [`GuestEvent`]s on a bounded channel. A platform keeps no
 //! state that the site must save: what survives a power cycle lies in the machine's disks.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use futures::future::BoxFuture;
 
@@ -147,6 +147,9 @@ pub trait GuestPlatform: Send + Sync {
     fn power_off<'a>(&'a self, id: &'a str, how: PowerOff) -> BoxFuture<'a, Result<(), GuestError>>;
     /// Switches the machine off and forgets the content of its system disk. Unknown machines are a success.
     fn destroy<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), GuestError>>;
+    /// Forgets, as [`GuestPlatform::destroy`] does, every machine that is not among `known`: an earlier process or
+    /// another state of the site may have left some, and their ids come round again.
+    fn keep_only<'a>(&'a self, known: &'a BTreeSet<String>) -> BoxFuture<'a, Result<(), GuestError>>;
     /// The last `lines` lines of the machine's console, oldest first. Also of a machine that is off.
     fn console(&self, id: &str, lines: usize) -> Vec<String>;
     /// Cuts the power of every machine and gives back everything held of the host.

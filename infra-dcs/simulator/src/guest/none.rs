@@ -1,6 +1,6 @@
 //! Machines without content: powered on, they run and do nothing. For tests of the REST interface alone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
@@ -51,6 +51,14 @@ impl GuestPlatform for NoGuests {
 
     fn destroy<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), GuestError>> {
         self.power_off(id, PowerOff::Force)
+    }
+
+    fn keep_only<'a>(&'a self, known: &'a BTreeSet<String>) -> BoxFuture<'a, Result<(), GuestError>> {
+        async move {
+            self.running.lock().retain(|id| known.contains(id));
+            Ok(())
+        }
+        .boxed()
     }
 
     fn console(&self, _id: &str, _lines: usize) -> Vec<String> {

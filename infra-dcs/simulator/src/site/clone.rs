@@ -12,6 +12,7 @@ use super::{
     policy::Release,
     space_gb,
     tasks::{Accepted, Work},
+    volumes::properties_fit,
 };
 
 /// Body of the clone call. Fields that are not named here are taken and ignored, as VRM does.
@@ -47,15 +48,17 @@ struct ConfigRequest {
     nics: Option<Vec<NicRequest>>,
 }
 
+/// Virtual CPUs, as calls tell them.
 #[derive(Clone, Debug, Deserialize)]
-struct CpuRequest {
-    quantity: u32,
+pub(super) struct CpuRequest {
+    pub(super) quantity: u32,
 }
 
+/// Memory, as calls tell it.
 #[derive(Clone, Debug, Deserialize)]
-struct MemoryRequest {
+pub(super) struct MemoryRequest {
     #[serde(rename = "quantityMB", alias = "quantityMb")]
-    quantity_mb: u64,
+    pub(super) quantity_mb: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -110,9 +113,13 @@ struct PlannedNic {
 impl Site {
     /// Accepts the deployment of a VM from `source`. The VM is there at once, in state `creating`.
     pub fn clone_vm(&mut self, now: u64, user: &str, source: u64, request: CloneRequest) -> Result<Accepted> {
-        let origin = self.vm(source)?.clone();
-        if !origin.is_template && origin.status != VmStatus::Stopped {
-            return codes::STOP_FIRST.refuse();
+        let origin = self.vm(source)?;
+        // Clones of one source may be made side by side; nothing else may be under way with it.
+        let origin = self.without_task(origin, "CloneVM")?.clone();
+        match (origin.is_template, origin.status) {
+            (_, VmStatus::Stopped) => {}
+            (false, VmStatus::Running) => return codes::STOP_FIRST.refuse(),
+            (_, other) => return Err(codes::VM_STATE.because(other.word())),
         }
         let name = request.name.clone().unwrap_or_default();
         let config = request.vm_config.clone().unwrap_or_default();
@@ -120,9 +127,7 @@ impl Site {
         if request.is_link_clone == Some(true) {
             return Err(codes::BAD_PARAMETER.because("isLinkClone: linked clones are not offered by this site"));
         }
-        if request.custom_properties.as_ref().is_some_and(|properties| properties.len() > 10) {
-            return codes::TOO_MANY_PROPERTIES.refuse();
-        }
+        properties_fit(request.custom_properties.as_ref().unwrap_or(&BTreeMap::new()))?;
         let uuid = match &request.cloned_vm_uuid {
             None => self.new_uuid(),
             Some(text) => self.chosen_uuid(text)?,
@@ -170,14 +175,15 @@ impl Site {
         );
         self.make_disks(id, &name, disks);
         // The default is true, whatever a caller may have in mind.
-        let boot = request.auto_boot.unwrap_or(true) && request.is_template != Some(true);
-        Ok(self.accept(now, user, Work::Deploy { vm: id, source, boot }, Entity::Vm(id), name))
+        let templates = (origin.is_template, request.is_template == Some(true));
+        let boot = request.auto_boot.unwrap_or(true) && !templates.1;
+        Ok(self.accept(now, user, Work::Deploy { vm: id, source, boot, templates }, Entity::Vm(id), name))
     }
 
     fn chosen_uuid(&self, text: &str) -> Result<String> {
-        let uuid = uuid::Uuid::parse_str(text)
-            .map_err(|_| codes::BAD_PARAMETER.because(format!("clonedVmUUID: {text:?} is not a UUID")))?
-            .to_string();
+        // Braces, URNs and digits without hyphens are UUIDs to a library, not to this call.
+        let uuid = uuid::Uuid::parse_str(text).ok().filter(|_| text.len() == 36).map(|uuid| uuid.to_string());
+        let uuid = uuid.ok_or_else(|| codes::BAD_PARAMETER.because(format!("clonedVmUUID: {text:?} is not a UUID")))?;
         if self.vms.values().any(|vm| vm.uuid == uuid) {
             return codes::UUID_USED.refuse();
         }
@@ -187,6 +193,9 @@ impl Site {
     /// Compute cluster, and the host where it is bound to one.
     fn location(&self, urn: Option<&str>, origin: &Vm, bind: bool) -> Result<(u64, Option<u64>)> {
         match urn.map(|urn| self.parse(urn)) {
+            None | Some(Some(Entity::Cluster(_))) if bind => {
+                Err(codes::BAD_LOCATION.because("isBindingHost needs a host as location"))
+            }
             None => Ok((origin.cluster, None)),
             Some(Some(Entity::Cluster(id))) if self.clusters.contains_key(&id) => Ok((id, None)),
             Some(Some(Entity::Host(id))) if bind => {
@@ -240,10 +249,16 @@ impl Site {
         }
         let planned: Vec<PlannedDisk> =
             wanted.iter().map(|disk| self.plan_disk(&template, disk)).collect::<Result<_>>()?;
-        let mut slots = BTreeSet::new();
-        for (sequence, bus) in planned.iter().map(PlannedDisk::slot) {
-            if sequence == 0 || sequence > bus.slots(self.policy.release) || !slots.insert(sequence) {
+        let (mut slots, mut volumes) = (BTreeSet::new(), BTreeSet::new());
+        for disk in &planned {
+            let (sequence, bus) = disk.slot();
+            if !bus.has_slot(sequence, self.policy.release) || !slots.insert(sequence) {
                 return Err(codes::SLOT_TAKEN.because(format!("sequenceNum {sequence}")));
+            }
+            if let PlannedDisk::Existing { volume, .. } = disk
+                && !volumes.insert(*volume)
+            {
+                return Err(codes::BAD_DISKS.because("volumeUrn: one volume is two disks"));
             }
         }
         if !slots.contains(&1) {
@@ -255,6 +270,9 @@ impl Site {
     fn plan_disk(&self, template: &BTreeMap<u32, (&Volume, Bus)>, disk: &DiskRequest) -> Result<PlannedDisk> {
         let sequence = disk.sequence_num;
         let like = template.get(&sequence);
+        if sequence == 1 && (disk.volume_urn.is_some() || disk.is_data_copy == Some(false)) {
+            return Err(codes::BAD_DISKS.because("sequenceNum 1 holds the operating system: a copy of the source's"));
+        }
         let bus = match (disk.pci_type.as_deref(), like) {
             (None, Some((_, bus))) => *bus,
             (word, _) => Bus::read(word, self.policy.release)?,
@@ -275,7 +293,7 @@ impl Site {
             (None, _) => return Err(codes::BAD_DISKS.because(format!("disk {sequence}: quantityGB is missing"))),
         };
         let thin = disk.is_thin.unwrap_or(false);
-        self.thin_allowed(datastore, thin)?;
+        self.volume_fits(datastore, size_gb, thin)?;
         Ok(PlannedDisk::New {
             sequence,
             bus,
@@ -285,10 +303,6 @@ impl Site {
             independent: disk.indep_disk.unwrap_or(false),
             persistent: disk.persistent_disk.unwrap_or(true),
         })
-    }
-
-    pub(super) fn thin_allowed(&self, datastore: u64, thin: bool) -> Result<()> {
-        if thin && !self.datastores[&datastore].thin { codes::THIN_UNSUPPORTED.refuse() } else { Ok(()) }
     }
 
     /// All disks have space, and one host of the cluster sees them all.
@@ -413,9 +427,12 @@ impl Site {
 
     /// The deployment is done: its disks have files, and it starts where that was asked.
     pub(super) fn deployed(&mut self, now: u64, task: u64, id: u64, boot: bool) {
-        for volume in self.volumes.values_mut().filter(|volume| volume.attachment.is_some_and(|at| at.vm == id)) {
+        let made = |volume: &&mut Volume| {
+            volume.status == VolumeStatus::Creating && volume.attachment.is_some_and(|at| at.vm == id)
+        };
+        for volume in self.volumes.values_mut().filter(made) {
             volume.status = VolumeStatus::Use;
-            self.effects.push(Effect::SizeDisk { volume: volume.id, bytes: volume.bytes() });
+            self.effects.push(Effect::BlankDisk { volume: volume.id, bytes: volume.bytes() });
         }
         if let Some(vm) = self.vms.get_mut(&id) {
             vm.status = VmStatus::Stopped;
@@ -470,6 +487,9 @@ fn customization_fits(customization: &Value, nics: usize, release: Release) -> R
         return codes::CUSTOM_COUNT.refuse();
     }
     for nic in specification {
+        if nic["sequenceNum"].as_u64().is_some_and(|number| !(1..=12).contains(&number)) {
+            return Err(codes::BAD_NICS.because("nicSpecification.sequenceNum: 1…12"));
+        }
         for field in ["ip", "netmask", "gateway", "setdns", "adddns"] {
             if let Some(text) = nic[field].as_str().filter(|text| !text.is_empty())
                 && text.parse::<std::net::Ipv4Addr>().is_err()

@@ -87,12 +87,15 @@ codes! {
     PASSWORD_MUST_CHANGE = 10_100_108 "The password must be changed at the first login.";
     PASSWORD_EXPIRED = 10_100_109 "The password has expired.";
     PASSWORD_EXPIRES_SOON = 10_100_110 "The password expires soon.";
+    LOGIN_FAILED = 10_100_112 "The login failed.";
     LOCKED_NOW = 10_100_113 "The user has been locked after too many failed logins.";
     STILL_LOCKED = 10_100_116 "The user is locked. Further attempts extend the lock.";
     LOCKED_BY_ADMINISTRATOR = 10_100_117 "The user has been locked by an administrator.";
     LOCKED_FOREVER = 10_100_118 "The user is locked and will not be unlocked automatically.";
-    NOT_ACTIVATED = 10_100_353 "The user has not been activated.";
     DOMAIN_USER_UNKNOWN = 10_100_342 "The domain user does not exist.";
+    DOMAIN_CREDENTIAL = 10_100_343 "The credential of the domain user is invalid.";
+    NOT_ACTIVATED = 10_100_353 "The user has not been activated.";
+    NO_ROLE = 10_100_354 "The user has no role.";
     TOO_MANY_PROPERTIES = 10_110_001 "There are too many custom properties.";
 
     VM_NOT_FOUND = 10_300_001 "The VM does not exist.";
@@ -170,6 +173,7 @@ codes! {
     VOLUME_CREATING = 10_420_017 "The volume is being created.";
     VOLUME_NO_SPACE = 10_420_037 "The datastore has too little space for the volume.";
     THIN_UNSUPPORTED = 10_420_045 "The datastore does not support thin volumes.";
+    THIN_REQUIRED = 10_420_066 "The datastore supports thin volumes only.";
     VOLUME_TYPE = 10_420_071 "The type of the volume does not allow the operation.";
     VOLUME_BOUND_EXPAND = 10_420_142 "The volume is attached to a VM; expand it there.";
     SWITCH_NOT_FOUND = 10_540_010 "The distributed switch does not exist.";

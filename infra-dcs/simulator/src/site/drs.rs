@@ -99,6 +99,7 @@ impl Site {
                     Some(members) => self.members(cluster, members)?,
                     None => cluster.rules[at].vms.clone(),
                 };
+                no_conflict(cluster, cluster.rules[at].kind, &members)?;
                 let rule = &mut cluster.rules[at];
                 (rule.name, rule.vms, rule.updated) = (name, members, now);
                 Ok(())
@@ -114,6 +115,7 @@ impl Site {
                     return codes::TOO_MANY_RULES.refuse();
                 }
                 let vms = self.members(cluster, request.vms.as_deref().unwrap_or_default())?;
+                no_conflict(cluster, kind, &vms)?;
                 let index = cluster.next_rule;
                 cluster.next_rule += 1;
                 cluster.rules.push(Rule { index, name, kind, vms, created: now, updated: now });
@@ -171,6 +173,15 @@ fn position(cluster: &ComputeCluster, index: u64) -> Result<usize> {
         .iter()
         .position(|rule| rule.index == index)
         .ok_or_else(|| codes::RULE_NOT_FOUND.because(index.to_string()))
+}
+
+/// What one rule keeps apart no other may keep together.
+fn no_conflict(cluster: &ComputeCluster, kind: u8, vms: &BTreeSet<u64>) -> Result<()> {
+    let opposed = |rule: &&Rule| rule.kind != kind && rule.vms.intersection(vms).count() > 1;
+    match cluster.rules.iter().find(opposed) {
+        Some(rule) => Err(codes::RULE_CONFLICT.because(&*rule.name)),
+        None => Ok(()),
+    }
 }
 
 fn name_fits(name: &str) -> Result<()> {

@@ -43,7 +43,8 @@ impl Site {
     /// Step one of an upload: VRM picks a host and hands out a ticket.
     pub fn apply_upload(&mut self, now: u64, datastore: u64, name: &str, size: u64) -> Result<Ticket> {
         let store = self.datastores.get(&datastore).ok_or(codes::DATASTORE_NOT_FOUND)?;
-        if name.is_empty() || name.len() > 256 || name.contains(['/', '\\', '@', '\0']) || name.starts_with('.') {
+        let plain = |letter: char| !letter.is_control() && !matches!(letter, '/' | '\\' | '@');
+        if name.is_empty() || name.chars().count() > 256 || !name.chars().all(plain) || name.starts_with('.') {
             return Err(codes::BAD_PARAMETER.because("fileName: 1…256 characters, no path, no @"));
         }
         if size == 0 {
@@ -88,10 +89,13 @@ impl Site {
     }
 
     /// Takes back the tickets of a host for a datastore; tells how many.
-    pub fn cancel_uploads(&mut self, datastore: u64, host: Option<u64>) -> usize {
+    pub fn cancel_uploads(&mut self, datastore: u64, host: Option<u64>) -> Result<usize> {
+        if !self.datastores.contains_key(&datastore) {
+            return codes::DATASTORE_NOT_FOUND.refuse();
+        }
         let before = self.uploads.len();
         self.uploads.retain(|_, ticket| ticket.datastore != datastore || host.is_some_and(|host| host != ticket.host));
-        before - self.uploads.len()
+        Ok(before - self.uploads.len())
     }
 
     /// The ticket of an upload that arrives, with the right token and in time.

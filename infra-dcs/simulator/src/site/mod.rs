@@ -94,14 +94,14 @@ pub struct Site {
 /// What the engine does for the site, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Makes the volume's sparse file, or sets its size.
+    /// Sets the size of the volume's sparse file.
     SizeDisk {
         /// Volume.
         volume: u64,
         /// Size in bytes.
         bytes: u64,
     },
-    /// Makes the volume's content blank.
+    /// Makes the volume's sparse file, blank whatever was there.
     BlankDisk {
         /// Volume.
         volume: u64,

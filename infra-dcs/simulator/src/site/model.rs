@@ -328,6 +328,11 @@ impl Bus {
         }
     }
 
+    /// Whether a disk may have this sequence number. The CD-ROM drive owns the third IDE position.
+    pub fn has_slot(self, sequence: u32, release: policy::Release) -> bool {
+        (1..=self.slots(release)).contains(&sequence) && (self != Self::Ide || sequence != 3)
+    }
+
     /// Highest sequence number.
     pub fn slots(self, release: policy::Release) -> u32 {
         match (self, release) {

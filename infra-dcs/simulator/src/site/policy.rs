@@ -32,8 +32,10 @@ pub struct Policy {
     pub deploy_slots: usize,
     /// Whether `quantityGB` above the template's size grows a copied disk.
     pub clone_grows_disks: bool,
-    /// Whether running guests take and give back disks.
+    /// Whether running guests take disks.
     pub disk_hot_plug: bool,
+    /// Whether running guests give disks back.
+    pub disk_hot_unplug: bool,
     /// Most VMs of one exclusion rule.
     pub rule_max_vms: usize,
     /// Whether an upload of a name that exists replaces the file instead of being refused.
@@ -58,6 +60,7 @@ impl Default for Policy {
             deploy_slots: 4,
             clone_grows_disks: false,
             disk_hot_plug: true,
+            disk_hot_unplug: true,
             rule_max_vms: 8,
             upload_overwrites: false,
             task_retention_ms: 3_600_000,

@@ -27,9 +27,18 @@ impl Site {
         self.vms.get_mut(&id).ok_or_else(|| codes::VM_NOT_FOUND.because(VmId(id).to_string()))
     }
 
-    /// Refuses work on a VM whose task is unfinished: VRM serialises by refusal, not by queueing.
+    /// Refuses work on a VM whose task is unfinished: VRM serialises by refusal, not by queueing. What others are being
+    /// cloned from is not touched either.
     pub(super) fn idle(&self, id: u64, wanted: &str) -> Result<&Vm> {
         let vm = self.vm(id)?;
+        if self.is_source_of_clone(id) {
+            return codes::TEMPLATE_CLONING.refuse();
+        }
+        self.without_task(vm, wanted)
+    }
+
+    /// Refuses work on a VM whose task is unfinished.
+    pub(super) fn without_task<'a>(&self, vm: &'a Vm, wanted: &str) -> Result<&'a Vm> {
         match vm.task.and_then(|task| self.tasks.get(&task)) {
             Some(task) if task.word == wanted => codes::SAME_OPERATION.refuse(),
             Some(task) => Err(codes::UNFINISHED_TASK.because(format!("{} {}", task.word, task.id))),

@@ -46,12 +46,15 @@ pub struct UserFile {
     /// Kind.
     #[serde(rename = "type")]
     pub kind: UserType,
-    /// `administrator` may do everything, any other role only reads.
+    /// `administrator` may do everything, any other role only reads; without a role nobody logs in.
     #[serde(default = "administrator")]
     pub role: String,
     /// State of the account.
     #[serde(default)]
     pub account: Account,
+    /// Most sessions at a time; 0 is no limit.
+    #[serde(default)]
+    pub connect_num: usize,
 }
 
 fn administrator() -> String {
@@ -67,6 +70,7 @@ impl UserFile {
             kind: UserType::Interconnect,
             role: administrator(),
             account: Account::Normal,
+            connect_num: 0,
         }
     }
 }
@@ -128,9 +132,11 @@ impl Site {
     /// Logs a user in. `sha256` gives the lower-case hex digest of a text; `token` is the text to hand out.
     pub fn login(&mut self, now: u64, login: &Login<'_>, sha256: fn(&str) -> String, token: String) -> Result<Granted> {
         let (threshold, lock_ms) = (self.policy.lock_threshold, self.policy.lock_ms);
-        let Some(user) = self.users.get_mut(login.user) else {
-            let unknown_domain = login.kind == UserType::Domain;
-            return if unknown_domain { codes::DOMAIN_USER_UNKNOWN.refuse() } else { codes::BAD_PASSWORD.refuse() };
+        let domain = login.kind == UserType::Domain;
+        let Some(user) = self.users.get_mut(login.user).filter(|user| !domain || user.file.kind == UserType::Domain)
+        else {
+            // Whom the directory does not know has no account here that could be locked.
+            return if domain { codes::DOMAIN_USER_UNKNOWN.refuse() } else { codes::BAD_PASSWORD.refuse() };
         };
         let lock_end = if lock_ms == 0 { u64::MAX } else { now + lock_ms };
         match user.locked_until {
@@ -154,17 +160,24 @@ impl Site {
                 user.locked_until = Some(lock_end);
                 return codes::LOCKED_NOW.refuse();
             }
-            return codes::BAD_PASSWORD.refuse();
+            return if domain { codes::DOMAIN_CREDENTIAL.refuse() } else { codes::BAD_PASSWORD.refuse() };
         }
         user.failures = 0;
+        if user.file.role.is_empty() {
+            return codes::NO_ROLE.refuse();
+        }
         let warning = match user.file.account {
             Account::MustChange => return codes::PASSWORD_MUST_CHANGE.refuse(),
             Account::Expired => return codes::PASSWORD_EXPIRED.refuse(),
             Account::ExpiresSoon => Some(codes::PASSWORD_EXPIRES_SOON.into()),
             _ => None,
         };
-        let validity = self.policy.token_validity_ms;
+        let (validity, most) = (self.policy.token_validity_ms, user.file.connect_num);
         self.sessions.retain(|_, session| session.expires > now);
+        let open = self.sessions.values().filter(|session| session.user == login.user).count();
+        if most > 0 && open >= most {
+            return Err(codes::LOGIN_FAILED.because(format!("{open} sessions are open, at most {most} may be")));
+        }
         self.sessions.insert(token.clone(), Session { user: login.user.to_owned(), expires: now + validity });
         Ok(Granted { token, validity, warning })
     }
@@ -177,6 +190,12 @@ impl Site {
             session.expires = now + validity;
         }
         Ok(session.user.clone())
+    }
+
+    /// Ends a session.
+    pub fn logout(&mut self, now: u64, token: &str) -> Result<()> {
+        let session = self.sessions.remove(token).filter(|session| session.expires > now);
+        session.map(drop).ok_or_else(|| codes::TOKEN.into())
     }
 
     /// Refuses what changes the site to users that are no administrators.

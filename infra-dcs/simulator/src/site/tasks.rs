@@ -43,10 +43,12 @@ pub enum Work {
     Deploy {
         /// New VM.
         vm: u64,
-        /// VM template.
+        /// VM template, or VM.
         source: u64,
         /// Whether it is started at the end.
         boot: bool,
+        /// Whether the source is a VM template, and whether this becomes one.
+        templates: (bool, bool),
     },
     /// Starts a VM; `deployed` where this is the end of a deployment.
     Start {
@@ -150,7 +152,10 @@ impl Work {
     /// VRM's word for the type of the task.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Deploy { .. } => "DeployVM",
+            Self::Deploy { templates: (true, false), .. } => "DeployVM",
+            Self::Deploy { templates: (false, false), .. } => "CloneVM",
+            Self::Deploy { templates: (true, true), .. } => "CloneTemplate",
+            Self::Deploy { templates: (false, true), .. } => "CreateTemplateFromVM",
             Self::Start { .. } => "StartVM",
             Self::Stop { .. } => "StopVM",
             Self::Reboot { .. } => "RebootVM",
@@ -272,6 +277,9 @@ pub struct Task {
     pub duration: u64,
     /// When it ended.
     pub finished: Option<u64>,
+    /// Whether it was called off.
+    #[serde(default)]
+    pub cancelled: bool,
     /// Whether it waits for the guest.
     pub waits_for_guest: bool,
     /// What goes wrong.
@@ -318,6 +326,7 @@ impl Site {
             begins: now,
             duration,
             finished: None,
+            cancelled: false,
             waits_for_guest: false,
             trouble,
         };
@@ -454,6 +463,9 @@ impl Site {
             return codes::TASK_NOT_CANCELABLE.refuse();
         }
         self.fail_task(now, id, codes::TASK_FINISHED, true);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.cancelled = true;
+        }
         Ok(())
     }
 

@@ -201,7 +201,7 @@ fn deleting_a_vm_deletes_its_disks_by_default() {
     let mut world = World::new();
     let (kept, lost) = (world.machine(), world.machine());
     let before = world.site.volumes.len();
-    let keep: DeleteOptions = serde_json::from_value(json!({"isReserveDisks": 1})).unwrap();
+    let keep = DeleteOptions { keep_disks: true, ..DeleteOptions::default() };
     world.site.delete_vm(world.now, "u", kept, keep).unwrap();
     world.site.delete_vm(world.now, "u", lost, DeleteOptions::default()).unwrap();
     world.settle();
@@ -386,7 +386,10 @@ proptest! {
                 0 => drop(world.clone(json!({"autoBoot": second % 2 == 0}))),
                 1 => drop(world.site.start(now, "u", vm)),
                 2 => drop(world.site.stop(now, "u", vm, second % 2 == 0)),
-                3 => drop(world.site.delete_vm(now, "u", vm, serde_json::from_value(json!({"isReserveDisks": second % 2})).unwrap())),
+                3 => {
+                    let options = DeleteOptions { keep_disks: second % 2 == 1, ..DeleteOptions::default() };
+                    drop(world.site.delete_vm(now, "u", vm, options));
+                }
                 4 => {
                     let body = json!({"quantityGB": u32::from(first), "datastoreUrn": world.datastore(usize::from(second) % 3)});
                     drop(world.site.create_volume(now, "u", serde_json::from_value(body).unwrap()));

@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use super::{
     Effect, Result, Site, VmStatus,
-    clone::{sizes_fit, texts_fit},
+    clone::{CpuRequest, MemoryRequest, sizes_fit, texts_fit},
     codes,
+    policy::Release,
     tasks::{Accepted, Work},
     volumes::merge_properties,
 };
@@ -21,24 +22,21 @@ pub struct VmChange {
     group: Option<String>,
     external_uuid: Option<String>,
     is_template: Option<bool>,
-    cpu: Option<Quantity>,
-    memory: Option<Quantity>,
+    cpu: Option<CpuRequest>,
+    memory: Option<MemoryRequest>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-struct Quantity {
-    #[serde(alias = "quantityMB")]
-    quantity: u64,
-}
-
-/// Query of the call that deletes a VM.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// What the call that deletes a VM says beside its id.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct DeleteOptions {
-    is_reserve_disks: u8,
-    is_format: u8,
-    hold_time: i64,
-    vm_bin: u8,
+    /// Its disks stay (`isReserveDisks`).
+    pub keep_disks: bool,
+    /// Its disks are wiped (`isFormat`).
+    pub wipe: bool,
+    /// Hours in the recycle bin (`holdTime`): 0 is none, −1 for ever.
+    pub hold_hours: i64,
+    /// It is in the recycle bin (`vmBin`).
+    pub in_bin: bool,
 }
 
 impl Site {
@@ -51,14 +49,16 @@ impl Site {
         {
             return Err(codes::BAD_PARAMETER.because("externalUuid: 36 characters, lower case"));
         }
+        if change.cpu.is_some() && change.memory.is_some() {
+            return Err(codes::BAD_PARAMETER.because("cpu and memory are changed by separate calls"));
+        }
         if (change.cpu.is_some() || change.memory.is_some() || change.is_template.is_some())
             && vm.status != VmStatus::Stopped
         {
             return codes::STOP_FIRST.refuse();
         }
-        let cpus = change.cpu.map_or(Ok(vm.cpus), |cpu| u32::try_from(cpu.quantity));
-        let cpus = cpus.map_err(|_| codes::BAD_PARAMETER.because("cpu.quantity"))?;
-        let memory_mb = change.memory.map_or(vm.memory_mb, |memory| memory.quantity);
+        let cpus = change.cpu.map_or(vm.cpus, |cpu| cpu.quantity);
+        let memory_mb = change.memory.map_or(vm.memory_mb, |memory| memory.quantity_mb);
         sizes_fit(cpus, memory_mb)?;
         let vm = self.vm_mut(id)?;
         (vm.cpus, vm.memory_mb) = (cpus, memory_mb);
@@ -81,22 +81,24 @@ impl Site {
 
     /// Deletes a VM. Unless told otherwise its disks go with it, whoever made them.
     pub fn delete_vm(&mut self, now: u64, user: &str, id: u64, options: DeleteOptions) -> Result<Accepted> {
-        if self.is_source_of_clone(id) {
-            return codes::TEMPLATE_CLONING.refuse();
+        let DeleteOptions { keep_disks, wipe, hold_hours, in_bin } = options;
+        let longest = if self.policy.release == Release::R6 { 168 } else { 1440 };
+        if !(-1..=longest).contains(&hold_hours) {
+            return Err(codes::BAD_PARAMETER.because(format!("holdTime: −1…{longest} hours")));
         }
-        let vm = self.idle(id, "DeleteVM")?;
-        let keep_disks = options.is_reserve_disks == 1;
-        if keep_disks && options.is_format == 1 {
+        if keep_disks && wipe {
             return Err(codes::BAD_PARAMETER.because("isFormat needs isReserveDisks=0"));
         }
+        let vm = self.idle(id, "DeleteVM")?;
         match vm.status {
+            VmStatus::Recycling if in_bin => {}
+            other if in_bin || other == VmStatus::Recycling => return Err(codes::VM_STATE.because(other.word())),
             VmStatus::Stopped => {}
-            VmStatus::Recycling if options.vm_bin == 1 => {}
             VmStatus::Running if !self.policy.delete_only_stopped => {}
             VmStatus::Creating => return Err(codes::VM_STATE.because("creating")),
             _ => return codes::DELETE_NEEDS_STOPPED.refuse(),
         }
-        let recycle = options.hold_time != 0 && options.vm_bin != 1;
+        let recycle = hold_hours != 0 && !in_bin;
         Ok(self.accept_vm(now, user, id, Work::DeleteVm { vm: id, keep_disks, recycle }))
     }
 

@@ -68,6 +68,22 @@ impl Site {
         }
     }
 
+    /// Size and kind of a volume are such as its datastore has them.
+    pub(super) fn volume_fits(&self, datastore: u64, size_gb: u64, thin: bool) -> Result<()> {
+        let store = &self.datastores[&datastore];
+        let most = largest_gb(&store.storage_type);
+        if !(1..=most).contains(&size_gb) {
+            return Err(codes::BAD_PARAMETER.because(format!("quantityGB: 1…{most} on {}", store.storage_type)));
+        }
+        if thin && !store.thin {
+            return codes::THIN_UNSUPPORTED.refuse();
+        }
+        if !thin && store.storage_type.eq_ignore_ascii_case("eVol") {
+            return codes::THIN_REQUIRED.refuse();
+        }
+        Ok(())
+    }
+
     fn accept_volume(&mut self, now: u64, user: &str, id: u64, work: Work) -> Accepted {
         let name = self.volumes.get(&id).map(|volume| volume.name.clone()).unwrap_or_default();
         self.accept(now, user, work, Entity::Volume(id), name)
@@ -79,16 +95,13 @@ impl Site {
         if name.as_ref().is_some_and(|name| name.chars().count() > 256) {
             return Err(codes::BAD_PARAMETER.because("name: at most 256 characters"));
         }
-        if request.quantity_gb == 0 || request.quantity_gb > 65_536 {
-            return Err(codes::BAD_PARAMETER.because("quantityGB: 1…65536"));
-        }
         if request.kind.as_deref().is_some_and(|kind| kind != "normal") {
             return Err(codes::VOLUME_TYPE.because("type: this site offers normal volumes only"));
         }
         properties_fit(&request.custom_properties)?;
         let datastore = self.usable_datastore(&request.datastore_urn)?;
         let thin = request.is_thin.unwrap_or(false);
-        self.thin_allowed(datastore, thin)?;
+        self.volume_fits(datastore, request.quantity_gb, thin)?;
         if space_gb(request.quantity_gb, thin) > self.free_gb(datastore) {
             return codes::VOLUME_NO_SPACE.refuse();
         }
@@ -179,10 +192,9 @@ impl Site {
         }
         let bus = Bus::read(request.pci_type.as_deref(), release)?;
         let taken: Vec<u32> = self.disks_of(vm).iter().map(|(_, at)| at.sequence).collect();
-        // The CD-ROM drive owns the third IDE position.
-        let free = |slot: &u32| !taken.contains(slot) && (bus != Bus::Ide || *slot != 3);
+        let free = |slot: &u32| bus.has_slot(*slot, release) && !taken.contains(slot);
         let sequence = match request.sequence_num {
-            Some(wanted) => Some(wanted).filter(|slot| (1..=bus.slots(release)).contains(slot) && free(slot)),
+            Some(wanted) => Some(wanted).filter(free),
             None => (1..=bus.slots(release)).find(free),
         };
         let Some(sequence) = sequence else {
@@ -207,7 +219,7 @@ impl Site {
         let machine = self.idle(vm, "DetachVolume")?;
         match machine.status {
             VmStatus::Stopped => {}
-            VmStatus::Running if self.policy.disk_hot_plug => {}
+            VmStatus::Running if self.policy.disk_hot_unplug => {}
             VmStatus::Running => return codes::NO_HOT_UNPLUG.refuse(),
             _ => return codes::RUNNING_OR_STOPPED.refuse(),
         }
@@ -233,12 +245,15 @@ impl Site {
         if wanted_gb <= volume.size_gb {
             return codes::NOT_LARGER.refuse();
         }
+        self.volume_fits(volume.datastore, wanted_gb, volume.thin)?;
         let more = space_gb(wanted_gb, volume.thin) - space_gb(volume.size_gb, volume.thin);
         if more > self.free_gb(volume.datastore) {
             return codes::VOLUME_NO_SPACE.refuse();
         }
-        if let Some(vm) = vm {
-            self.idle(vm, "ExpandVolume")?;
+        if let Some(vm) = vm
+            && !matches!(self.idle(vm, "ExpandVolume")?.status, VmStatus::Running | VmStatus::Stopped)
+        {
+            return codes::RUNNING_OR_STOPPED.refuse();
         }
         if let Some(volume) = self.volumes.get_mut(&id) {
             volume.status = VolumeStatus::Resizing;
@@ -257,7 +272,7 @@ impl Site {
             match work {
                 Work::CreateVolume { .. } => {
                     volume.status = VolumeStatus::Use;
-                    self.effects.push(Effect::SizeDisk { volume: id, bytes: volume.bytes() });
+                    self.effects.push(Effect::BlankDisk { volume: id, bytes: volume.bytes() });
                 }
                 Work::DeleteVolume { .. } => {
                     self.volumes.remove(&id);
@@ -283,6 +298,17 @@ impl Site {
             }
         }
         self.succeed(now, task, None);
+    }
+}
+
+/// Largest volume on a datastore of a type, in GB.
+fn largest_gb(storage_type: &str) -> u64 {
+    match storage_type.to_ascii_lowercase().as_str() {
+        "local" | "advancesan" => 2_048,
+        "localpome" => 16_383,
+        "lun" | "san" => 30 << 10,
+        "dsware" | "fusionstorage" => 32_768,
+        _ => 64 << 10,
     }
 }
 

@@ -2,16 +2,16 @@
 
 use axum::{
     Extension, Json, Router,
-    extract::Path,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, gate::auth_name::LoginName};
+use super::{Answer, Caller, Path, gate::auth_name::LoginName};
 use crate::site::{
     Entity, Result, codes,
+    policy::Release,
     sessions::{Granted, Login, UserType},
 };
 
@@ -56,17 +56,40 @@ async fn login(Extension(caller): Extension<Caller>, headers: HeaderMap) -> Resp
 
 fn try_login(caller: &Caller, headers: &HeaderMap, user: &str) -> Result<Granted> {
     let key = header(headers, "X-Auth-Key").unwrap_or_default();
-    // Two spellings are in use; the older one is a misprint that stayed.
-    let algorithm = header(headers, "X-ENCRYPT-ALGORITHM").or_else(|| header(headers, "X-ENCRIPT-ALGORITHM"));
+    if user.is_empty() || key.is_empty() {
+        return Err(codes::BAD_PARAMETER.because("the headers X-Auth-User and X-Auth-Key are required"));
+    }
     let kind = match header(headers, "X-Auth-UserType") {
         None | Some("2") => UserType::Interconnect,
         Some("0") => UserType::Local,
         Some("1") => UserType::Domain,
         Some(other) => return Err(codes::BAD_PARAMETER.because(format!("X-Auth-UserType {other:?}"))),
     };
-    let login = Login { user, key, plain: algorithm == Some("1"), kind };
+    match header(headers, "X-Auth-AuthType") {
+        None | Some("0") => {}
+        // Not a domain user, but a site of a cascade that another site authenticates.
+        Some("1") => return Err(codes::LOGIN_FAILED.because("this site is in no cascade")),
+        Some(other) => return Err(codes::BAD_PARAMETER.because(format!("X-Auth-AuthType {other:?}"))),
+    }
     let token = hex::encode(rand::random::<[u8; 24]>());
-    caller.engine.with(|site, now| site.login(now, &login, sha256, token))
+    caller.engine.with(|site, now| {
+        let plain = is_plain(headers, site.policy.release)?;
+        site.login(now, &Login { user, key, plain, kind }, sha256, token)
+    })
+}
+
+/// Whether the key is the password itself. Each release knows its own spelling of the header only; the older one is a
+/// misprint.
+fn is_plain(headers: &HeaderMap, release: Release) -> Result<bool> {
+    let name = match release {
+        Release::R6 => "X-ENCRIPT-ALGORITHM",
+        Release::Fc881 => "X-ENCRYPT-ALGORITHM",
+    };
+    match header(headers, name) {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(other) => Err(codes::BAD_PARAMETER.because(format!("{name} {other:?}"))),
+    }
 }
 
 fn sha256(text: &str) -> String {
@@ -79,7 +102,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 async fn logout(Extension(caller): Extension<Caller>, headers: HeaderMap) -> Answer {
     let token = header(&headers, "X-Auth-Token").unwrap_or_default();
-    caller.engine.with(|site, _| site.sessions.remove(token)).ok_or(codes::TOKEN)?;
+    caller.engine.with(|site, now| site.logout(now, token))?;
     Ok(Json(json!({})))
 }
 

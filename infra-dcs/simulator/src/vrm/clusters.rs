@@ -1,10 +1,10 @@
 //! Compute clusters and their DRS rules.
 
-use axum::{Json, Router, body::Bytes, extract::Path, routing::get};
+use axum::{Json, Router, body::Bytes, routing::get};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Caller, Params, body, views};
+use super::{Answer, Caller, Params, Path, body, views};
 use crate::site::{Entity, codes, drs::RuleRequest};
 
 pub(super) fn routes() -> Router {

@@ -3,13 +3,12 @@
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::Path,
     routing::{delete, get, post},
 };
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Caller, Params, body, views};
+use super::{Answer, Caller, Params, Path, body, views};
 use crate::site::{Entity, VmId, codes};
 
 /// Items without a limit.
@@ -24,7 +23,7 @@ pub(super) fn routes() -> Router {
 
 async fn list(caller: Caller, params: Params) -> Answer {
     // Type 1 is VM folders; without it a site lists its cluster folders, of which this one has none.
-    let kind = params.number("type")?.unwrap_or(0);
+    let kind = params.choice("type", &[0, 1, 2])?.unwrap_or(0);
     let folders = caller.read(|site| {
         let parent = site.folder_parent(params.text("parentObjUrn"))?;
         let name = params.text("folderName").map(str::to_lowercase);

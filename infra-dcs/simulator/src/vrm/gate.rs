@@ -160,6 +160,7 @@ fn admit(engine: &Engine, listener: &str, path: &str, headers: &HeaderMap) -> Re
         return Ok(String::new());
     }
     version(headers)?;
+    content_type(headers)?;
     if path == "/service/session" {
         return Ok(String::new());
     }
@@ -172,6 +173,17 @@ fn admit(engine: &Engine, listener: &str, path: &str, headers: &HeaderMap) -> Re
             _ => Ok(user),
         }
     })
+}
+
+/// A body is JSON, and says so.
+fn content_type(headers: &HeaderMap) -> Result<()> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let has_body = text("Content-Length").is_some_and(|length| length != "0") || text("Transfer-Encoding").is_some();
+    let is_json = text("Content-Type").is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/json"));
+    if has_body && !is_json {
+        return Err(codes::BAD_PARAMETER.because("Content-Type: a body is application/json"));
+    }
+    Ok(())
 }
 
 fn version(headers: &HeaderMap) -> Result<()> {

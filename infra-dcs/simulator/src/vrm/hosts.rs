@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use axum::{Json, Router, extract::Path, routing::get};
+use axum::{Json, Router, routing::get};
 use serde_json::json;
 
-use super::{Answer, Caller, Params, views};
+use super::{Answer, Caller, Params, Path, views};
 use crate::site::{Entity, Result, Site, codes};
 
 pub(super) fn routes() -> Router {
@@ -60,6 +60,9 @@ async fn one(caller: Caller, Path((_, id)): Path<(String, u64)>) -> Answer {
 
 async fn datastores(caller: Caller, Path((_, id)): Path<(String, u64)>) -> Answer {
     caller.read(|site| {
+        if !site.hosts.contains_key(&id) {
+            return Err(codes::GONE.because(format!("host {id}")));
+        }
         let seen = site.datastores.values().filter(|datastore| datastore.hosts.contains(&id));
         let items: Vec<_> = seen.map(|datastore| views::datastore(site, datastore)).collect();
         Ok(Json(json!({"total": items.len(), "datastores": items})))

@@ -1,17 +1,14 @@
 //! The VRM REST API. Each area of the API has its file; this one has what they share.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{FromRequestParts, Query},
+    extract::FromRequestParts,
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, request::Parts};
@@ -29,6 +26,7 @@ mod folders;
 mod gate;
 mod hosts;
 mod network;
+mod params;
 mod storage;
 mod tasks;
 pub mod upload;
@@ -37,9 +35,7 @@ mod vms;
 mod volumes;
 
 pub use gate::Dropped;
-
-/// Largest page of any list.
-const PAGE: usize = 100;
+use params::{PAGE, Params, Path};
 
 /// The answer of a call.
 type Answer = Result<Json<Value>>;
@@ -56,12 +52,22 @@ pub fn router(engine: Arc<Engine>, upload_address: String) -> Router {
         .merge(tasks::routes())
         .merge(vms::routes())
         .merge(volumes::routes());
-    site.fallback(unknown_path).layer(axum::middleware::from_fn_with_state((engine, "vrm"), gate::gate))
+    site.fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(axum::middleware::from_fn_with_state((engine, "vrm"), gate::gate))
 }
 
 async fn unknown_path() -> Response {
+    no_interface(StatusCode::NOT_FOUND)
+}
+
+async fn unknown_method() -> Response {
+    no_interface(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+fn no_interface(status: StatusCode) -> Response {
     let body = json!({"errorCode": codes::BAD_PARAMETER.to_string(), "errorDes": "There is no such interface."});
-    (StatusCode::NOT_FOUND, Json(body)).into_response()
+    (status, Json(body)).into_response()
 }
 
 impl IntoResponse for VrmError {
@@ -123,70 +129,11 @@ impl Caller {
 /// Reads a body leniently: an empty one has no fields, unknown fields are ignored.
 fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    // To the decoder a list of values is a struct too; to the API it is not.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(codes::BAD_PARAMETER.because("a body is an object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| codes::BAD_PARAMETER.because(error.to_string()))
-}
-
-/// Query parameters.
-struct Params(HashMap<String, String>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Params {
-    type Rejection = VrmError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let query = Query::<HashMap<String, String>>::from_request_parts(parts, state).await;
-        query.map(|Query(map)| Self(map)).map_err(|error| codes::BAD_PARAMETER.because(error.to_string()))
-    }
-}
-
-impl Params {
-    /// A parameter that is there and not empty.
-    fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
-    }
-
-    fn number(&self, name: &str) -> Result<Option<u64>> {
-        let read = |text: &str| text.parse().map_err(|_| codes::BAD_PARAMETER.because(format!("{name}={text}")));
-        self.text(name).map(read).transpose()
-    }
-
-    fn flag(&self, name: &str) -> Result<Option<bool>> {
-        match self.text(name) {
-            None => Ok(None),
-            Some("true" | "1") => Ok(Some(true)),
-            Some("false" | "0") => Ok(Some(false)),
-            Some(other) => Err(codes::BAD_PARAMETER.because(format!("{name}={other}"))),
-        }
-    }
-
-    /// Whether `value` contains the parameter `name`, letter case aside; true without the parameter.
-    fn fuzzy(&self, name: &str, value: &str) -> bool {
-        self.text(name).is_none_or(|wanted| value.to_lowercase().contains(&wanted.to_lowercase()))
-    }
-
-    /// A list of URNs: commas between them.
-    fn urns(&self, name: &str, most: usize) -> Result<Option<Vec<&str>>> {
-        let Some(text) = self.text(name) else { return Ok(None) };
-        let urns: Vec<&str> = text.split(',').collect();
-        if urns.len() > most {
-            return Err(codes::BAD_PARAMETER.because(format!("{name}: at most {most}")));
-        }
-        Ok(Some(urns))
-    }
-
-    /// One page of a list under `key`. `without_limit` is the number of items where no limit is asked for.
-    fn page(&self, key: &str, items: Vec<Value>, without_limit: usize) -> Answer {
-        let limit = match self.number("limit")? {
-            Some(limit) if limit == 0 || limit > PAGE as u64 => {
-                return Err(codes::BAD_PARAMETER.because("limit: 1…100"));
-            }
-            Some(limit) => usize::try_from(limit).unwrap_or(PAGE),
-            None => without_limit,
-        };
-        let offset = usize::try_from(self.number("offset")?.unwrap_or(0)).unwrap_or(usize::MAX);
-        let total = items.len();
-        let page: Vec<Value> = items.into_iter().skip(offset).take(limit).collect();
-        Ok(Json(json!({"total": total, key: page})))
-    }
 }
 
 /// The VM of a path segment.

@@ -1,9 +1,9 @@
 //! Distributed switches and port groups.
 
-use axum::{Json, Router, extract::Path, routing::get};
+use axum::{Json, Router, routing::get};
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, Params};
+use super::{Answer, Caller, Params, Path};
 use crate::site::{Entity, PortGroup, Site, codes};
 
 pub(super) fn routes() -> Router {

@@ -3,13 +3,12 @@
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::Path,
     routing::{delete, get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, PAGE, Params, body, views};
+use super::{Answer, Caller, PAGE, Params, Path, body, views};
 use crate::site::{Datastore, Entity, Result, Site, codes, tasks::Work};
 
 pub(super) fn routes(upload_address: String) -> Router {
@@ -47,6 +46,8 @@ fn in_scope(site: &Site, datastore: &Datastore, scope: Option<&str>) -> Result<b
 }
 
 async fn list(caller: Caller, params: Params) -> Answer {
+    params
+        .refuse(&["exceptDatastoreType", "shareType", "exceptMaintainDs", "accessible"], "not offered by this site")?;
     let items = caller.read(|site| {
         let mut items = vec![];
         for datastore in site.datastores.values() {
@@ -69,8 +70,27 @@ async fn one(caller: Caller, Path((_, id)): Path<(String, u64)>) -> Answer {
     })
 }
 
-async fn refresh(caller: Caller) -> Answer {
-    caller.begin(|site, now, user| Ok(site.begin_plain(now, user, Work::RefreshDatastores)))
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Refresh {
+    datastore_urns: Vec<String>,
+}
+
+async fn refresh(caller: Caller, bytes: Bytes) -> Answer {
+    let Refresh { datastore_urns: urns } = body(&bytes)?;
+    if urns.is_empty() || urns.len() > PAGE {
+        return Err(codes::BAD_PARAMETER.because("datastoreUrns: 1…100"));
+    }
+    caller.begin(|site, now, user| {
+        for urn in &urns {
+            match site.parse(urn) {
+                Some(Entity::Datastore(id)) if site.datastores.contains_key(&id) => {}
+                Some(Entity::Datastore(_)) => return Err(codes::DATASTORE_NOT_FOUND.because(urn)),
+                _ => return Err(codes::BAD_URN.because(urn)),
+            }
+        }
+        Ok(site.begin_plain(now, user, Work::RefreshDatastores))
+    })
 }
 
 async fn clusters(caller: Caller, params: Params) -> Answer {
@@ -107,7 +127,7 @@ struct Cancel {
 
 async fn cancel(caller: Caller, Path((_, id)): Path<(String, u64)>, bytes: Bytes) -> Answer {
     let request: Cancel = body(&bytes)?;
-    let count = caller.change(|site, _, _| Ok(site.cancel_uploads(id, request.host_id)))?;
+    let count = caller.change(|site, _, _| site.cancel_uploads(id, request.host_id))?;
     Ok(Json(json!({"errorCode": "00000000", "msg": format!("{count} cancelled")})))
 }
 

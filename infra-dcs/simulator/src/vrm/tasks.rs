@@ -2,12 +2,11 @@
 
 use axum::{
     Json, Router,
-    extract::Path,
     routing::{get, post},
 };
 use serde_json::json;
 
-use super::{Answer, Caller, PAGE, Params, views};
+use super::{Answer, Caller, PAGE, Params, Path, views};
 use crate::site::{Entity, codes};
 
 pub(super) fn routes() -> Router {
@@ -30,10 +29,13 @@ async fn list(caller: Caller, params: Params) -> Answer {
             });
             return Ok(known.map(|task| views::task(site, task)).collect());
         }
+        let known =
+            |entity: &Entity| matches!(entity, Entity::Site | Entity::Cluster(_) | Entity::Host(_) | Entity::Vm(_));
         let scope = match params.text("scope") {
             None => None,
-            Some(urn) => Some(site.parse(urn).ok_or_else(|| codes::BAD_URN.because(urn))?),
+            Some(urn) => Some(site.parse(urn).filter(known).ok_or_else(|| codes::BAD_URN.because(urn))?),
         };
+        let status = params.word("status", &["waiting", "running", "success", "failed", "cancelling"])?;
         let (after, before) = (params.number("startTime")?, params.number("finishTime")?);
         let wanted = site.tasks.values().rev().filter(|task| {
             scope.is_none_or(|scope| match scope {
@@ -47,7 +49,7 @@ async fn list(caller: Caller, params: Params) -> Answer {
                 other => task.entity == other,
             }) && params.text("type").is_none_or(|kind| task.word == kind)
                 && params.text("user").is_none_or(|user| task.user == user)
-                && params.text("status").is_none_or(|status| task.status.word() == status)
+                && status.is_none_or(|status| task.status.word() == status)
                 && after.is_none_or(|after| task.created >= after)
                 && before.is_none_or(|before| task.finished.is_some_and(|finished| finished <= before))
         });

@@ -277,6 +277,6 @@ pub fn task(site: &Site, of: &Task) -> Value {
         "finishTime": of.finished.map(|finished| finished.to_string()), "user": of.user, "status": of.status.word(),
         "progress": of.progress, "reason": of.reason.map(|code| code.to_string()),
         "reasonDes": of.reason.map(crate::site::codes::text), "cancelable": of.status == TaskStatus::Waiting,
-        "cancelled": false, "params": {},
+        "cancelled": of.cancelled, "params": {},
     })
 }

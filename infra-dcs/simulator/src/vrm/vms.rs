@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, Query},
     routing::{get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, PAGE, Params, body, views, vm_id};
+use super::{Answer, Caller, PAGE, Params, Path, body, views, vm_id};
 use crate::site::{
     Entity, Result, Site, Vm, VmId,
     clone::CloneRequest,
@@ -30,7 +29,13 @@ pub(super) fn routes() -> Router {
 }
 
 async fn list(caller: Caller, params: Params) -> Answer {
-    let detail = params.number("detail")?.unwrap_or(1);
+    let detail = params.choice("detail", &[0, 1, 2])?.unwrap_or(1);
+    params.refuse(&["resourceGroupFlag", "drsRuleIndex"], "this site has no resource groups")?;
+    let linked = params.flag("isLinkClone")?;
+    if linked.is_none() {
+        params.refuse(&["templateUrn"], "only together with isLinkClone")?;
+    }
+    let order = order(&params)?;
     let items = caller.read(|site| {
         if let Some(urns) = params.urns("vmurns", 50)? {
             let known = urns.iter().filter_map(|urn| match site.parse(urn) {
@@ -49,17 +54,33 @@ async fn list(caller: Caller, params: Params) -> Answer {
             .values()
             .filter(|vm| is_template.is_none_or(|wanted| vm.is_template == wanted))
             .filter(|vm| scope.is_none_or(|scope| in_scope(site, vm, scope)))
-            .filter(|vm| meant(&params, vm))
+            // This site makes no linked clones.
+            .filter(|vm| linked != Some(true) && meant(&params, vm))
             .collect();
-        if params.text("orderField") == Some("name") {
-            wanted.sort_by(|one, other| one.name.cmp(&other.name));
-            if params.text("order") == Some("DESC") {
+        if let Some((field, descending)) = order {
+            wanted.sort_by_cached_key(|vm| match field {
+                "ip" => {
+                    vm.nics.iter().flat_map(|nic| &nic.addresses).min().map(ToString::to_string).unwrap_or_default()
+                }
+                _ => vm.name.clone(),
+            });
+            if descending {
                 wanted.reverse();
             }
         }
         Ok(wanted.into_iter().map(|vm| views::vm(site, vm, detail)).collect())
     })?;
     params.page("vms", items, PAGE)
+}
+
+/// The field to sort by, and whether downwards: both are given, or none.
+fn order(params: &Params) -> Result<Option<(&str, bool)>> {
+    let field = params.word("orderField", &["name", "ip"])?;
+    match (field, params.word("order", &["ASC", "DESC"])?) {
+        (None, None) => Ok(None),
+        (Some(field), Some(order)) => Ok(Some((field, order == "DESC"))),
+        _ => Err(codes::BAD_PARAMETER.because("orderField and order: both or none")),
+    }
 }
 
 fn in_scope(site: &Site, vm: &Vm, scope: Entity) -> bool {
@@ -108,8 +129,16 @@ async fn change(caller: Caller, Path((_, vm)): Path<(String, String)>, bytes: By
     caller.begin(|site, now, user| site.change_vm(now, user, id, change))
 }
 
-async fn remove(caller: Caller, Path((_, vm)): Path<(String, String)>, Query(options): Query<DeleteOptions>) -> Answer {
+async fn remove(caller: Caller, Path((_, vm)): Path<(String, String)>, params: Params) -> Answer {
     let id = vm_id(&vm)?;
+    params.refuse(&["isDeleteShareDisks", "isOnlyDeleteDisksInDB"], "not offered by this site")?;
+    let flag = |name: &str| params.choice(name, &[0, 1]).map(|choice| choice == Some(1));
+    let options = DeleteOptions {
+        keep_disks: flag("isReserveDisks")?,
+        wipe: flag("isFormat")?,
+        hold_hours: params.number("holdTime")?.unwrap_or(0),
+        in_bin: flag("vmBin")?,
+    };
     caller.begin(|site, now, user| site.delete_vm(now, user, id, options))
 }
 
@@ -231,9 +260,9 @@ async fn mark(caller: Caller, Path((_, vm)): Path<(String, String)>, bytes: Byte
 async fn os_version(caller: Caller, Path((_, version)): Path<(String, String)>) -> Answer {
     caller.read(|site| {
         let version: u64 = version.parse().map_err(|_| codes::BAD_PARAMETER.because("osVersion"))?;
-        let hot_plug = site.policy.disk_hot_plug;
+        let (plug, unplug) = (site.policy.disk_hot_plug, site.policy.disk_hot_unplug);
         let answer: Value = json!({
-            "osVersion": version, "supportDiskHotPlug": hot_plug, "supportDiskHotUnPlug": hot_plug,
+            "osVersion": version, "supportDiskHotPlug": plug, "supportDiskHotUnPlug": unplug,
             "supportDiskExpand": true, "supportVirtioBlk": true, "cpuQuantityLimit": 64, "memQuantityLimit": 1_048_576,
         });
         Ok(Json(answer))

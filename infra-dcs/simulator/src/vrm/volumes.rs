@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::Path,
     routing::{get, post},
 };
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Caller, PAGE, Params, body, views};
+use super::{Answer, Caller, PAGE, Params, Path, body, params::page, views};
 use crate::site::{
     Entity, Result, Site, Volume, codes,
+    policy::Release,
     volumes::{VolumeChange, VolumeRequest},
 };
 
@@ -43,21 +43,23 @@ async fn list(caller: Caller, params: Params) -> Answer {
     if params.text("limit").is_none() || params.text("offset").is_none() {
         return Err(codes::BAD_PARAMETER.because("limit and offset are required"));
     }
-    if params.0.get("name").is_some_and(String::is_empty) {
+    if params.is_blank("name") {
         return Err(codes::BAD_PARAMETER.because("name must not be empty"));
+    }
+    params.refuse(&["pciType"], "void on a KVM site; the bus is the attachment's")?;
+    if params.text("customProperty").is_some() {
+        params.refuse(&["name", "volUrns", "uuid"], "goes not with customProperty")?;
     }
     let items = caller.read(|site| {
         if let Some(urns) = params.urns("volUrns", 50)? {
-            if params.text("scope").is_some() || params.text("name").is_some() {
-                return Err(codes::BAD_PARAMETER.because("volUrns excludes scope and name"));
-            }
             let known = urns.iter().filter_map(|urn| match site.parse(urn) {
                 Some(Entity::Volume(id)) => site.volumes.get(&id),
                 _ => None,
             });
             return Ok(known.map(|volume| views::volume_in_list(site, volume)).collect());
         }
-        let attached = params.number("attachstatus")?.unwrap_or(0);
+        let known: &[u64] = if site.policy.release == Release::R6 { &[0, 1, 2, 3] } else { &[0, 1] };
+        let attached = params.choice("attachstatus", known)?.unwrap_or(0);
         let mut items = vec![];
         for volume in site.volumes.values() {
             let meant = params.fuzzy("name", &volume.name)
@@ -94,7 +96,9 @@ async fn change(caller: Caller, Path((_, id)): Path<(String, u64)>, bytes: Bytes
     Ok(Json(json!({})))
 }
 
-async fn remove(caller: Caller, Path((_, id)): Path<(String, u64)>) -> Answer {
+async fn remove(caller: Caller, Path((_, id)): Path<(String, u64)>, params: Params) -> Answer {
+    params.choice("isFormat", &[0, 1])?;
+    params.choice("isOnlyDelDB", &[0])?;
     caller.begin(|site, now, user| site.delete_volume(now, user, id))
 }
 
@@ -111,8 +115,7 @@ async fn expand(caller: Caller, Path((_, id)): Path<(String, u64)>, bytes: Bytes
 #[derive(Deserialize)]
 struct ByMark {
     condition: Condition,
-    #[serde(default)]
-    offset: usize,
+    offset: Option<usize>,
     limit: Option<usize>,
 }
 
@@ -124,17 +127,16 @@ struct Condition {
 
 async fn by_mark(caller: Caller, bytes: Bytes) -> Answer {
     let ByMark { condition, offset, limit } = body(&bytes)?;
-    caller.read(|site| {
-        let found: Vec<_> = site
+    let found = caller.read(|site| {
+        let found = site
             .volumes
             .values()
             .filter(|volume| volume.custom_properties.get(&condition.name) == Some(&condition.value))
             .map(|volume| views::volume_in_list(site, volume))
             .collect();
-        let total = found.len();
-        let page: Vec<_> = found.into_iter().skip(offset).take(limit.unwrap_or(PAGE).min(PAGE)).collect();
-        Ok(Json(json!({"total": total, "volumes": page})))
-    })
+        Ok(found)
+    })?;
+    page("volumes", found, offset, limit, PAGE)
 }
 
 #[derive(Deserialize)]

@@ -47,7 +47,7 @@ const BINARIES: &[&str] = &[
 ];
 
 /// Raised when the way of building changes without any input changing.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// Options of `image build`.
 #[derive(Debug, clap::Args)]

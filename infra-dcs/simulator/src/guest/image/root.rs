@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
@@ -115,6 +116,11 @@ pub const FILES: &[RootFile] = &[
     // The unit that runs kubeadm comes from the provider; a failed boot must be readable on the console.
     file("usr/lib/systemd/system/kubeadm.service.d/console.conf", 0o644, include_str!("rootfs/console.conf")),
     file("etc/NetworkManager/conf.d/sandbox.conf", 0o644, include_str!("rootfs/networkmanager.conf")),
+    file(
+        "usr/lib/systemd/system/NetworkManager-wait-online.service.d/sandbox.conf",
+        0o644,
+        include_str!("rootfs/wait-online.conf"),
+    ),
     file("etc/cloud/cloud.cfg.d/99-sandbox.cfg", 0o644, include_str!("rootfs/cloud.cfg")),
     file("etc/sysctl.d/90-kubernetes.conf", 0o644, include_str!("rootfs/sysctl.conf")),
 ];
@@ -192,6 +198,7 @@ pub fn make(base: &Path, root: &Path, args: &BuildArgs, bar: &ProgressBar) -> Re
         fs::create_dir_all(root.join(dir))?;
     }
     relink("/usr/lib/cni", &root.join("opt/cni/bin"))?;
+    mark_up_to_date(root)?;
     bar.inc(1);
     Ok(())
 }
@@ -217,6 +224,16 @@ fn leave_identity_open(root: &Path) -> Result<()> {
     // kubelet refuses to start pods without the file, even where a machine has no resolver.
     fs::write(root.join("etc/resolv.conf"), "")?;
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost ip6-localhost\n")?;
+    Ok(())
+}
+
+/// Says, as systemd-update-done.service would, that `/etc` and `/var` fit what is in `/usr`: each first boot would find out
+/// anew, and rebuild catalogues and users.
+fn mark_up_to_date(root: &Path) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    for dir in ["etc", "var"] {
+        fs::write(root.join(dir).join(".updated"), format!("TIMESTAMP_NSEC={now}\n"))?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Control groups of machines on cgroup v1 (hybrid): one group per hierarchy and machine, below the simulator's own.
 //!
-//! A machine is found and killed by its groups, never by a remembered process id alone.
+//! A machine is found and killed by its groups, never by a remembered process id alone. Where the groups are is written
+//! down before the first is made: another process, in groups of its own, would look in another place.
 
 use std::{
     collections::BTreeSet,
@@ -62,8 +63,11 @@ fn parse(text: &str) -> Vec<(String, String)> {
     found
 }
 
+/// File in a site's data directory with its [`SiteGroups`].
+const RECORD: &str = "control-groups.json";
+
 /// The groups of one site's machines.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteGroups {
     hierarchies: Vec<Hierarchy>,
     /// Name of the site's group in each hierarchy.
@@ -71,9 +75,25 @@ pub struct SiteGroups {
 }
 
 impl SiteGroups {
-    /// The groups of the site whose data lies in `data_dir`; the name is derived from the path, so that another
-    /// process finds them again.
-    pub fn of(data_dir: &Path) -> io::Result<Self> {
+    /// Groups for the site whose data lies in `data_dir`, below those of this process.
+    pub fn make(data_dir: &Path) -> io::Result<Self> {
+        let groups = Self::below_own(data_dir)?;
+        let fresh = data_dir.join(RECORD).with_extension("new");
+        fs::write(&fresh, serde_json::to_vec(&groups)?)?;
+        fs::rename(fresh, data_dir.join(RECORD))?;
+        Ok(groups)
+    }
+
+    /// The groups that an earlier process made for the site; none where none did.
+    pub fn find(data_dir: &Path) -> io::Result<Option<Self>> {
+        match fs::read(data_dir.join(RECORD)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        }
+    }
+
+    fn below_own(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.canonicalize()?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, path.as_os_str().as_encoded_bytes());
         let name = format!("basalt-dcs-{}", hex::encode(&digest.as_ref()[..4]));
@@ -167,15 +187,20 @@ impl SiteGroups {
             }
             killed.extend(&pids);
             if pids.is_empty() && self.groups(id).all(|group| remove_tree(&group).is_ok()) {
-                // Other machines may still be in the site's own group: then it stays, and that is right.
-                for hierarchy in &self.hierarchies {
-                    let _ = fs::remove_dir(hierarchy.own.join(&self.name));
-                }
+                self.leave();
                 return Ok(killed.len());
             }
             thread::sleep(Duration::from_millis(50));
         }
         Err(io::Error::other(format!("processes of machine {id} cannot be killed")))
+    }
+
+    /// Removes the site's own groups where no machine is in them.
+    pub fn leave(&self) {
+        for hierarchy in &self.hierarchies {
+            // Other machines may still be there: then it stays, and that is right.
+            let _ = fs::remove_dir(hierarchy.own.join(&self.name));
+        }
     }
 
     fn groups(&self, id: &str) -> impl Iterator<Item = PathBuf> {
@@ -217,7 +242,28 @@ fn remove_tree(group: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn groups_are_found_where_they_were_made() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(SiteGroups::find(dir.path()).unwrap(), None);
+        let own = dir.path().join("fs/memory/elsewhere");
+        let hierarchies = vec![Hierarchy { name: "memory".into(), own: own.clone() }];
+        let groups = SiteGroups { hierarchies, name: "site".into() };
+        fs::write(dir.path().join(RECORD), serde_json::to_vec(&groups).unwrap()).unwrap();
+        let found = SiteGroups::find(dir.path()).unwrap().unwrap();
+        assert_eq!(found, groups);
+
+        fs::create_dir_all(own.join("site/i-00000001/nested")).unwrap();
+        fs::create_dir_all(own.join("site/i-00000002")).unwrap();
+        assert_eq!(found.machines(), ["i-00000001".to_owned(), "i-00000002".to_owned()].into());
+        assert_eq!(found.remove("i-00000001").unwrap(), 0);
+        assert_eq!(found.machines(), ["i-00000002".to_owned()].into(), "the other machine's group stays");
+        found.remove("i-00000002").unwrap();
+        assert!(own.exists() && !own.join("site").exists(), "the site's own group goes with its last machine");
+    }
 
     #[test]
     fn hierarchies_are_named_by_their_mount() {

@@ -6,23 +6,28 @@ use super::{cgroup::SiteGroups, disk};
 use crate::guest::GuestError;
 
 /// Kills the machines of the site whose data lies in `data_dir`, removes their control groups and detaches their disks.
-/// Network ports and mounts went with the machines' namespaces. Returns one line for each thing removed.
+/// Network ports and mounts went with the machines' namespaces. Returns one line for each thing removed. What cannot be
+/// removed is the error, after everything else was.
 pub async fn clean(data_dir: &Path) -> Result<Vec<String>, GuestError> {
     let refused = |what: String| move |error: io::Error| GuestError::Host { what, reason: error.to_string() };
     let data_dir = data_dir.canonicalize().map_err(refused(format!("data directory {}", data_dir.display())))?;
-    let groups = SiteGroups::of(&data_dir).map_err(refused("control groups".into()))?;
-    let mut removed = Vec::new();
-    for id in groups.machines() {
-        let (groups, name) = (groups.clone(), id.clone());
-        let killed = tokio::task::spawn_blocking(move || groups.remove(&name))
-            .await
-            .map_err(|error| refused("task".into())(error.into()))?
-            .map_err(refused(format!("machine {id}")))?;
-        removed.push(format!("machine {id} with {killed} processes"));
+    let (mut removed, mut failed) = (Vec::new(), None);
+    if let Some(groups) = SiteGroups::find(&data_dir).map_err(refused("control groups".into()))? {
+        for id in groups.machines() {
+            let (groups, name) = (groups.clone(), id.clone());
+            let killed = tokio::task::spawn_blocking(move || groups.remove(&name)).await.map_err(io::Error::from);
+            match killed.and_then(|killed| killed) {
+                Ok(killed) => removed.push(format!("machine {id} with {killed} processes")),
+                Err(error) => failed = Some(refused(format!("machine {id}"))(error)),
+            }
+        }
+        groups.leave();
     }
-    for minor in disk::attached_below(&data_dir).await? {
-        disk::detach(minor).await?;
-        removed.push(format!("loop device {minor}"));
+    for minor in disk::attached_below(&data_dir).map_err(refused("loop devices".into()))? {
+        match disk::detach(minor).await {
+            Ok(()) => removed.push(format!("loop device {minor}")),
+            Err(error) => failed = Some(error),
+        }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), Err)
 }

@@ -12,6 +12,8 @@ use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
 
+/// Longest line; more is another one.
+const LINE: u64 = 16 * 1024;
 /// How much of the end of a console's file is looked at.
 const TAIL: u64 = 256 * 1024;
 
@@ -42,7 +44,8 @@ pub fn copy(master: OwnedFd, log: &Path, mut line: impl FnMut(String)) -> io::Re
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        match reader.read_until(b'\n', &mut bytes) {
+        // A guest that never ends its line must not fill the memory.
+        match reader.by_ref().take(LINE).read_until(b'\n', &mut bytes) {
             // EIO is how a pseudo-terminal says that its other end is closed everywhere.
             Ok(0) | Err(_) => return Ok(()),
             Ok(_) => {

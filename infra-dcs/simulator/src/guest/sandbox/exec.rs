@@ -8,7 +8,9 @@ use super::{cgroup::SiteGroups, launch};
 
 /// Becomes a command inside a running machine; returns only in failure.
 pub fn exec(data_dir: &Path, id: &str, command: Vec<OsString>) -> Result<()> {
-    let groups = SiteGroups::of(data_dir).with_context(|| format!("data directory {}", data_dir.display()))?;
+    let groups = SiteGroups::find(data_dir)
+        .with_context(|| format!("data directory {}", data_dir.display()))?
+        .with_context(|| format!("{} is the data directory of no sandbox machines", data_dir.display()))?;
     let init = groups.init_of(id).with_context(|| {
         let running: Vec<_> = groups.machines().into_iter().collect();
         format!("machine `{id}` is not running; running are: {}", running.join(", "))

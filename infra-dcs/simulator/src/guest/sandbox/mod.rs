@@ -10,7 +10,7 @@
 //! Isolation here is for tests, not against hostile code.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -51,9 +51,11 @@ use launch::Launch;
 
 /// How long a guest may take to shut down: systemd gives its services 90 s.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(150);
-/// How often tools are asked until they answer, and afterwards.
+/// How often a machine that boots is looked at for an address; asking its tools costs four processes and waits for one.
 const TOOLS_STARTING: Duration = Duration::from_millis(500);
-const TOOLS_RUNNING: Duration = Duration::from_secs(15);
+/// How often a machine that is up is looked at for other addresses, and after how many looks it is asked all the same.
+const TOOLS_RUNNING: Duration = Duration::from_secs(5);
+const TOOLS_LOOKS: u32 = 24;
 /// Lines of console that go with a failed boot.
 const FAILURE_LINES: usize = 15;
 /// inotify instances the host must allow: a control plane machine uses up to 30, a worker half of that.
@@ -96,8 +98,8 @@ struct Machine {
 }
 
 impl SandboxGuests {
-    /// A platform for one site. Machines that an earlier process left running lose their power.
-    pub fn new(config: SandboxConfig, events: mpsc::Sender<GuestEvent>) -> Result<Self, GuestError> {
+    /// A platform for one site. What an earlier process left running loses its power, and gives back what it held.
+    pub async fn start(config: SandboxConfig, events: mpsc::Sender<GuestEvent>) -> Result<Self, GuestError> {
         let refused = |what: &str, error: &dyn std::fmt::Display| GuestError::Host {
             what: what.to_owned(),
             reason: error.to_string(),
@@ -108,10 +110,10 @@ impl SandboxGuests {
             data_dir: config.data_dir.canonicalize().map_err(|error| refused("data directory", &error))?,
             ..config
         };
-        let groups = SiteGroups::of(&config.data_dir).map_err(|error| refused("control groups", &error))?;
-        for id in groups.machines() {
-            groups.remove(&id).map_err(|error| refused("machine of an earlier run", &error))?;
+        for removed in clean::clean(&config.data_dir).await? {
+            warn!(removed, "An earlier run left something.");
         }
+        let groups = SiteGroups::make(&config.data_dir).map_err(|error| refused("control groups", &error))?;
         raise_inotify_limit();
         Ok(Self { site: Arc::new(Site { config, groups, running: Mutex::default(), events }) })
     }
@@ -131,6 +133,14 @@ fn raise_inotify_limit() {
 impl Site {
     fn machine_dir(&self, id: &str) -> PathBuf {
         self.config.data_dir.join("guests").join(id)
+    }
+
+    /// Ids of the machines that have a directory, powered on or not.
+    fn machines_on_disk(&self) -> Result<Vec<String>, GuestError> {
+        let guests = self.config.data_dir.join("guests");
+        let names = fs::read_dir(&guests)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect());
+        names.map_err(|error| GuestError::Host { what: guests.display().to_string(), reason: error.to_string() })
     }
 
     fn machine(&self, id: &str) -> Option<Arc<Machine>> {
@@ -281,16 +291,22 @@ impl Site {
     }
 
     async fn ask_tools(self: Arc<Self>, id: String, init: i32) {
-        let mut told = None;
+        let (mut told, mut seen, mut looks) = (None, String::new(), 0);
         loop {
-            match tools::ask(init).await {
-                Ok(facts) if facts.is_up() && told.as_ref() != Some(&facts) => {
-                    told = Some(facts.clone());
-                    let tools::Facts { hostname, addresses } = facts;
-                    self.tell(GuestEvent::ToolsRunning { id: id.clone(), addresses, hostname }).await;
+            let now = tools::addresses_at_a_glance(init);
+            looks += 1;
+            let changed = now != seen || told.is_none() || looks >= TOOLS_LOOKS;
+            if !now.is_empty() && changed {
+                (seen, looks) = (now, 0);
+                match tools::ask(init).await {
+                    Ok(facts) if facts.is_up() && told.as_ref() != Some(&facts) => {
+                        told = Some(facts.clone());
+                        let tools::Facts { hostname, addresses } = facts;
+                        self.tell(GuestEvent::ToolsRunning { id: id.clone(), addresses, hostname }).await;
+                    }
+                    Ok(_) => {}
+                    Err(error) => debug!(machine = id, %error, "Guest tools do not answer."),
                 }
-                Ok(_) => {}
-                Err(error) => debug!(machine = id, %error, "Guest tools do not answer."),
             }
             tokio::time::sleep(if told.is_some() { TOOLS_RUNNING } else { TOOLS_STARTING }).await;
         }
@@ -432,6 +448,19 @@ impl GuestPlatform for SandboxGuests {
 
     fn destroy<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), GuestError>> {
         self.site.destroy(id).boxed()
+    }
+
+    fn keep_only<'a>(&'a self, known: &'a BTreeSet<String>) -> BoxFuture<'a, Result<(), GuestError>> {
+        async move {
+            for id in self.site.machines_on_disk()? {
+                // What has another name is nothing of ours.
+                if !known.contains(&id) && check_id(&id).is_ok() {
+                    self.site.destroy(&id).await?;
+                }
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn console(&self, id: &str, lines: usize) -> Vec<String> {

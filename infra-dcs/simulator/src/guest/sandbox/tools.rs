@@ -1,6 +1,6 @@
 //! What guest tools would tell: host name and addresses, looked up from outside in the machine's namespaces.
 
-use std::net::IpAddr;
+use std::{fs, net::IpAddr};
 
 use serde::Deserialize;
 use tokio::process::Command;
@@ -41,6 +41,24 @@ struct Address {
     scope: String,
 }
 
+/// Whatever the kernel shows from outside of the addresses that the NICs of process `pid` carry: empty as long as there
+/// are none, another text when they change. Costs two reads.
+pub fn addresses_at_a_glance(pid: i32) -> String {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+    glance(&read("route"), &read("if_inet6"))
+}
+
+/// A NIC with an IPv4 address has a route to its own network; IPv6 addresses are listed with their scope, 00 is global.
+fn glance(routes: &str, inet6: &str) -> String {
+    let own =
+        routes.lines().filter(|line| line.starts_with("eth") && line.split_whitespace().nth(2) == Some("00000000"));
+    let global = inet6.lines().filter(|line| {
+        let mut fields = line.split_whitespace().skip(3);
+        fields.next() == Some("00") && fields.nth(1).is_some_and(|name| name.starts_with("eth"))
+    });
+    own.chain(global).collect::<Vec<_>>().join("\n")
+}
+
 /// Asks the namespaces of process `pid`.
 pub async fn ask(pid: i32) -> Result<Facts, GuestError> {
     let script = "hostname; exec ip -json address show up";
@@ -77,6 +95,20 @@ fn parse(hostname: &str, links: &str) -> serde_json::Result<Facts> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn addresses_show_in_the_routes_and_in_the_list_of_ipv6() {
+        let head = "Iface\tDestination\tGateway \tFlags\n";
+        let own = "eth0\t00004D0A\t00000000\t0001\n";
+        let others = "eth0\t00000000\t01004D0A\t0003\ncni0\t0000F40A\t00000000\t0001\n";
+        assert_eq!(glance(head, ""), "");
+        assert_eq!(glance(&format!("{head}{others}"), ""), "", "neither gateways nor bridges of pods");
+        assert_eq!(glance(&format!("{head}{own}{others}"), ""), own.trim_end());
+        let link = "fe800000000000002a6ed4fffe000001 02 40 20 80     eth0\n";
+        let global = "fd000000000000000000000000000011 02 40 00 80     eth0\n";
+        let loopback = "00000000000000000000000000000001 01 80 10 80       lo\n";
+        assert_eq!(glance(head, &format!("{loopback}{link}{global}")), global.trim_end());
+    }
 
     #[test]
     fn only_global_addresses_of_nics_count() {

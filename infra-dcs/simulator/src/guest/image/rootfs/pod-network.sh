@@ -7,17 +7,33 @@ conf=/etc/cni/net.d/90-pod-network.conflist
 hidden=/etc/cni/net.d/.pod-network.tmp
 kubelet=/etc/kubernetes/kubelet.conf
 admin=/etc/kubernetes/admin.conf
+# Where kubectl keeps what it learnt of the API.
+export HOME=/run/pod-network
+self=$(hostname | tr '[:upper:]' '[:lower:]')
 
-other_cni() {
+stand_back_for_other_cni() {
 	for file in /etc/cni/net.d/*; do
-		[ -e "$file" ] && [ "$file" != "$conf" ] && return 0
+		if [ -e "$file" ] && [ "$file" != "$conf" ]; then
+			rm -f "$conf"
+			exit 0
+		fi
 	done
-	return 1
+}
+
+# Any answer will do. A connection that is refused costs a hundredth of kubectl's start, and a machine that boots has
+# better things to do.
+api_answers() {
+	server=$(sed -n 's/^ *server: *//p' "$kubelet")
+	curl --silent --insecure --max-time 2 --output /dev/null "$server/healthz"
 }
 
 # Nodes may read only themselves (node authorizer); routes need them all.
 allow_nodes_to_list() {
 	kubectl --kubeconfig "$admin" apply -f /usr/share/sandbox/pod-network-rbac.yaml >/dev/null 2>&1
+}
+
+nodes() {
+	kubectl --kubeconfig "$kubelet" get nodes "$@" 2>/dev/null
 }
 
 write_conf() {
@@ -32,31 +48,39 @@ EOF
 	echo "pods of this node get addresses of $1"
 }
 
-line='{range .items[*]}{.metadata.name} {.spec.podCIDR} {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}'
-self=$(hostname | tr '[:upper:]' '[:lower:]')
-allowed=no
-pause=1
-while :; do
-	sleep "$pause"
-	[ -s "$kubelet" ] || continue
-	if other_cni; then
-		rm -f "$conf"
-		exit 0
-	fi
-	if [ "$allowed" = no ] && [ -s "$admin" ]; then allow_nodes_to_list && allowed=yes; fi
-	# The node itself first: its podCIDR is all that its own pods need.
-	if [ ! -s "$conf" ]; then
-		own=$(kubectl --kubeconfig "$kubelet" --request-timeout=5s get node "$self" -o 'jsonpath={.spec.podCIDR}' 2>/dev/null) || continue
-		[ -n "$own" ] && write_conf "$own"
-	fi
-	nodes=$(kubectl --kubeconfig "$kubelet" --request-timeout=5s get nodes -o "jsonpath=$line" 2>/dev/null) || continue
-	echo "$nodes" | while read -r name cidr address rest; do
-		[ "$name" != "$self" ] && [ -n "$address" ] || continue
-		ip route replace "$cidr" via "$address" proto 99 2>/dev/null || true
+# Reads lines of `event|name|podCIDR|address` and does what they mean for this node.
+follow() {
+	while IFS='|' read -r event name cidr address; do
+		stand_back_for_other_cni
+		[ -n "$cidr" ] || continue
+		if [ "$name" = "$self" ]; then
+			[ -s "$conf" ] || write_conf "$cidr"
+		elif [ "$event" = DELETED ]; then
+			ip route del "$cidr" proto 99 2>/dev/null || true
+		elif [ -n "$address" ]; then
+			ip route replace "$cidr" via "$address" proto 99 2>/dev/null || true
+		fi
 	done
-	# Routes of nodes that are gone.
+}
+
+# Routes of nodes that went while nobody watched. Takes the podCIDRs of all nodes.
+forget_gone_nodes() {
 	ip route show proto 99 | while read -r cidr rest; do
-		case "$nodes" in *" $cidr "*) ;; *) ip route del "$cidr" proto 99 ;; esac
+		case " $* " in *" $cidr "*) ;; *) ip route del "$cidr" proto 99 ;; esac
 	done
-	if [ -s "$conf" ]; then pause=3; fi
+}
+
+node='{.object.metadata.name}|{.object.spec.podCIDR}|{.object.status.addresses[?(@.type=="InternalIP")].address}'
+allowed=no
+while sleep 1; do
+	stand_back_for_other_cni
+	if [ ! -s "$kubelet" ] || ! api_answers; then continue; fi
+	if [ "$allowed" = no ] && [ -s "$admin" ]; then allow_nodes_to_list && allowed=yes; fi
+	# The node itself first: its podCIDR is all that its own pods need, and it may read itself before it may read others.
+	nodes --request-timeout=5s "$self" -o 'jsonpath=ADDED|{.metadata.name}|{.spec.podCIDR}|{"\n"}' | follow
+	cidrs=$(nodes --request-timeout=5s -o 'jsonpath={.items[*].spec.podCIDR}') || continue
+	# shellcheck disable=SC2086 # They are words.
+	forget_gone_nodes $cidrs
+	# Begins with all nodes and then tells what changes; ends now and then, so that nothing is missed for long.
+	nodes --request-timeout=300s --watch --output-watch-events -o "jsonpath={.type}|$node{\"\\n\"}" | follow
 done
