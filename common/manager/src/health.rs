@@ -124,9 +124,10 @@ fn diagnostic_routes(diagnostics: &Diagnostics) -> Router {
         let Ok(wanted) = text.trim().parse() else {
             return (StatusCode::BAD_REQUEST, "the body must be a verbosity from 0 to 9\n");
         };
-        match telemetry.is_some_and(|telemetry| telemetry.set_level(wanted)) {
-            true => (StatusCode::OK, "successfully set klog.logging.verbosity\n"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "the log is not this process's own\n"),
+        if telemetry.is_some_and(|telemetry| telemetry.set_level(wanted)) {
+            (StatusCode::OK, "successfully set klog.logging.verbosity\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "the log is not this process's own\n")
         }
     };
     Router::new()

@@ -86,12 +86,11 @@ impl Manager {
         let ending = drain.clone();
         let done = tokio::spawn(async move {
             let work = |drain| work(controllers, caches, parts.clone(), lease, drain);
-            let result = match election {
-                Some(config) => lead(config, &parts, work, &ending).await,
-                None => {
-                    work(ending.clone()).await;
-                    Ok(())
-                }
+            let result = if let Some(config) = election {
+                lead(config, &parts, work, &ending).await
+            } else {
+                work(ending.clone()).await;
+                Ok(())
             };
             ending.begin();
             while servers.join_next().await.is_some() {}

@@ -119,7 +119,7 @@ mod tests {
             tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(traces.tracer("test")));
         let told = async {
             let outer = trace_context();
-            let inner = crate::fault::around("create-machine", async { trace_context() }).await;
+            let inner = fault::around("create-machine", async { trace_context() }).await;
             (outer, inner)
         };
         let (outer, inner) =

@@ -1,4 +1,5 @@
 //! Leader election against an API server that is slow, contended or away.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod stub;
 

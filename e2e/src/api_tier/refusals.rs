@@ -215,9 +215,14 @@ fn rules() -> Vec<Wrong> {
 }
 
 fn denials() -> Vec<Wrong> {
+    let mut all = kubeadm_denials();
+    all.extend(dcs_denials());
+    all
+}
+
+fn kubeadm_denials() -> Vec<Wrong> {
     let twice = json!([{"path": "/a"}, {"path": "/a"}]);
     let kcp = |pointer: &str, value: Value| with(control_plane("wrong"), pointer, value);
-    let entry = dcs_pool("")["spec"]["pool"][0].clone();
     vec![
         ("one file twice", config("wrong", json!({"files": twice})), &["spec.files[1].path"]),
         (
@@ -297,6 +302,12 @@ fn denials() -> Vec<Wrong> {
             ),
             &["spec.template.spec.rollout.strategy.rollingUpdate.maxSurge"],
         ),
+    ]
+}
+
+fn dcs_denials() -> Vec<Wrong> {
+    let entry = dcs_pool("")["spec"]["pool"][0].clone();
+    vec![
         ("another network", with(dcs_cluster("wrong"), "/spec/networkType", json!("flannel")), &["spec.networkType"]),
         (
             "an endpoint that is not the load balancer",
