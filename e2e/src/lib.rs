@@ -1,6 +1,7 @@
 //! The embedded environment — etcd, kube-apiserver, upstream's core Cluster API, the simulated DCS site and our
 //! providers, all in a network namespace of their own — and the scenarios that run in it.
 
+pub mod api_tier;
 pub mod bench;
 pub mod cluster;
 pub mod crash_points;

@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// How a provider is installed and reached.
+#[derive(Clone, Copy)]
 pub struct Provider {
     /// Name of its process and log.
     pub name: &'static str,
@@ -58,7 +59,7 @@ pub const DCS: Provider = Provider {
 
 /// A provider whose manifests are applied; its manager can be started, killed and started again.
 pub struct Installed {
-    provider: &'static Provider,
+    provider: Provider,
     binary: PathBuf,
     kubeconfig: PathBuf,
     arguments: Vec<String>,
@@ -71,7 +72,7 @@ pub struct Installed {
 impl Installed {
     /// Applies a provider's kustomization and prepares its start. `extra` is added to the Deployment's arguments.
     pub async fn apply(
-        provider: &'static Provider,
+        provider: &Provider,
         kustomization: &Path,
         places: &Places<'_>,
         extra: Vec<String>,
@@ -86,7 +87,7 @@ impl Installed {
         places.management.apply(&manifests::list(&rest)).await?;
         let (namespace, account) = provider.account;
         Ok(Self {
-            provider,
+            provider: *provider,
             binary: places.binary(provider),
             kubeconfig: places.management.service_account_kubeconfig(namespace, account).await?,
             arguments,
@@ -98,8 +99,8 @@ impl Installed {
     }
 
     /// The provider's description.
-    pub fn provider(&self) -> &'static Provider {
-        self.provider
+    pub fn provider(&self) -> &Provider {
+        &self.provider
     }
 
     /// Starts the manager.

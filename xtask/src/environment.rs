@@ -73,6 +73,13 @@ pub fn prepare(assets: Option<&Path>, build: Build, progress: &Progress) -> Resu
         );
     }
     packages::ensure(progress)?;
+    let prepared = prepare_processes(assets, build, progress)?;
+    build_images(&prepared.toolchain, &prepared.binaries, &prepared.images)?;
+    Ok(prepared)
+}
+
+/// The same without guests: peers and our binaries, for which nobody needs to be root.
+pub fn prepare_processes(assets: Option<&Path>, build: Build, progress: &Progress) -> Result<Prepared> {
     // The Go and Rust builds have long single-threaded stretches: side by side they fill them.
     let toolchain = thread::scope(|scope| {
         let peers = scope.spawn(|| toolchain::ensure(assets, progress));
@@ -80,9 +87,7 @@ pub fn prepare(assets: Option<&Path>, build: Build, progress: &Progress) -> Resu
         peers.join().map_err(|_| anyhow!("building the peers panicked"))?
     })?;
     let binaries = paths::target().join(build.folder());
-    let images = paths::cache().join("images");
-    build_images(&toolchain, &binaries, &images)?;
-    Ok(Prepared { toolchain, binaries, images })
+    Ok(Prepared { toolchain, binaries, images: paths::cache().join("images") })
 }
 
 /// Makes a cluster and shows it; replaces this process so that Ctrl-C reaches the environment directly.

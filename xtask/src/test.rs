@@ -38,11 +38,13 @@ enum Tier {
     Lint,
     /// Pure functions, tables, properties, snapshots; servers in the test's own process
     Unit,
+    /// Kinds, webhooks and rights against a real etcd and API server
+    Api,
     /// The whole stack with real guests
     Node,
 }
 
-const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Node];
+const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Api, Tier::Node];
 
 /// How many tests passed, failed and were skipped.
 #[derive(Clone, Copy, Default)]
@@ -67,6 +69,7 @@ pub fn run(options: &Options, progress: &Progress) -> Result<ExitCode> {
         total += match tier {
             Tier::Lint => lint(progress),
             Tier::Unit => unit(options)?,
+            Tier::Api => api(options, progress)?,
             Tier::Node => node(options, progress)?,
         };
     }
@@ -119,6 +122,16 @@ fn unit(options: &Options) -> Result<Tally> {
     Ok(if success || tally.failed > 0 { tally } else { Tally { failed: tally.failed + 1, ..tally } })
 }
 
+fn api(options: &Options, progress: &Progress) -> Result<Tally> {
+    let mut e2e = environment::prepare_processes(options.assets.as_deref(), Build::Debug, progress)?.e2e();
+    e2e.arg("api");
+    if let Some(filter) = &options.filter {
+        e2e.args(["--filter", filter]);
+    }
+    let (tally, success) = watch(&mut e2e, e2e_tally)?;
+    Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
+}
+
 fn node(options: &Options, progress: &Progress) -> Result<Tally> {
     let skipped = Tally { skipped: 1, ..Tally::default() };
     if !packages::is_root() {
@@ -138,7 +151,7 @@ fn node(options: &Options, progress: &Progress) -> Result<Tally> {
     if options.soak {
         e2e.arg("--soak");
     }
-    let (tally, success) = watch(&mut e2e, node_tally)?;
+    let (tally, success) = watch(&mut e2e, e2e_tally)?;
     Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
 }
 
@@ -165,9 +178,10 @@ fn cargo_tally(line: &str) -> Option<Tally> {
     tally(counts, "; ", ["passed", "failed", "ignored"])
 }
 
-/// `node: 3 passed, 0 failed, 1 skipped`
-fn node_tally(line: &str) -> Option<Tally> {
-    tally(line.strip_prefix("node: ")?, ", ", ["passed", "failed", "skipped"])
+/// `node: 3 passed, 0 failed, 1 skipped`, and the same of the api tier.
+fn e2e_tally(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("node: ").or_else(|| line.strip_prefix("api: "))?;
+    tally(counts, ", ", ["passed", "failed", "skipped"])
 }
 
 fn tally(counts: &str, separator: &str, names: [&str; 3]) -> Option<Tally> {
@@ -187,8 +201,10 @@ mod tests {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s";
         let found = cargo_tally(line).unwrap();
         assert_eq!((found.passed, found.failed, found.skipped), (12, 3, 1));
-        let found = node_tally("node: 5 passed, 0 failed, 2 skipped").unwrap();
-        assert_eq!((found.passed, found.failed, found.skipped), (5, 0, 2));
+        for tier in ["node", "api"] {
+            let found = e2e_tally(&format!("{tier}: 5 passed, 0 failed, 2 skipped")).unwrap();
+            assert_eq!((found.passed, found.failed, found.skipped), (5, 0, 2));
+        }
         assert!(cargo_tally("test foo ... ok").is_none());
     }
 }

@@ -16,10 +16,33 @@ pub use pki::Pki;
 
 use crate::process::{self, Process};
 
-const ETCD: &str = "https://127.0.0.1:2379";
-const ETCD_PEER: &str = "http://127.0.0.1:2380";
-/// Where the management API server listens, inside the run's network namespace.
-pub const API_SERVER: &str = "https://127.0.0.1:6443";
+/// Where a management cluster listens on loopback.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// etcd's clients.
+    pub etcd: u16,
+    /// etcd's peers, of which there are none.
+    pub etcd_peer: u16,
+    /// The API server.
+    pub api_server: u16,
+}
+
+impl Ports {
+    /// The usual ones, for a run in a network namespace of its own.
+    pub const USUAL: Self = Self { etcd: 2379, etcd_peer: 2380, api_server: 6443 };
+
+    fn etcd(self) -> String {
+        format!("https://127.0.0.1:{}", self.etcd)
+    }
+
+    fn etcd_peer(self) -> String {
+        format!("http://127.0.0.1:{}", self.etcd_peer)
+    }
+
+    fn api_server(self) -> String {
+        format!("https://127.0.0.1:{}", self.api_server)
+    }
+}
 
 /// Controllers that Cluster API relies on: garbage collection, namespaces, service accounts, and the aggregation of
 /// cluster roles through which core gets its rights on the providers' kinds.
@@ -34,6 +57,7 @@ pub struct Management {
     pub kubeconfig: PathBuf,
     /// Client with all rights.
     pub client: Client,
+    ports: Ports,
     toolchain: PathBuf,
     dir: PathBuf,
     processes: Vec<Process>,
@@ -42,11 +66,16 @@ pub struct Management {
 impl Management {
     /// Starts everything under `dir` and returns when the API server is ready.
     pub async fn start(toolchain: &Path, dir: &Path, logs: &Path) -> Result<Self> {
+        Self::start_at(toolchain, dir, logs, Ports::USUAL).await
+    }
+
+    /// The same at these ports.
+    pub async fn start_at(toolchain: &Path, dir: &Path, logs: &Path, ports: Ports) -> Result<Self> {
         let pki = Pki::create(&dir.join("pki"))?;
         let kubeconfig = dir.join("admin.kubeconfig");
-        fs::write(&kubeconfig, pki.client_kubeconfig(API_SERVER, "admin"))?;
-        let etcd = start_etcd(toolchain, dir, &pki, logs)?;
-        let mut api_server = start_api_server(toolchain, dir, &pki, logs)?;
+        fs::write(&kubeconfig, pki.client_kubeconfig(&ports.api_server(), "admin"))?;
+        let etcd = start_etcd(toolchain, dir, &pki, logs, ports)?;
+        let mut api_server = start_api_server(toolchain, dir, &pki, logs, ports)?;
         let client = client(&kubeconfig).await?;
         let ready = client.clone();
         api_server
@@ -57,9 +86,17 @@ impl Management {
                 }
             })
             .await?;
-        let controllers = start_controllers(toolchain, dir, &pki, logs)?;
+        let controllers = start_controllers(toolchain, dir, &pki, logs, ports)?;
         let processes = vec![etcd, api_server, controllers];
-        Ok(Self { pki, kubeconfig, client, toolchain: toolchain.to_path_buf(), dir: dir.to_path_buf(), processes })
+        Ok(Self {
+            pki,
+            kubeconfig,
+            client,
+            ports,
+            toolchain: toolchain.to_path_buf(),
+            dir: dir.to_path_buf(),
+            processes,
+        })
     }
 
     /// kubectl against this cluster.
@@ -82,7 +119,7 @@ impl Management {
         kubectl.args(["create", "token", account, "--namespace", namespace, "--duration=24h"]);
         let token = process::output(&mut kubectl, None).await?;
         let path = self.dir.join(format!("{account}.kubeconfig"));
-        fs::write(&path, self.pki.token_kubeconfig(API_SERVER, token.trim(), namespace))?;
+        fs::write(&path, self.pki.token_kubeconfig(&self.ports.api_server(), token.trim(), namespace))?;
         Ok(path)
     }
 
@@ -107,31 +144,33 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
     Client::try_from(config).context("cannot make a client")
 }
 
-fn start_etcd(toolchain: &Path, dir: &Path, pki: &Pki, logs: &Path) -> Result<Process> {
+fn start_etcd(toolchain: &Path, dir: &Path, pki: &Pki, logs: &Path, ports: Ports) -> Result<Process> {
     let data = dir.join("etcd");
     fs::create_dir_all(&data)?;
+    let (clients, peers) = (ports.etcd(), ports.etcd_peer());
     let mut etcd = Command::new(toolchain.join("etcd"));
     etcd.args(["--name=management", "--client-cert-auth", "--unsafe-no-fsync", "--log-level=warn"])
         .arg(format!("--data-dir={}", data.display()))
-        .args([format!("--listen-client-urls={ETCD}"), format!("--advertise-client-urls={ETCD}")])
-        .args([format!("--listen-peer-urls={ETCD_PEER}"), format!("--initial-advertise-peer-urls={ETCD_PEER}")])
-        .arg(format!("--initial-cluster=management={ETCD_PEER}"))
+        .args([format!("--listen-client-urls={clients}"), format!("--advertise-client-urls={clients}")])
+        .args([format!("--listen-peer-urls={peers}"), format!("--initial-advertise-peer-urls={peers}")])
+        .arg(format!("--initial-cluster=management={peers}"))
         .arg(format!("--cert-file={}", pki.certificate("etcd").display()))
         .arg(format!("--key-file={}", pki.key("etcd").display()))
         .arg(format!("--trusted-ca-file={}", pki.ca().display()));
     Process::start("etcd", &mut etcd, logs)
 }
 
-fn start_api_server(toolchain: &Path, dir: &Path, pki: &Pki, logs: &Path) -> Result<Process> {
+fn start_api_server(toolchain: &Path, dir: &Path, pki: &Pki, logs: &Path, ports: Ports) -> Result<Process> {
     let policy = dir.join("audit-policy.yaml");
     fs::write(&policy, AUDIT_POLICY)?;
     let mut server = Command::new(toolchain.join("kube-apiserver"));
     server
-        .arg(format!("--etcd-servers={ETCD}"))
+        .arg(format!("--etcd-servers={}", ports.etcd()))
         .arg(format!("--etcd-cafile={}", pki.ca().display()))
         .arg(format!("--etcd-certfile={}", pki.certificate("etcd-client").display()))
         .arg(format!("--etcd-keyfile={}", pki.key("etcd-client").display()))
-        .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=6443"])
+        .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+        .arg(format!("--secure-port={}", ports.api_server))
         .args(["--endpoint-reconciler-type=none", "--authorization-mode=Node,RBAC", "--allow-privileged=true"])
         .arg("--service-cluster-ip-range=10.96.0.0/16")
         .arg(format!("--tls-cert-file={}", pki.certificate("apiserver").display()))
@@ -145,9 +184,9 @@ fn start_api_server(toolchain: &Path, dir: &Path, pki: &Pki, logs: &Path) -> Res
     Process::start("kube-apiserver", &mut server, logs)
 }
 
-fn start_controllers(toolchain: &Path, dir: &Path, pki: &Pki, logs: &Path) -> Result<Process> {
+fn start_controllers(toolchain: &Path, dir: &Path, pki: &Pki, logs: &Path, ports: Ports) -> Result<Process> {
     let kubeconfig = dir.join("controller-manager.kubeconfig");
-    fs::write(&kubeconfig, pki.client_kubeconfig(API_SERVER, "controller-manager"))?;
+    fs::write(&kubeconfig, pki.client_kubeconfig(&ports.api_server(), "controller-manager"))?;
     let mut controllers = Command::new(toolchain.join("kube-controller-manager"));
     controllers
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
