@@ -105,6 +105,8 @@ proptest! {
     #[test]
     fn the_older_version_survives_the_newer(document in any_document("v1beta1")) {
         let before = comparable(settled_old(document));
+        // A control plane without a spec is one for the schema of v1beta1 alone.
+        prop_assume!(before["kind"] == "KubeadmControlPlaneTemplate" || before.get("spec").is_some());
         let new = convert(before.clone(), &version("v1beta2")).unwrap();
         prop_assert_eq!(misfits(schema_of(&new), &new), Vec::<String>::new());
         let mut back = convert(new, &version("v1beta1")).unwrap();

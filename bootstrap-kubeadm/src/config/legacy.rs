@@ -58,7 +58,7 @@ impl Condition {
             status: Status::False.as_str().to_owned(),
             severity: Some(severity),
             reason: reason.to_owned(),
-            message: message.to_owned(),
+            message: message.chars().take(kubeadm::api::v1beta1::MESSAGE_LIMIT).collect(),
             ..Self::holds(type_)
         }
     }

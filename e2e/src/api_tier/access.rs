@@ -33,7 +33,7 @@ const RIGHTS: &[(&Provider, &[Right])] = &[
             (&["get", "patch"], "bootstrap.cluster.x-k8s.io", "kubeadmconfigs/status", true),
             (&["create", "delete"], "bootstrap.cluster.x-k8s.io", "kubeadmconfigs", false),
             (&["create", "delete", "patch", "update"], "cluster.x-k8s.io", "machines", false),
-            (&["get", "patch"], "controlplane.cluster.x-k8s.io", "kubeadmcontrolplanes", false),
+            (&["patch", "update"], "controlplane.cluster.x-k8s.io", "kubeadmcontrolplanes", false),
         ],
     ),
     (

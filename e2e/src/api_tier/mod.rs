@@ -121,7 +121,7 @@ impl Tier {
         ] {
             detail(provider.name);
             let provider = Provider { port, ..provider };
-            let extra = extra.into_iter().chain(["--leader-elect=true".to_owned()]).collect();
+            let extra = extra.into_iter().chain(LEAVE_TO_LEADER.map(str::to_owned)).collect();
             let installed =
                 Installed::apply(&provider, &ours.join(config).join("config/default"), &places, extra).await?;
             management.apply(&held_lease(provider.account.0, lease)).await?;
@@ -196,13 +196,16 @@ fn free_ports(count: u16) -> Result<u16> {
 fn core_definitions() -> Result<String> {
     let folder = toolchain::source_of("cluster-api")?.join("core/config/crd/bases");
     let mut definitions = Vec::new();
-    for plural in ["clusters", "machines"] {
+    for plural in ["clusters", "machinepools", "machines"] {
         let file = folder.join(format!("cluster.x-k8s.io_{plural}.yaml"));
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         definitions.extend(manifests::documents(&text)?);
     }
     Ok(manifests::list(&definitions))
 }
+
+/// A manager takes a lease over that is not renewed for as long as its own flag says.
+const LEAVE_TO_LEADER: [&str; 2] = ["--leader-elect=true", "--leader-elect-lease-duration=10h"];
 
 /// A lease that someone else holds for the whole run: the managers wait for it and serve webhooks meanwhile.
 fn held_lease(namespace: &str, name: &str) -> String {

@@ -93,7 +93,7 @@ pub fn deprecated(more: &Value) -> schemars::Schema {
 }
 
 /// Longest message of a v1beta1 condition, in characters.
-const MESSAGE_LIMIT: usize = 10240;
+pub const MESSAGE_LIMIT: usize = 10240;
 
 /// The schema of v1beta1's own conditions.
 pub fn legacy_conditions() -> Value {

@@ -3,6 +3,7 @@
 use cluster_api::conditions::{Status, get};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kubeadm::api::v1beta1;
 use serde_json::{Value, json};
 
 use super::super::{
@@ -176,7 +177,8 @@ fn rendered(old: &Old, now: Timestamp, before: &[Value]) -> Value {
         ("message", Some(old.message.as_str())),
     ] {
         if let Some(text) = text.filter(|text| told && !text.is_empty()) {
-            shown[field] = json!(text);
+            // The schema's limit of messages; reasons are far below it.
+            shown[field] = json!(text.chars().take(v1beta1::MESSAGE_LIMIT).collect::<String>());
         }
     }
     shown

@@ -74,6 +74,8 @@ pub fn settled_old(mut document: Value) -> Value {
         fields.retain(|name, value| !UNSAID.contains(&name.as_str()) || *value != json!(false));
         distinct(fields, "files", "path");
         distinct(fields, "extraVolumes", "hostPath");
+        // Upstream keeps an empty list of variables, which the schema of v1beta2 would refuse from a client.
+        fields.retain(|name, value| name != "extraEnvs" || *value != json!([]));
         if fields.get("retryPeriod") == Some(&json!("0s")) {
             fields.remove("retryPeriod");
         }
