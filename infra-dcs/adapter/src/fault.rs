@@ -15,6 +15,8 @@ pub const EFFECTS: &[&str] = &[
     "vrm-detach-media",
     "vrm-delete-media",
     "vrm-create-volume",
+    "vrm-adopt-volume",
+    "vrm-mark-volume",
     "vrm-attach-volume",
     "vrm-detach-volume",
     "vrm-delete-volume",

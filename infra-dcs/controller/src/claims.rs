@@ -8,9 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{
-    DCSIpHostnamePool,
-    pool::{Allocation, AllocationState, PoolEntry},
+use crate::{
+    api::{
+        DCSIpHostnamePool,
+        pool::{Allocation, AllocationState, PoolEntry},
+    },
+    disks::record::{self, Disks},
 };
 
 /// Annotation of a pool: its claims, as JSON.
@@ -65,7 +68,8 @@ pub enum Choice {
 }
 
 /// Chooses an entry. `recorded` are the addresses that other machines of the namespace say they hold: they count even
-/// where the pool's own record was lost.
+/// where the pool's own record was lost. An entry whose disks are still in a VM, or going, is not free. Among the free
+/// ones that goes first whose disks hold data and were given back last: a replacement gets what the one before it left.
 pub fn choose(pool: &DCSIpHostnamePool, machine: &str, recorded: &BTreeSet<String>) -> Choice {
     let claims = of_pool(pool);
     let held_by = |entry: &PoolEntry| claims.get(entry.ip());
@@ -73,9 +77,23 @@ pub fn choose(pool: &DCSIpHostnamePool, machine: &str, recorded: &BTreeSet<Strin
     if let Some(entry) = pool.spec.pool.iter().find(own) {
         return Choice::Held(entry.clone());
     }
-    let free =
-        |entry: &&PoolEntry| !entry.ip().is_empty() && held_by(entry).is_none() && !recorded.contains(entry.ip());
-    pool.spec.pool.iter().find(free).map_or(Choice::Exhausted, |entry| Choice::Free(entry.clone()))
+    let Ok(disks) = record::of_pool(pool) else { return Choice::Exhausted };
+    let free = |entry: &&PoolEntry| {
+        !entry.ip().is_empty()
+            && held_by(entry).is_none()
+            && !recorded.contains(entry.ip())
+            && of_entry(&disks, entry).all(|disk| disk.vm.is_none() && !disk.ending)
+    };
+    let data_given_back =
+        |entry: &PoolEntry| of_entry(&disks, entry).filter(|disk| disk.used).map(|disk| disk.freed).max();
+    let free = pool.spec.pool.iter().filter(free);
+    // The last of equal ones is taken: so from behind.
+    let chosen = free.rev().max_by_key(|entry| data_given_back(entry));
+    chosen.map_or(Choice::Exhausted, |entry| Choice::Free(entry.clone()))
+}
+
+fn of_entry<'a>(disks: &'a Disks, entry: &'a PoolEntry) -> impl Iterator<Item = &'a record::Record> {
+    disks.iter().filter(|(key, _)| key.ip == entry.ip()).map(|(_, record)| record)
 }
 
 /// Claims with what an operator asked to be freed taken out; only retained entries can be.
@@ -145,6 +163,38 @@ mod tests {
         ] {
             let chosen = ip(&choose(&pool(&all, claims), "me", recorded));
             assert_eq!(chosen.as_ref().map(|(how, ip)| (*how, ip.as_str())), expected, "{claims:?}");
+        }
+    }
+
+    fn with_disks(mut pool: DCSIpHostnamePool, disks: &[(&str, record::Record)]) -> DCSIpHostnamePool {
+        let disks = disks.iter().map(|(ip, disk)| (record::Key::new(ip, 0), disk.clone())).collect();
+        let text = record::annotation(&disks).unwrap();
+        pool.metadata.annotations.get_or_insert_default().insert(record::ANNOTATION.to_owned(), text);
+        pool
+    }
+
+    #[test]
+    fn a_replacement_gets_the_disks_of_the_one_before_it_once_they_are_free() {
+        let none = BTreeSet::new();
+        let freed = |second: i64| record::Record {
+            volume: Some("urn:v".into()),
+            used: true,
+            freed: jiff::Timestamp::from_second(second).ok(),
+            ..record::Record::default()
+        };
+        let in_a_vm = record::Record { vm: Some("urn:vm".into()), ..freed(9) };
+        let going = record::Record { ending: true, ..freed(9) };
+        let blank = record::Record { used: false, ..freed(9) };
+        for (disks, expected) in [
+            (&[("b", freed(1)), ("c", freed(2))][..], Some(("free", "c"))),
+            (&[("b", freed(1)), ("c", in_a_vm)][..], Some(("free", "b"))),
+            (&[("b", freed(1)), ("c", going.clone())][..], Some(("free", "b"))),
+            (&[("c", blank)][..], Some(("free", "a"))),
+            (&[("a", going.clone()), ("b", going.clone()), ("c", going)][..], None),
+        ] {
+            let pool = with_disks(pool(&["a", "b", "c"], &[]), disks);
+            let chosen = ip(&choose(&pool, "me", &none));
+            assert_eq!(chosen.as_ref().map(|(how, ip)| (*how, ip.as_str())), expected, "{disks:?}");
         }
     }
 

@@ -5,6 +5,7 @@ pub mod api;
 pub mod claims;
 pub mod cluster;
 pub mod credentials;
+pub mod disks;
 pub mod guest;
 pub mod machine;
 mod management;
@@ -21,6 +22,7 @@ use manager::{Identity, Informer, Manager, ObjectKey, StartError, cli::ManagerAr
 
 use crate::{
     cluster::ClusterReconciler,
+    disks::{Disks, Sources},
     machine::{Caches, MachineReconciler},
     management::Management,
     pool::PoolReconciler,
@@ -46,7 +48,7 @@ pub struct Args {
 
 /// Every effect of this provider, for crash tests.
 pub fn effects() -> impl Iterator<Item = &'static str> {
-    machine::EFFECTS.iter().chain(cluster::EFFECTS).chain(pool::EFFECTS).copied()
+    machine::EFFECTS.iter().chain(cluster::EFFECTS).chain(pool::EFFECTS).chain(disks::EFFECTS).copied()
 }
 
 /// Wires the provider and runs it until it is told to stop.
@@ -66,7 +68,7 @@ pub async fn run(args: Args) -> Result<(), StartError> {
     let caches = Caches {
         machines: manager.informer(machines),
         infras: manager.informer(Informer::default()),
-        pools: manager.informer(Informer::default()),
+        pools: manager.informer(Informer::default().index(disks::BY_TASK, disks::by_task)),
         owners: manager.informer(Informer::default()),
         clusters: manager.informer(Informer::default()),
     };
@@ -75,10 +77,10 @@ pub async fn run(args: Args) -> Result<(), StartError> {
 
     let reconciler = MachineReconciler::new(&manager, caches.clone(), sites.clone(), Arc::clone(&management));
     let (of_pool, of_infra, of_cluster) = (caches.machines.clone(), caches.machines.clone(), caches.machines.clone());
-    let controller = manager
+    let of_machines = manager
         .controller("dcsmachine", &caches.machines, reconciler, args.dcsmachine_concurrency)
         .watches(&caches.owners, machine::woken_by_owner)
-        .watches(&caches.pools, move |_, new| machine::woken_by_pool(&of_pool, new))
+        .watches(&caches.pools, move |old, new| machine::woken_by_pool(&of_pool, old, new))
         .watches(&caches.infras, move |old, new| {
             let facts = |infra: &api::DCSCluster| (infra.status.clone(), infra.spec.clone());
             let (Some(infra), true) = (new, old.map(facts) != new.map(facts)) else { return Vec::new() };
@@ -92,24 +94,51 @@ pub async fn run(args: Args) -> Result<(), StartError> {
             let (Some(cluster), true) = (new, old.map(facts) != new.map(facts)) else { return Vec::new() };
             machine::woken_by_cluster(&of_cluster, &ObjectKey::of(cluster))
         });
-    let (of_task, requeue) = (caches.machines.clone(), controller.requeue());
-    sites.on_task_end(move |task| {
-        for machine in of_task.by_index(machine::BY_TASK, task) {
-            requeue.changed(ObjectKey::of(&*machine));
-        }
-    });
 
-    let reconciler = ClusterReconciler::new(&manager, caches.clone(), sites, management);
+    let sources = Sources { caches: caches.clone(), templates: manager.informer(Informer::default()) };
+    let disks = Disks::new(&manager, sources, sites.clone(), Arc::clone(&management));
+    let reconciler = ClusterReconciler::new(&manager, caches.clone(), sites.clone(), management);
     let infras = caches.infras.clone();
     manager
         .controller("dcscluster", &caches.infras, reconciler, args.dcscluster_concurrency)
         .watches(&caches.clusters, cluster::woken_by_cluster)
         .watches(&caches.machines, move |old, new| cluster::woken_by_machine(&infras, old, new));
 
-    let reconciler = PoolReconciler::new(&manager, caches.pools.clone(), caches.machines.clone());
-    manager
+    let reconciler = PoolReconciler::new(&manager, caches.pools.clone(), caches.machines.clone(), disks);
+    let (pools, machines) = (caches.pools.clone(), caches.machines.clone());
+    let of_pools = manager
         .controller("dcsiphostnamepool", &caches.pools, reconciler, args.dcscluster_concurrency)
-        .watches(&caches.machines, pool::woken_by_machine);
+        .watches(&caches.machines, pool::woken_by_machine)
+        .watches(&caches.infras, move |old, new| {
+            let facts = |infra: &api::DCSCluster| {
+                let refused = infra.status.as_ref().and_then(|status| {
+                    api::condition(&status.conditions, machine::types::CREDENTIALS).map(|known| known.status.clone())
+                });
+                (refused, infra.metadata.deletion_timestamp.is_some())
+            };
+            let (Some(infra), true) = (new, old.map(facts) != new.map(facts)) else { return Vec::new() };
+            disks::woken_by_infra(pools.all().iter().map(AsRef::as_ref), infra)
+        })
+        .watches(&caches.clusters, move |old, new| {
+            let paused = |cluster: &cluster_api::v1beta2::Cluster| cluster.spec.paused;
+            let (Some(cluster), true) = (new, old.map(paused) != new.map(paused)) else { return Vec::new() };
+            let of_cluster = machines.by_index(machine::BY_CLUSTER, &ObjectKey::of(cluster).to_string());
+            let pool = |machine: &Arc<api::DCSMachine>| {
+                ObjectKey::of(&**machine).sibling(machine.spec.ip_host_pool_ref.name.clone())
+            };
+            of_cluster.iter().map(pool).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+        });
+
+    let (machines, pools) = (caches.machines.clone(), caches.pools.clone());
+    let (wake_machine, wake_pool) = (of_machines.requeue(), of_pools.requeue());
+    sites.on_task_end(move |task| {
+        for machine in machines.by_index(machine::BY_TASK, task) {
+            wake_machine.changed(ObjectKey::of(&*machine));
+        }
+        for pool in pools.by_index(disks::BY_TASK, task) {
+            wake_pool.changed(ObjectKey::of(&*pool));
+        }
+    });
 
     manager.webhooks(webhooks::routes());
     manager.run().await

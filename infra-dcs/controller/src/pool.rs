@@ -1,4 +1,5 @@
-//! The `DCSIpHostnamePool` controller: counters, the holders of entries, release of retained ones, and the finalizer.
+//! The `DCSIpHostnamePool` controller: counters, the holders of entries, release of retained ones, the disks of its
+//! entries, and the finalizer.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use crate::{
         settle_conditions,
     },
     claims,
-    machine::BY_POOL,
+    disks::{Disks, Shown},
+    machine::{BY_POOL, Record},
 };
 use cluster_api::conditions::{Claim, types as common};
 
@@ -24,14 +26,20 @@ pub const EFFECTS: &[&str] = &["pool-release-retained", "pool-drop-claims", "poo
 pub struct PoolReconciler {
     pools: Informer<DCSIpHostnamePool>,
     machines: Informer<DCSMachine>,
+    disks: Disks,
     writer: Writer,
     clock: Arc<dyn Clock>,
 }
 
 impl PoolReconciler {
     /// A reconciler over these caches.
-    pub fn new(manager: &Manager, pools: Informer<DCSIpHostnamePool>, machines: Informer<DCSMachine>) -> Self {
-        Self { pools, machines, writer: manager.writer(), clock: manager.clock() }
+    pub fn new(
+        manager: &Manager,
+        pools: Informer<DCSIpHostnamePool>,
+        machines: Informer<DCSMachine>,
+        disks: Disks,
+    ) -> Self {
+        Self { pools, machines, disks, writer: manager.writer(), clock: manager.clock() }
     }
 
     /// Claims of machines that are gone without having released them: somebody took their finalizer off by hand.
@@ -61,28 +69,46 @@ impl PoolReconciler {
         fault::around(effect, self.writer.merge(pool, patch)).await.map(drop)
     }
 
-    async fn show(&self, pool: &DCSIpHostnamePool) -> Result<(), ReconcileError> {
+    async fn show(&self, pool: &DCSIpHostnamePool, shown: Shown) -> Result<(), ReconcileError> {
         let before = pool.status.clone().unwrap_or_default();
         let allocations = claims::allocations(pool);
         let free = allocations.iter().filter(|allocation| allocation.state == AllocationState::Free).count();
         let count = |number: usize| i64::try_from(number).ok();
         let disks = pool.spec.pool.iter().map(|entry| entry.persistent_disk.len()).sum();
-        let failed = before.persistent_disk_status.iter().filter(|disk| disk.phase == Some(DiskPhase::Error)).count();
+        let failed = shown.statuses.iter().filter(|disk| disk.phase == Some(DiskPhase::Error)).count();
+        let mut claims = vec![match shown.condition.as_ref().filter(|_| failed > 0) {
+            _ if pool.metadata.deletion_timestamp.is_some() => {
+                Claim::new(common::READY, false, "Deleting", waits_for(pool, &shown))
+            }
+            Some(condition) => Claim::new(common::READY, false, condition.reason.clone(), condition.message.clone()),
+            None => Claim::holds(common::READY, "Ready"),
+        }];
+        claims.extend(shown.condition);
         let status = DCSIpHostnamePoolStatus {
-            conditions: settle_conditions(
-                &before.conditions,
-                vec![Claim::holds(common::READY, "Ready")],
-                pool.metadata.generation,
-                self.clock.now(),
-            ),
+            conditions: settle_conditions(&before.conditions, claims, pool.metadata.generation, self.clock.now()),
             total: count(allocations.len()),
             free: count(free),
             disks: count(disks),
             disk_errors: count(failed),
             allocations,
-            persistent_disk_status: before.persistent_disk_status,
+            persistent_disk_status: shown.statuses,
         };
         fault::around("pool-status", self.writer.apply_status(pool, &status)).await
+    }
+}
+
+/// What keeps a pool that is being deleted.
+fn waits_for(pool: &DCSIpHostnamePool, shown: &Shown) -> String {
+    let held: Vec<String> =
+        claims::of_pool(pool).iter().map(|(ip, claim)| format!("{ip} ({})", claim.machine)).collect();
+    if !held.is_empty() {
+        return format!("these entries are held: {}", held.join(", "));
+    }
+    let error = shown.statuses.iter().find_map(|disk| disk.last_error.as_deref()).unwrap_or_default();
+    match (shown.remembered, error) {
+        (0, _) => "waiting until its machines are gone".to_owned(),
+        (count, "") => format!("{count} volumes are being deleted"),
+        (count, error) => format!("{count} volumes are still to be deleted: {error}"),
     }
 }
 
@@ -105,7 +131,9 @@ impl Reconciler for PoolReconciler {
             self.write_claims("pool-drop-claims", &pool, &left).await?;
             return Ok(Outcome::Requeue(std::time::Duration::ZERO));
         }
-        if pool.metadata.deletion_timestamp.is_some() {
+        let shown = self.disks.pass(&pool).await?;
+        let again = shown.again;
+        if pool.metadata.deletion_timestamp.is_some() && shown.remembered == 0 {
             let waiting = !self.machines.by_index(BY_POOL, &key.to_string()).is_empty();
             if held.is_empty() && !waiting {
                 let removed = self.writer.remove_finalizer(&*pool, POOL_FINALIZER);
@@ -113,14 +141,29 @@ impl Reconciler for PoolReconciler {
                 return Ok(Outcome::Settled);
             }
         }
-        self.show(&pool).await?;
-        Ok(Outcome::Settled)
+        self.show(&pool, shown).await?;
+        Ok(again.map_or(Outcome::Settled, Outcome::Requeue))
     }
 }
 
-/// The pool of a machine that appears or goes.
+/// The pool of a machine that appears or goes, or wants something else of its disks.
 pub fn woken_by_machine(old: Option<&DCSMachine>, new: Option<&DCSMachine>) -> Vec<ObjectKey> {
-    if old.is_some() && new.is_some() {
+    let facts = |machine: &DCSMachine| {
+        let record = Record::of(machine).unwrap_or_default();
+        let media = record.media.as_ref().map(|media| (media.slots.clone(), media.detached));
+        (
+            record.ip().map(str::to_owned),
+            record.disks,
+            media,
+            machine.spec.vm_urn.clone(),
+            machine.spec.provider_id.clone(),
+            machine.metadata.deletion_timestamp.is_some(),
+            cluster_api::paused::is_paused(None, &machine.metadata),
+        )
+    };
+    if let (Some(old), Some(new)) = (old, new)
+        && facts(old) == facts(new)
+    {
         return Vec::new();
     }
     let Some(machine) = new.or(old) else { return Vec::new() };

@@ -206,6 +206,7 @@ fn translate(vm: wire::Vm, boot_media: String) -> Machine {
         size_gib: disk.quantity_gb,
         datastore_urn: disk.datastore_urn.unwrap_or_default(),
         independent: disk.indep_disk == Some(true) && disk.persistent_disk == Some(true),
+        bus: disk.pci_type.unwrap_or_default(),
     };
     let nic = |nic: wire::Nic| {
         let listed = nic.ip_list.unwrap_or_default();

@@ -138,6 +138,13 @@ impl MachineService for Service {
         answer!(self, request, volumes::find)
     }
 
+    async fn adopt_volume(
+        &self,
+        request: Request<v1::AdoptVolumeRequest>,
+    ) -> Result<Response<v1::AdoptVolumeResponse>, Status> {
+        answer!(self, request, volumes::adopt)
+    }
+
     async fn attach_volume(&self, request: Request<v1::AttachVolumeRequest>) -> Result<Response<v1::Task>, Status> {
         answer!(self, request, volumes::attach)
     }

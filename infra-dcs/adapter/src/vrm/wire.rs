@@ -1,5 +1,7 @@
 //! The documents that VRM sends, as far as they are read. Everything is optional: releases differ.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -157,8 +159,13 @@ pub struct Volume {
     pub quantity_gb: u64,
     pub status: String,
     pub datastore_urn: Option<String>,
+    pub datastore_name: Option<String>,
     pub indep_disk: Option<bool>,
     pub persistent_disk: Option<bool>,
+    /// 3 when a machine holds it, 2 when none does; in lists only.
+    pub bind_to_vm: Option<Value>,
+    /// Marks; sites of older releases keep none.
+    pub custom_properties: Option<HashMap<String, Value>>,
 }
 
 /// Where to upload a file.

@@ -8,6 +8,7 @@ mod names;
 mod refusals;
 mod stub;
 mod tasks;
+mod volumes;
 
 use dcs_adapter::{service::Service, session::Sessions};
 use dcs_proto::{

@@ -18,7 +18,7 @@ use super::{
     machine::{DiskSpec, Location, VmConfig},
     pool::{PersistentDisk, PoolEntry},
 };
-use crate::claims;
+use crate::{claims, disks::record};
 
 /// Warnings for the user, or what is wrong.
 pub type Verdict = Result<Vec<String>, Vec<FieldError>>;
@@ -426,6 +426,7 @@ fn is_dns_label(name: &str) -> bool {
 
 fn pool_update(old: &DCSIpHostnamePool, new: &DCSIpHostnamePool, errors: &mut Errors) {
     let held = claims::of_pool(old);
+    let recorded = record::of_pool(old).unwrap_or_default();
     let after: BTreeMap<&str, (usize, &PoolEntry)> =
         new.spec.pool.iter().enumerate().map(|(index, entry)| (entry.ip(), (index, entry))).collect();
     for before in &old.spec.pool {
@@ -444,6 +445,16 @@ fn pool_update(old: &DCSIpHostnamePool, new: &DCSIpHostnamePool, errors: &mut Er
                 errors.add(path, format!("slot {} cannot be removed: its data would be orphaned", disk.slot));
                 continue;
             };
+            let made = recorded.get(&record::Key::new(before.ip(), disk.slot)).filter(|made| made.volume.is_some());
+            // Back to what it is, a wrong declaration may always be put.
+            if let Some(made) = made
+                && kept.quantity_gb != disk.quantity_gb
+                && u64::try_from(kept.quantity_gb) != Ok(made.size)
+            {
+                let message =
+                    format!("slot {}: its volume has {} GiB; expand it at the site first", disk.slot, made.size);
+                errors.add(format!("{path}.quantityGB"), message);
+            }
             if (&kept.format, &kept.options, &kept.pci_type) != (&disk.format, &disk.options, &disk.pci_type) {
                 errors.add(path, format!("format, options and pciType of slot {} cannot be changed", disk.slot));
             }

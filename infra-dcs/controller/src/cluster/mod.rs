@@ -27,6 +27,7 @@ use crate::{
         settle_conditions,
     },
     credentials::{self, SILENCE, Silence},
+    disks,
     machine::{BY_CLUSTER, Caches, types},
     management::Management,
     site::{Site, Sites},
@@ -140,6 +141,14 @@ impl ClusterReconciler {
         if !scene.machines.is_empty() {
             let names: Vec<_> = scene.machines.iter().map(|machine| machine.name_any()).collect();
             let message = format!("waiting until these machines are gone: {}", names.join(", "));
+            self.show(scene, vec![Claim::new(common::READY, false, "Deleting", message)], shown(&scene.infra)).await?;
+            return Ok(Outcome::Requeue(MISSING));
+        }
+        let pools = self.caches.pools.all();
+        let left = disks::left_of(pools.iter().map(AsRef::as_ref), &scene.infra);
+        if !left.is_empty() {
+            let names: Vec<_> = left.into_iter().collect();
+            let message = format!("waiting until these pools have deleted its volumes: {}", names.join(", "));
             self.show(scene, vec![Claim::new(common::READY, false, "Deleting", message)], shown(&scene.infra)).await?;
             return Ok(Outcome::Requeue(MISSING));
         }

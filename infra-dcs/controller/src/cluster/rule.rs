@@ -14,7 +14,8 @@ use crate::{
         cluster::{ControlPlaneHAMember, ControlPlaneHAStatus},
         condition,
     },
-    machine::{Record, volume_name},
+    disks::record::Key,
+    machine::Record,
     site::Site,
 };
 
@@ -54,7 +55,7 @@ fn name(infra: &DCSCluster) -> String {
         return whole;
     }
     // Kubernetes names are ASCII; the tail keeps two long names apart.
-    volume_name(&whole[..NAME_LIMIT - 9], &whole, 0)
+    Key::new(&whole, 0).volume_name(&whole[..NAME_LIMIT - 9])
 }
 
 /// The condition of a rule that could not be kept.

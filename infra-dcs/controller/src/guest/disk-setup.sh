@@ -82,6 +82,19 @@ find_device() {
   if [ "${#fitting[@]}" -eq 1 ]; then echo "${fitting[0]}"; fi
 }
 
+# $1 device: the type of what it holds; nothing when it is blank. What is not certain counts as data.
+content_of() {
+  local found="" status=0
+  found=$(blkid -p -o value -s TYPE "$1") || status=$?
+  if [ "$status" -ne 0 ] && [ "$status" -ne 2 ]; then
+    fail "blkid cannot tell what is on $1 (status $status); not touching it"
+  fi
+  if [ -z "$found" ] && [ -n "$(blkid -p -o value -s PTTYPE "$1" || true)" ]; then
+    fail "$1 holds a partition table and no file system; not touching it"
+  fi
+  echo "$found"
+}
+
 # $1 device, $2 mount point, $3 file system, $4 mount options
 mount_disk() {
   local uuid
@@ -132,7 +145,7 @@ setup_disk() {
     touch "$marker"
   fi
   local found
-  found=$(blkid -p -o value -s TYPE "$device" || true)
+  found=$(content_of "$device")
   if [ -z "$found" ]; then
     if [ "$expects" = data ]; then
       fail "disk $sequence ($device) should hold data and shows no file system; not formatting it"

@@ -5,7 +5,10 @@
 //! formatted. Devices are found by serial number where the platform shows one, else by their place in the order of
 //! sequence numbers, and only when the size fits.
 
-use crate::api::machine::DiskSpec;
+use crate::{
+    api::{machine::DiskSpec, pool::PersistentDisk},
+    disks::sequence,
+};
 
 /// Template of the script; `@INSTANCE@` and `@DISKS@` are filled in.
 const SCRIPT: &str = include_str!("disk-setup.sh");
@@ -35,6 +38,8 @@ pub struct Disk {
     pub expects_data: bool,
     /// Serial number that the guest sees, where known.
     pub serial: Option<String>,
+    /// Slot of its pool entry; none for a disk of the template.
+    pub slot: Option<i64>,
 }
 
 /// The disks that a `DCSMachine` itself declares, without the system disk, numbered from 2 in their order.
@@ -51,8 +56,33 @@ pub fn of_template(disks: &[DiskSpec]) -> Vec<Disk> {
             wipe: disk.wipe_filesystem == Some(true),
             expects_data: false,
             serial: None,
+            slot: None,
         })
         .collect()
+}
+
+/// The persistent disks of a pool entry, in the order of their slots, which is that of their sequence numbers. A disk of
+/// no sequence number is left out: its pool says so, and the machine is not started without it.
+pub fn of_entry(disks: &[PersistentDisk], data_disks: u32, holds_data: impl Fn(i64) -> bool) -> Vec<Disk> {
+    let mut found: Vec<Disk> = disks
+        .iter()
+        .filter_map(|disk| {
+            Some(Disk {
+                sequence: sequence(data_disks, disk).ok()?,
+                size_gb: disk.quantity_gb,
+                path: disk.path.clone(),
+                format: disk.format.clone(),
+                options: disk.options.clone(),
+                mount_options: disk.mount_options.clone(),
+                wipe: false,
+                expects_data: holds_data(disk.slot),
+                serial: None,
+                slot: Some(disk.slot),
+            })
+        })
+        .collect();
+    found.sort_by_key(|disk| disk.sequence);
+    found
 }
 
 /// The script, when any disk needs one.

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::api::machine::NetworkConfig;
 
-pub use disks::{Disk, of_template as disks_of_template};
+pub use disks::{Disk, of_entry as disks_of_entry, of_template as disks_of_template};
 
 /// Where the encryption configuration of the API server lies.
 pub const ENCRYPTION_PATH: &str = "/etc/kubernetes/encryption-provider.conf";

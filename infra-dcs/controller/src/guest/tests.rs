@@ -140,6 +140,58 @@ fn what_is_wrong_is_named() {
     }
 }
 
+fn entry_disks(used: bool) -> Vec<Disk> {
+    let disk = |slot: i64, path: Option<&str>| pool::PersistentDisk {
+        slot,
+        quantity_gb: 40,
+        path: path.map(str::to_owned),
+        format: path.map(|_| "xfs".to_owned()),
+        ..pool::PersistentDisk::default()
+    };
+    disks::of_entry(&[disk(2, None), disk(0, Some("/var/cpaas"))], 3, |_| used)
+}
+
+#[test]
+fn disks_of_the_entry_follow_those_of_the_template() {
+    let all = entry_disks(true);
+    let placed: Vec<_> = all.iter().map(|disk| (disk.sequence, disk.slot, disk.expects_data)).collect();
+    assert_eq!(placed, [(5, Some(0), true), (7, Some(2), true)], "system, three disks, one empty number, then slots");
+    let script = disks::script("an-instance", &[template_disks(), all].concat()).unwrap();
+    assert!(script.contains("setup_disk 4 5 40 '' '/var/cpaas' 'xfs' 'defaults' 'keep' 'data'\n"), "{script}");
+    assert!(script.contains("setup_disk 5 7 40 '' '' '' 'defaults' 'keep' 'data'\n"), "no path, no format: left raw");
+}
+
+/// What the script does with a disk on which `blkid` finds this: success, and what it was heard to do.
+fn set_up(used: bool, blkid: &str) -> (bool, String) {
+    let script = disks::script("an-instance", &entry_disks(used)[..1]).unwrap();
+    let heard = "find_device() { echo /dev/vdx; }\nmounted_disk() { :; }\nmkfs.xfs() { echo MKFS; }\nmount_disk() { echo MOUNT; }\n";
+    let script = script.replace("setup_disk 1 ", &format!("{heard}blkid() {{ {blkid}; }}\nsetup_disk 1 "));
+    let run = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let said = [run.stdout, run.stderr].concat();
+    (run.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn data_is_never_formatted_away() {
+    const BLANK: &str = "return 2";
+    const FILE_SYSTEM: &str = r#"case "$*" in *" TYPE "*) echo xfs ;; esac"#;
+    const PARTITIONS: &str = r#"case "$*" in *PTTYPE*) echo gpt ;; *) return 2 ;; esac"#;
+    for (used, blkid, expected, formats) in [
+        (false, BLANK, true, true),
+        // It held data, and shows none.
+        (true, BLANK, false, false),
+        (true, FILE_SYSTEM, true, false),
+        (false, FILE_SYSTEM, true, false),
+        (false, PARTITIONS, false, false),
+        // Several signatures at once: blkid does not choose.
+        (false, "return 8", false, false),
+    ] {
+        let (succeeded, said) = set_up(used, blkid);
+        assert_eq!((succeeded, said.contains("MKFS")), (expected, formats), "{used} {blkid}: {said}");
+        assert_eq!(said.contains("MOUNT"), expected, "{said}");
+    }
+}
+
 #[test]
 fn the_disk_script_is_valid_and_complete() {
     let script = disks::script("an-instance", &template_disks()).unwrap();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     MachineReconciler, Scene,
+    boot_data::boot_disks,
     decide::{Step, refused, types},
     record::{Attempt, Media, Record, Task, Work},
     request,
@@ -18,6 +19,7 @@ use crate::{
     api::{DCSIpHostnamePool, MACHINE_FINALIZER, POOL_FINALIZER, pool::PoolEntry},
     claims::{self, Claim as EntryClaim},
     credentials,
+    disks::standing,
     guest::{self, Format},
     site::Site,
 };
@@ -30,6 +32,7 @@ pub const EFFECTS: &[&str] = &[
     "machine-record-placement",
     "machine-begin-attempt",
     "machine-create-encryption-secret",
+    "machine-ask-disks",
     "machine-put-media",
     "machine-record-media",
     "machine-create",
@@ -100,6 +103,7 @@ impl MachineReconciler {
                 let since = missing.then(|| self.clock.now());
                 self.record("machine-record-missing", scene, |record| record.missing_since = since).await
             }
+            Step::AskDisks(wish) => self.record("machine-ask-disks", scene, |record| record.disks = Some(wish)).await,
             Step::NextAttempt(attempt) => self.next_attempt(scene, attempt).await,
             Step::Adopt(urn) => {
                 fault::around("machine-adopt", self.patch(scene, &scene.record, json!({"vmUrn": urn}))).await
@@ -191,7 +195,7 @@ impl MachineReconciler {
                 (Work::PowerOff, "stopping the VM", "machine-record-stopping", answer)
             }
             Step::Delete => {
-                let survivors = request::surviving_volumes(scene.pool.as_deref());
+                let survivors = standing::surviving_volumes(scene.pool.as_deref());
                 let call = site.call(|mut client, session| {
                     let request = v1::DeleteMachineRequest {
                         session,
@@ -271,6 +275,7 @@ impl MachineReconciler {
             media: None,
             task: None,
             started_at: None,
+            disks: None,
             ..scene.record.clone()
         };
         fault::around("machine-next-attempt", self.patch(scene, &record, json!({"vmUrn": null}))).await
@@ -304,7 +309,8 @@ impl MachineReconciler {
         let (Some(placement), Some(attempt)) = (&scene.record.placement, &scene.record.attempt) else {
             return Err(ReconcileError::new(Category::Bug, "boot data is to be made without placement or attempt"));
         };
-        let data = match self.boot_data(scene, attempt).await? {
+        let disks = boot_disks(scene);
+        let data = match self.boot_data(scene, attempt, &disks).await? {
             Ok(data) => data,
             Err(obstacle) => return Ok(Some(obstacle)),
         };
@@ -332,7 +338,13 @@ impl MachineReconciler {
         match fault::around("machine-put-media", call).await {
             Err(error) => Ok(Some(refused(types::MEDIA, "uploading the boot medium", &error))),
             Ok(put) => {
-                let media = Media { path: put.path, datastore: put.datastore_urn, detached: false, deleted: false };
+                let media = Media {
+                    path: put.path,
+                    datastore: put.datastore_urn,
+                    slots: disks.iter().filter_map(|disk| disk.slot).collect(),
+                    detached: false,
+                    deleted: false,
+                };
                 self.record("machine-record-media", scene, |record| record.media = Some(media)).await
             }
         }

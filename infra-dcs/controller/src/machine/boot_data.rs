@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     api::machine::NetworkConfig,
+    disks::{data_disks, declared, standing},
     guest::{self, Format, KubeletCertificate},
 };
 
@@ -29,6 +30,7 @@ impl MachineReconciler {
         &self,
         scene: &Scene,
         attempt: &Attempt,
+        disks: &[guest::Disk],
     ) -> Result<Result<guest::BootData, Obstacle>, ReconcileError> {
         let missing =
             |name: &str| Err(obstacle(types::MEDIA, "SecretNotFound", format!("Secret {name} does not exist")));
@@ -62,8 +64,6 @@ impl MachineReconciler {
         } else {
             None
         };
-        let specs = scene.machine.spec.vm_config.as_ref().map(|config| config.dcs_machine_disk_spec.clone());
-        let disks = guest::disks_of_template(&specs.unwrap_or_default());
         let format = secrets::value(&bootstrap, "format").and_then(|format| std::str::from_utf8(format).ok());
         let rendered = Format::parse(format).and_then(|format| {
             guest::render(&guest::Input {
@@ -71,7 +71,7 @@ impl MachineReconciler {
                 instance: &attempt.id,
                 hostname: &hostname,
                 network: &network,
-                disks: &disks,
+                disks,
                 kubelet: kubelet.as_ref(),
                 encryption: encryption.as_ref().map(|text| text.as_str()),
                 format,
@@ -128,6 +128,17 @@ impl MachineReconciler {
             None => Ok(Err(obstacle(types::MEDIA, "SecretInvalid", format!("Secret {name} lacks the key {KEY}")))),
         }
     }
+}
+
+/// The disks that a machine's guest sets up: those of its template, then those of its pool entry.
+pub(super) fn boot_disks(scene: &Scene) -> Vec<guest::Disk> {
+    let config = scene.machine.spec.vm_config.as_ref();
+    let mut disks = guest::disks_of_template(config.map(|config| &*config.dcs_machine_disk_spec).unwrap_or_default());
+    if let (Some(pool), Some(ip)) = (scene.pool.as_deref(), scene.record.ip()) {
+        let holds_data = |slot| standing::holds_data(pool, ip, slot);
+        disks.extend(guest::disks_of_entry(declared(pool, ip), data_disks(&scene.machine.spec), holds_data));
+    }
+    disks
 }
 
 /// A certificate for the kubelet's own server; none when the authority's key is kept elsewhere.

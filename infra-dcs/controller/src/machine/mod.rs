@@ -27,11 +27,12 @@ use manager::{
 pub use act::EFFECTS;
 pub use decide::types;
 use decide::{Plan, Step};
-pub use record::Record;
-pub use request::volume_name;
+pub use record::{Record, Wish};
+pub use request::volume_placement as placement_request;
 
 use crate::{
     api::{DCSCluster, DCSIpHostnamePool, DCSMachine, GROUP},
+    disks::standing,
     management::Management,
     site::Sites,
 };
@@ -97,7 +98,12 @@ impl MachineReconciler {
 
     async fn show(&self, scene: &Scene, said: &[cluster_api::conditions::Claim]) -> Result<(), ReconcileError> {
         let paused = paused::claim(scene.cluster.as_deref(), &scene.machine.metadata);
-        let status = status::status(&scene.machine, &scene.record, paused, said, self.clock.now());
+        let mut said = said.to_vec();
+        if !said.iter().any(|claim| claim.type_ == types::DISKS) {
+            let vm = scene.machine.spec.vm_urn.as_deref();
+            said.extend(scene.record.ip().and_then(|ip| standing::condition(scene.pool.as_deref(), ip, vm)));
+        }
+        let status = status::status(&scene.machine, &scene.record, paused, &said, self.clock.now());
         fault::around("machine-status", self.writer.apply_status(&*scene.machine, &status)).await
     }
 }
@@ -178,12 +184,22 @@ pub fn woken_by_owner(old: Option<&Machine>, new: Option<&Machine>) -> Vec<Objec
 }
 
 /// The machines that wait for something of a pool.
-pub fn woken_by_pool(machines: &Informer<DCSMachine>, pool: Option<&DCSIpHostnamePool>) -> Vec<ObjectKey> {
+pub fn woken_by_pool(
+    machines: &Informer<DCSMachine>,
+    old: Option<&DCSIpHostnamePool>,
+    pool: Option<&DCSIpHostnamePool>,
+) -> Vec<ObjectKey> {
     let Some(pool) = pool else { return Vec::new() };
     let of_pool = machines.by_index(BY_POOL, &ObjectKey::of(pool).to_string());
-    // A provisioned machine waits for nothing there; one that goes waits for its release.
-    let waiting =
-        |machine: &DCSMachine| machine.spec.provider_id.is_none() || machine.metadata.deletion_timestamp.is_some();
+    // A provisioned machine only shows its disks; one that goes waits for its release.
+    let shows_others = |machine: &DCSMachine| {
+        let (record, vm) = (Record::of(machine).unwrap_or_default(), machine.spec.vm_urn.as_deref());
+        let condition = |pool| record.ip().and_then(|ip| standing::condition(pool, ip, vm));
+        condition(old) != condition(Some(pool))
+    };
+    let waiting = |machine: &DCSMachine| {
+        machine.spec.provider_id.is_none() || machine.metadata.deletion_timestamp.is_some() || shows_others(machine)
+    };
     of_pool.iter().filter(|machine| waiting(machine)).map(|machine| ObjectKey::of(&**machine)).collect()
 }
 

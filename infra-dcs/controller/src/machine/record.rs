@@ -36,6 +36,19 @@ pub struct Record {
     /// Since when the site shows no such VM, though it was provisioned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
+    /// What its pool is asked to do with the disks of its entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<Wish>,
+}
+
+/// What a pool is asked to do with the persistent disks of a machine's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wish {
+    /// Put them into the VM, which is made and has not been started.
+    Attach,
+    /// Take them out of the VM, which is stopped and about to be deleted.
+    Detach,
 }
 
 impl Default for Record {
@@ -49,6 +62,7 @@ impl Default for Record {
             task: None,
             started_at: None,
             missing_since: None,
+            disks: None,
         }
     }
 }
@@ -94,6 +108,9 @@ pub struct Media {
     pub path: String,
     /// Its datastore.
     pub datastore: String,
+    /// Slots of the persistent disks that it sets up in the guest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<i64>,
     /// It was taken out of the VM.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,

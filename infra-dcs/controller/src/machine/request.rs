@@ -1,6 +1,5 @@
 //! What is asked of the site for a machine, and what its answers mean. Pure.
 
-use aws_lc_rs::digest;
 use dcs_proto::v1;
 
 use super::{
@@ -8,7 +7,7 @@ use super::{
     status,
 };
 use crate::api::{
-    DCSIpHostnamePool, DCSMachine, DCSMachineSpec,
+    DCSMachine, DCSMachineSpec,
     machine::{DiskSpec, NetworkConfig},
 };
 
@@ -45,6 +44,16 @@ pub fn placement(
         folder: place("folder"),
         networks: networks(spec, network),
         datastores,
+    }
+}
+
+/// The datastore of a volume that a machine's VM must see, to be resolved.
+pub fn volume_placement(spec: &DCSMachineSpec, store: v1::DatastoreReference) -> v1::ResolvePlacementRequest {
+    v1::ResolvePlacementRequest {
+        folder: None,
+        networks: Vec::new(),
+        datastores: vec![store],
+        ..placement(spec, None, 0)
     }
 }
 
@@ -183,21 +192,4 @@ pub fn machine(machine: &DCSMachine, record: &Record, owner: v1::Owner) -> Optio
         nics,
         boot_media_path: record.media.as_ref().map(|media| media.path.clone()).unwrap_or_default(),
     })
-}
-
-/// URNs and names of the volumes of a pool: none of them may be deleted with a VM.
-pub fn surviving_volumes(pool: Option<&DCSIpHostnamePool>) -> (Vec<String>, Vec<String>) {
-    let Some(pool) = pool else { return (Vec::new(), Vec::new()) };
-    let name = pool.metadata.name.as_deref().unwrap_or_default();
-    let entries = pool.spec.pool.iter();
-    let names =
-        entries.flat_map(|entry| entry.persistent_disk.iter().map(|disk| volume_name(name, entry.ip(), disk.slot)));
-    let statuses = pool.status.iter().flat_map(|status| &status.persistent_disk_status);
-    (statuses.filter_map(|status| status.volume_urn.clone()).collect(), names.collect())
-}
-
-/// Name of the volume of a persistent disk: pool, and the first 8 hex digits of the SHA-256 of `ip/slot`.
-pub fn volume_name(pool: &str, ip: &str, slot: i64) -> String {
-    let hash = digest::digest(&digest::SHA256, format!("{ip}/{slot}").as_bytes());
-    format!("{pool}-{}", hex::encode(&hash.as_ref()[..4]))
 }

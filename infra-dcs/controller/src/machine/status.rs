@@ -91,7 +91,9 @@ fn ready(machine: &DCSMachine, claims: &[Claim]) -> Claim {
         let message = waiting.map(|claim| claim.message.clone()).unwrap_or_default();
         return Claim::new(common::READY, false, "Deleting", message);
     }
-    let blocking = [types::CLAIMED, types::MEDIA, types::PROVISIONED, types::BOOTED];
+    // Disks that are appended to a running machine do not take its readiness away.
+    let disks = if machine.spec.provider_id.is_none() { types::DISKS } else { types::PROVISIONED };
+    let blocking = [types::CLAIMED, types::MEDIA, disks, types::PROVISIONED, types::BOOTED];
     let missing = claims.iter().find(|claim| claim.status != Status::True && blocking.contains(&claim.type_.as_str()));
     match missing {
         Some(claim) => Claim::new(common::READY, false, claim.reason.clone(), claim.message.clone()),

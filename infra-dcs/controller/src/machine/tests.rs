@@ -18,7 +18,7 @@ use super::{
     record::{ANNOTATION, Attempt, Media, Placement, Record, Task, Work},
     *,
 };
-use crate::claims;
+use crate::{api::pool::DiskPhase, claims, disks};
 
 const ID: &str = "0b7c1f0e-8d2f-4a39-9c1a-2f6d3b5a9e10";
 
@@ -38,6 +38,7 @@ struct World {
     infra: Option<DCSCluster>,
     pool: Option<DCSIpHostnamePool>,
     permit: bool,
+    left: Option<String>,
     vm: Reading<Option<v1::Machine>>,
     found: Reading<Vec<v1::Machine>>,
     task: Reading<v1::Task>,
@@ -70,6 +71,7 @@ impl World {
             infra: Some(from(infra)),
             pool: Some(from(pool)),
             permit: true,
+            left: None,
             vm: Reading::Unread,
             found: Reading::Unread,
             task: Reading::Unread,
@@ -107,8 +109,13 @@ impl World {
 
     fn uploaded() -> Self {
         let mut world = Self::attempted();
-        world.record.media =
-            Some(Media { path: "m.iso".into(), datastore: "urn:d".into(), detached: false, deleted: false });
+        world.record.media = Some(Media {
+            path: "m.iso".into(),
+            datastore: "urn:d".into(),
+            slots: vec![],
+            detached: false,
+            deleted: false,
+        });
         world
     }
 
@@ -161,9 +168,49 @@ impl World {
         self
     }
 
+    /// The entry has a disk, which its pool shows so; `vm` is the one that it is recorded for.
+    fn disk(mut self, phase: Option<DiskPhase>, vm: Option<&str>) -> Self {
+        let pool = self.pool.as_mut().unwrap();
+        pool.spec.pool[0].persistent_disk = vec![from(json!({"slot": 0, "quantityGB": 40, "datastoreName": "ds"}))];
+        let Some(phase) = phase else { return self };
+        let urn = Some("urn:volume").filter(|_| phase != DiskPhase::Creating);
+        pool.status = Some(from(json!({"persistentDiskStatus":
+            [{"ip": "10.0.0.7", "slot": 0, "phase": phase, "volumeUrn": urn, "attachedVmUrn": vm}]})));
+        let record = disks::record::Record {
+            volume: urn.map(str::to_owned),
+            vm: vm.map(str::to_owned),
+            left: self.left.clone(),
+            ..Default::default()
+        };
+        let records = disks::record::Disks::from([(disks::record::Key::new("10.0.0.7", 0), record)]);
+        let annotation = disks::record::annotation(&records).unwrap();
+        pool.metadata.annotations.get_or_insert_default().insert(disks::record::ANNOTATION.to_owned(), annotation);
+        self
+    }
+
+    /// The pool has noted that the disk is to be out of the VM.
+    fn noted(mut self) -> Self {
+        self.left = Some("urn:vm".into());
+        self
+    }
+
+    /// The disk is in the VM.
+    fn plugged(mut self) -> Self {
+        if let Reading::Known(Some(vm)) = &mut self.vm {
+            vm.disks =
+                vec![v1::Disk { volume_urn: "urn:volume".into(), name: "p-48fbf301".into(), ..Default::default() }];
+        }
+        self
+    }
+
     fn started(mut self, seconds: i64, console: Reading<String>) -> Self {
         self.record.started_at = Some(ago(seconds));
         self.console = console;
+        self
+    }
+
+    fn asked(mut self, wish: Wish) -> Self {
+        self.record.disks = Some(wish);
         self
     }
 
@@ -299,7 +346,9 @@ fn what_is_not_known_is_read_first(#[case] world: World, #[case] expected: Read)
 #[case::disk_missing(World::created().vm(Stopped, "m.iso").system_disk(80, None), "DiskMissing")]
 #[case::disk_stays_small(World::created().task(Work::GrowDisk, Done).vm(Stopped, "m.iso").system_disk(80, Some(40)), "DiskTooSmall")]
 #[case::foreign_debris(World::created().task(Work::Create, Failed).vm(Running, ""), "CreateFailed")]
-#[case::disks(World::holding().but(|world| world.pool.as_mut().unwrap().spec.pool[0].persistent_disk = vec![Default::default()]), "PersistentDisksUnsupported")]
+#[case::disks(World::holding().disk(None, None), "Creating")]
+#[case::disks_in_error(World::holding().disk(Some(DiskPhase::Error), None), "DiskError")]
+#[case::disks_of_the_vm_before(World::holding().disk(Some(DiskPhase::Attached), Some("urn:old")), "AttachedElsewhere")]
 fn what_is_missing_is_said(#[case] world: World, #[case] reason: &str) {
     assert_eq!(world.plan().step, Step::Wait);
     assert_eq!(world.said(), (Status::False, reason.to_owned()));
@@ -372,17 +421,6 @@ fn a_console_is_looked_at_only_when_a_machine_is_late() {
         world.owner.as_mut().unwrap().status = Some(from(json!({"nodeRef": {"name": "m"}})));
     });
     assert!(matches!(joined.decide(), Verdict::Plan(_)));
-}
-
-#[test]
-fn pool_disks_that_are_not_made_are_said_on_a_running_machine_too() {
-    let world = World::running().but(|world| {
-        world.pool = World::holding().pool;
-        world.pool.as_mut().unwrap().spec.pool[0].persistent_disk = vec![Default::default()];
-    });
-    let plan = world.plan();
-    let said = plan.conditions.iter().find(|claim| claim.type_ == types::DISKS).unwrap();
-    assert_eq!((said.status, said.reason.as_str()), (Status::False, "PersistentDisksUnsupported"));
 }
 
 #[rstest]
@@ -482,6 +520,40 @@ fn deletion(#[case] world: World, #[case] expected: Step) {
     assert_eq!(world.deleting().plan().step, expected);
 }
 
+/// Disks that outlive VMs: in before the first start, out before the VM is deleted.
+#[rstest]
+#[case::available(World::holding().disk(Some(DiskPhase::Available), None), Step::Resolve)]
+#[case::cloned(World::created().vm(Stopped, "").disk(Some(DiskPhase::Available), None), Step::AskDisks(Wish::Attach))]
+#[case::asked(World::created().vm(Stopped, "").disk(Some(DiskPhase::Attaching), None).asked(Wish::Attach), Step::Wait)]
+#[case::not_seen_in_the_vm(World::created().vm(Stopped, "").disk(Some(DiskPhase::Attached), Some("urn:vm")).asked(Wish::Attach), Step::Wait)]
+#[case::attached(World::created().vm(Stopped, "").disk(Some(DiskPhase::Attached), Some("urn:vm")).asked(Wish::Attach).plugged(), Step::AttachMedia)]
+#[case::with_media(World::created().vm(Stopped, "m.iso").disk(Some(DiskPhase::Attached), Some("urn:vm")).asked(Wish::Attach).plugged(), Step::PowerOn)]
+#[case::with_media_but_no_disk(World::created().vm(Stopped, "m.iso").disk(Some(DiskPhase::Error), None).asked(Wish::Attach), Step::Wait)]
+#[case::stopped(World::running().vm(Stopped, "").disk(Some(DiskPhase::Attached), Some("urn:vm")).plugged().deleting(), Step::AskDisks(Wish::Detach))]
+#[case::detaching(World::running().vm(Stopped, "").disk(Some(DiskPhase::Detaching), Some("urn:vm")).plugged().deleting().asked(Wish::Detach), Step::Wait)]
+#[case::detached_and_not_recorded(World::running().vm(Stopped, "").noted().disk(Some(DiskPhase::Detaching), Some("urn:vm")).deleting().asked(Wish::Detach), Step::Wait)]
+#[case::detached(World::running().vm(Stopped, "").noted().disk(Some(DiskPhase::Available), None).deleting().asked(Wish::Detach), Step::Delete)]
+#[case::may_be_on_its_way(World::running().vm(Stopped, "").disk(Some(DiskPhase::Available), None).deleting().asked(Wish::Detach), Step::Wait)]
+#[case::never_looked_at(World::running().vm(Stopped, "").disk(None, None).deleting().asked(Wish::Detach), Step::Wait)]
+#[case::to_be_taken_over(World::running().vm(Stopped, "").disk(Some(DiskPhase::Creating), Some("urn:vm")).deleting().asked(Wish::Detach), Step::Wait)]
+#[case::lost(World::running().vm(Stopped, "").noted().disk(Some(DiskPhase::Error), None).deleting().asked(Wish::Detach), Step::Delete)]
+#[case::debris(World::created().task(Work::Create, Failed).vm(Stopped, "").disk(Some(DiskPhase::Attached), Some("urn:vm")).plugged(), Step::AskDisks(Wish::Detach))]
+fn disks_outlive_vms(#[case] world: World, #[case] expected: Step) {
+    assert_eq!(world.plan().step, expected);
+}
+
+#[test]
+fn a_running_machine_does_not_wait_for_a_disk_that_was_appended() {
+    let world = World::running().disk(Some(DiskPhase::Creating), None);
+    assert_eq!(world.plan().step, Step::Wait);
+    let claim = standing::condition(world.pool.as_ref(), "10.0.0.7", Some("urn:vm")).unwrap();
+    assert_eq!((claim.status, claim.reason.as_str()), (Status::False, "Creating"));
+    let said = [Claim::holds(types::PROVISIONED, "Provisioned"), claim];
+    let paused = paused::claim(None, &world.machine.metadata);
+    let status = status::status(&world.machine, &world.record, paused, &said, now());
+    assert_eq!(crate::api::condition(&status.conditions, "Ready").unwrap().status, "True");
+}
+
 #[test]
 fn a_retained_vm_keeps_running_and_its_entry() {
     let asked = [(crate::api::RETAIN_VM.to_owned(), "true".to_owned())];
@@ -572,9 +644,4 @@ fn unresolved_names_are_named(#[case] kind: &str, #[case] expected: &str) {
     let (reason, message) = request::placed(&World::new().machine.spec, &found).unwrap_err();
     assert_eq!(reason, expected);
     assert!(message.contains("\"wanted\""), "{message}");
-}
-
-#[test]
-fn a_volume_is_found_by_a_name_that_never_changes() {
-    assert_eq!(volume_name("pool", "10.0.0.7", 0), "pool-48fbf301");
 }

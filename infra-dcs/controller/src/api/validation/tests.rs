@@ -207,3 +207,24 @@ fn a_claimed_entry_stays_and_its_disks_too() {
     assert!(pool(Some(&old), &pool_of(&[merged(entry("10.0.0.7"), &disk)])).is_ok());
     assert_eq!(fields(pool(Some(&old), &pool_of(&[entry("10.0.0.7")]))), ["spec.pool[0].persistentDisk"]);
 }
+
+#[test]
+fn the_size_of_a_volume_that_exists_is_what_it_is() {
+    let disk = |size: i64| {
+        pool_of(&[merged(
+            entry("10.0.0.7"),
+            &json!({"persistentDisk": [{"slot": 0, "quantityGB": size, "datastoreName": "d"}]}),
+        )])
+    };
+    let record = record::Record { volume: Some("urn:v".into()), size: 40, ..record::Record::default() };
+    let records = record::Disks::from([(record::Key::new("10.0.0.7", 0), record)]);
+    let made = |size: i64| {
+        let mut pool = disk(size);
+        let annotation = (record::ANNOTATION.to_owned(), record::annotation(&records).unwrap());
+        pool.metadata.annotations = Some([annotation].into());
+        pool
+    };
+    assert_eq!(fields(pool(Some(&made(40)), &disk(60))), ["spec.pool[0].persistentDisk.quantityGB"]);
+    assert!(pool(Some(&made(60)), &disk(40)).is_ok(), "a wrong declaration can be put right");
+    assert!(pool(Some(&disk(40)), &disk(60)).is_ok(), "nothing is made yet");
+}

@@ -6,9 +6,9 @@ use dcs_proto::v1::{self, PowerState};
 use jiff::SignedDuration;
 
 use super::{
-    DEPLOYS, Facts, Growth, MISSING, POLL, Read, SOON, Step, Verdict, known, missing, plan, said,
+    DEPLOYS, Facts, Growth, MISSING, POLL, Read, SOON, Step, Verdict, disks, known, missing, plan, said,
     task::{Progress, progress},
-    types, unsupported_disks, until, wait,
+    types, until, wait,
 };
 use crate::{
     claims::{self, Choice},
@@ -26,8 +26,8 @@ pub(super) fn create(facts: &Facts<'_>) -> Verdict {
     if record.network.is_none() {
         return claim(facts);
     }
-    if let Some(name) = unsupported_disks(facts) {
-        return wait(missing(types::PROVISIONED, "PersistentDisksUnsupported", name), Some(MISSING));
+    if let Some(waiting) = disks::before_creation(facts) {
+        return waiting;
     }
     if record.placement.is_none() {
         return plan(Step::Resolve);
@@ -120,7 +120,7 @@ fn provision(facts: &Facts<'_>, attempt: &Attempt) -> Verdict {
     };
     match vm.state() {
         PowerState::Running => plan(Step::Provision),
-        PowerState::Stopped if facts.record.started_at.is_none() => match disks(facts, vm) {
+        PowerState::Stopped if facts.record.started_at.is_none() => match own_disks(facts, vm) {
             // Debris of a clone that failed while nobody looked; a moment is given to a list that lags.
             Disks::Missing(failure) if facts.now.duration_since(attempt.at) > SETTLE => {
                 abandon(facts, attempt, failure)
@@ -132,8 +132,11 @@ fn provision(facts: &Facts<'_>, attempt: &Attempt) -> Verdict {
                 let message = failure.clone().unwrap_or(message);
                 said(Step::GrowDisk(growth), missing(types::PROVISIONED, "GrowingDisk", message), POLL)
             }
-            Disks::AsWanted if vm.boot_media.is_empty() => after(Step::AttachMedia),
-            Disks::AsWanted => after(Step::PowerOn),
+            Disks::AsWanted => match disks::before_start(facts, vm) {
+                Some(waiting) => waiting,
+                None if vm.boot_media.is_empty() => after(Step::AttachMedia),
+                None => after(Step::PowerOn),
+            },
         },
         PowerState::Stopped if failure.is_some() => after(Step::PowerOn),
         PowerState::Stopped => {
@@ -158,7 +161,7 @@ enum Disks {
     Missing(String),
 }
 
-fn disks(facts: &Facts<'_>, vm: &v1::Machine) -> Disks {
+fn own_disks(facts: &Facts<'_>, vm: &v1::Machine) -> Disks {
     for wanted in request::disks(&facts.machine.spec) {
         let Some(disk) = vm.disks.iter().find(|disk| disk.sequence == wanted.sequence) else {
             return Disks::Missing(format!("the site made VM {} without disk {}", vm.name, wanted.sequence));
@@ -186,9 +189,8 @@ fn abandon(facts: &Facts<'_>, attempt: &Attempt, failure: String) -> Verdict {
     if let Some(vm) = left {
         let ours = vm.attempt == attempt.id || vm.uuid == attempt.id;
         return match vm.state() {
-            PowerState::Stopped if ours => {
-                said(Step::Delete, missing(types::PROVISIONED, "CreateFailed", failure), SOON)
-            }
+            PowerState::Stopped if ours => disks::before_deletion(facts, vm)
+                .unwrap_or_else(|| said(Step::Delete, missing(types::PROVISIONED, "CreateFailed", failure), SOON)),
             _ => {
                 let message = format!("{failure}; what is left is {}, and is not touched", vm.state_text);
                 wait(missing(types::PROVISIONED, "CreateFailed", message), Some(POLL))

@@ -7,7 +7,8 @@ use dcs_proto::v1::PowerState;
 use jiff::SignedDuration;
 
 use super::{
-    Facts, MISSING, POLL, Plan, Read, SOON, Step, Verdict, has_finalizer, known, login_refused, missing, plan, said,
+    Facts, MISSING, POLL, Plan, Read, SOON, Step, Verdict, disks, has_finalizer, known, login_refused, missing, plan,
+    said,
     task::{Progress, progress},
     types, wait,
 };
@@ -83,10 +84,10 @@ fn stop_and_delete(facts: &Facts<'_>) -> Verdict {
             });
             if recent { wait(stop, Some(SOON)) } else { said(Step::PowerOff, stop, SOON) }
         }
-        PowerState::Stopped => {
+        PowerState::Stopped => disks::before_deletion(facts, vm).unwrap_or_else(|| {
             let stopped = Claim::new(types::STOP_PENDING, Status::True, "Stopped", refused_before);
             said(Step::Delete, stopped, SOON)
-        }
+        }),
         PowerState::Creating | PowerState::Transition | PowerState::Unspecified => {
             let message = format!("VM stuck in {}; awaiting transition to stopped", vm.state_text);
             wait(missing(types::STOP_PENDING, "VMMidTransition", message), Some(POLL))

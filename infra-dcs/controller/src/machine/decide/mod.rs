@@ -2,6 +2,7 @@
 
 mod creation;
 mod deletion;
+mod disks;
 mod running;
 mod task;
 
@@ -18,7 +19,7 @@ use dcs_proto::{
 };
 use jiff::Timestamp;
 
-use super::record::{Attempt, Record};
+use super::record::{Attempt, Record, Wish};
 use crate::api::{DCSCluster, DCSIpHostnamePool, DCSMachine, MACHINE_FINALIZER, condition, pool::PoolEntry};
 
 /// Time between two looks at work that takes seconds.
@@ -44,8 +45,8 @@ pub mod types {
     pub const STOP_PENDING: &str = "VMStopPending";
     /// The guest came up; false when its boot failed or takes too long.
     pub const BOOTED: &str = "GuestBooted";
-    /// The disks that outlive the VM are there.
-    pub const DISKS: &str = "PersistentDisksReady";
+    /// The disks that outlive the VM are in it.
+    pub const DISKS: &str = crate::disks::standing::CONDITION;
     /// The site accepts the login.
     pub const CREDENTIALS: &str = "CredentialsValid";
 }
@@ -128,6 +129,8 @@ pub enum Step {
     Adopt(String),
     /// Grow a disk that the site made smaller than it shall be.
     GrowDisk(Growth),
+    /// Ask the pool to put its disks into the VM, or to take them out.
+    AskDisks(Wish),
     /// Put the boot medium into the VM.
     AttachMedia,
     /// Start the VM.
@@ -276,16 +279,6 @@ fn login_refused(infra: &DCSCluster) -> Option<Claim> {
     let refused = condition(conditions, types::CREDENTIALS).filter(|condition| condition.status == "False")?;
     let reason = refused.reason.clone().unwrap_or_default();
     Some(Claim::new(types::PROVISIONED, false, reason, refused.message.clone().unwrap_or_default()))
-}
-
-/// Persistent disks are not made yet by this provider; a machine without them would start with empty data.
-fn unsupported_disks(facts: &Facts<'_>) -> Option<String> {
-    let ip = facts.record.ip()?;
-    let entry = facts.pool?.spec.pool.iter().find(|entry| entry.ip() == ip)?;
-    let count = entry.persistent_disk.len();
-    (count > 0).then(|| {
-        format!("pool entry {ip} declares {count} persistent disks, which this release does not make; remove them")
-    })
 }
 
 fn until(now: Timestamp, moment: Timestamp) -> Duration {

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Facts, MISSING, Plan, Read, Reading, Step, Verdict, login_refused, missing,
     task::{Progress, progress},
-    types, unsupported_disks, until,
+    types, until,
 };
 use crate::machine::{console, record::Work};
 
@@ -46,9 +46,6 @@ impl Watching {
 
 pub(super) fn watch(facts: &Facts<'_>, owner: &Machine) -> Verdict {
     let mut watching = Watching { conditions: vec![Claim::holds(types::PROVISIONED, "Provisioned")] };
-    if let Some(message) = unsupported_disks(facts) {
-        watching = watching.and(missing(types::DISKS, "PersistentDisksUnsupported", message));
-    }
     if facts.infra.is_some_and(|infra| login_refused(infra).is_some()) {
         return watching.wait(Some(MISSING));
     }
