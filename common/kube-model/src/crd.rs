@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     apply::schema::Schema,
     errors::FieldError,
-    registry::{Behaviour, Convert, FillDefaults, Resource, Version},
+    registry::{Amend, Behaviour, Convert, Resource, Version},
     structural,
 };
 
@@ -51,7 +51,11 @@ pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource
             .filter_map(|field| Some(field.get("jsonPath")?.as_str()?.trim_start_matches('.').to_owned()))
             .collect(),
         convert,
-        default: Some(default(Arc::clone(&schemas))),
+        decode: Some(amend(Arc::clone(&schemas), |schema, object| {
+            structural::prune(schema, object);
+            structural::drop_nulls(schema, object);
+        })),
+        default: Some(amend(Arc::clone(&schemas), structural::default)),
         prepare: None,
         validate: Some(Arc::new(move |object, version| {
             let mut errors = Vec::new();
@@ -63,11 +67,10 @@ pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource
     })
 }
 
-fn default(schemas: Arc<Vec<(String, Value)>>) -> FillDefaults {
+fn amend(schemas: Arc<Vec<(String, Value)>>, change: fn(&Value, &mut Value)) -> Amend {
     Arc::new(move |object, version| {
         if let Some((_, schema)) = schemas.iter().find(|(name, _)| name == version) {
-            structural::prune(schema, object);
-            structural::default(schema, object);
+            change(schema, object);
         }
         Ok(())
     })

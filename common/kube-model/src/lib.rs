@@ -44,7 +44,7 @@ pub use crate::{
     errors::{ApiError, FieldError, Qualified},
     faults::{After, Before, Call, Delivery, Faults},
     patch::Patch,
-    registry::{Behaviour, Convert, FillDefaults, Prepare, Registry, Resource, ResourceId, Validate, Version},
+    registry::{Amend, Behaviour, Convert, Prepare, Registry, Resource, ResourceId, Validate, Version},
     server::{DeleteParams, Deleted, List, ListParams, Options, Propagation, Server, Sources, Target, WriteParams},
     watch::WatchStream,
 };

@@ -99,6 +99,18 @@ pub fn set_finalizers(object: &mut Value, finalizers: &[&str]) {
     }
 }
 
+/// Drops the fields that are null, as decoding into a type does.
+pub fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
 /// No more than the metadata of an object.
 pub fn metadata_only(object: &Value) -> Arc<Value> {
     Arc::new(json!({

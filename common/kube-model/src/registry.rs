@@ -11,9 +11,9 @@ use crate::{
 
 /// Turns an object of one version of its kind into another version, given by name; an error is a sentence.
 pub type Convert = Arc<dyn Fn(&Value, &str) -> Result<Value, String> + Send + Sync>;
-/// Fills in what a client may leave out; sees the version of the request, before ownership is recorded. An error says
+/// Changes an object before ownership is recorded; sees the version of the request, whose name is given. An error says
 /// why the object cannot even be decoded.
-pub type FillDefaults = Arc<dyn Fn(&mut Value, &str) -> Result<(), String> + Send + Sync>;
+pub type Amend = Arc<dyn Fn(&mut Value, &str) -> Result<(), String> + Send + Sync>;
 /// Sets what only the server may set: the new object and, for an update, the stored one, in the stored version.
 pub type Prepare = Arc<dyn Fn(&mut Value, Option<&Value>) + Send + Sync>;
 /// What is wrong with an object, in the version of the request, whose name is given.
@@ -75,8 +75,10 @@ pub struct Resource {
     pub selectable: Vec<String>,
     /// Conversion between versions; without one only `apiVersion` differs.
     pub convert: Option<Convert>,
-    /// Defaults.
-    pub default: Option<FillDefaults>,
+    /// What decoding drops from what a client sends. A configuration that is applied does not pass through it.
+    pub decode: Option<Amend>,
+    /// Defaults, and what else is put into another form.
+    pub default: Option<Amend>,
     /// What the server sets.
     pub prepare: Option<Prepare>,
     /// Validation.
@@ -98,6 +100,7 @@ impl Resource {
             behaviour: Behaviour { updates_unconditionally: true, ..Behaviour::default() },
             selectable: Vec::new(),
             convert: None,
+            decode: None,
             default: None,
             prepare: None,
             validate: None,

@@ -49,13 +49,38 @@ fn prune_at(schema: &Value, value: &mut Value, is_root: bool) {
     }
 }
 
-/// Fills in defaults; a null in a field that may not be null and has a default counts as missing, without a default it
-/// is dropped.
+/// Drops the nulls of fields that may not be null and have no default.
+pub fn drop_nulls(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| {
+                let keeps_null = |schema: &Value| flag(schema, "nullable") || schema.get("default").is_some();
+                !value.is_null() || property(schema, name).is_none_or(keeps_null)
+            });
+            for (name, value) in fields {
+                if let Some(schema) = property(schema, name) {
+                    drop_nulls(schema, value);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                for item in items {
+                    drop_nulls(schema, item);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Fills in defaults; a null in a field that may not be null and has a default counts as missing.
 pub fn default(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|name, value| {
-                !value.is_null() || property(schema, name).is_none_or(|schema| flag(schema, "nullable"))
+                let counts_as_missing = |schema: &Value| !flag(schema, "nullable") && schema.get("default").is_some();
+                !value.is_null() || !property(schema, name).is_some_and(counts_as_missing)
             });
             let properties = schema.get("properties").and_then(Value::as_object);
             for (name, property) in properties.into_iter().flatten() {
@@ -238,6 +263,7 @@ mod tests {
             "spec": {"size": 1, "mode": null, "typo": 1, "open": {"x": {}}, "ports": [{"name": "p", "typo": 1}]},
         });
         prune(&schema(), &mut object);
+        drop_nulls(&schema(), &mut object);
         default(&schema(), &mut object);
         assert_eq!(
             object,

@@ -145,7 +145,6 @@ pub fn apply(write: &Write<'_>, live: &Value, applied: &Value, force: bool) -> R
         Some(last) => prune(write, &merged, &managers, &last),
         None => merged.clone(),
     };
-    walk::drop_emptied(&mut new, &merged);
 
     if !force {
         let found = conflicts(write, &live, &new, &managers, &id);

@@ -31,7 +31,10 @@ fn write<'a>(versions: &'a OneVersion, manager: &'a str) -> Write<'a> {
 }
 
 fn applied(live: &Value, manager: &str, config: &Value, force: bool) -> Result<Value, Refusal> {
-    apply(&write(&versions(), manager), live, config, force)
+    let mut merged = apply(&write(&versions(), manager), live, config, force)?;
+    // As decoding does.
+    object::drop_nulls(&mut merged);
+    Ok(merged)
 }
 
 fn empty() -> Value {

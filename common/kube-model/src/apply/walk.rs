@@ -321,8 +321,8 @@ fn merge_items(schema: &Schema, live: &[Value], applied: &[Value]) -> Vec<Value>
     out
 }
 
-/// A value without some of its fields. A map or list that loses all it has becomes null: it is still there for who
-/// owns it, until [`drop_emptied`].
+/// A value without some of its fields. A map or list that loses all it has becomes null, which decoding drops where the
+/// schema knows the field.
 pub fn remove(schema: &Schema, value: &Value, fields: &FieldSet) -> Value {
     match schema.shape(value) {
         Shape::Leaf | Shape::Any => value.clone(),
@@ -351,18 +351,6 @@ pub fn remove(schema: &Schema, value: &Value, fields: &FieldSet) -> Value {
                 })
                 .collect();
             if kept.is_empty() { Value::Null } else { Value::Array(kept) }
-        }
-    }
-}
-
-/// Drops the nulls that stand where another value had something.
-pub fn drop_emptied(value: &mut Value, before: &Value) {
-    if let (Value::Object(fields), Value::Object(before)) = (value, before) {
-        fields.retain(|name, value| !value.is_null() || before.get(name).is_none_or(Value::is_null));
-        for (name, value) in fields {
-            if let Some(before) = before.get(name) {
-                drop_emptied(value, before);
-            }
         }
     }
 }
@@ -432,10 +420,8 @@ mod tests {
         let fields = FieldSet::from_fields_v1(&json!({
             "f:labels": {"f:a": {}}, "f:ports": {r#"k:{"name":"a"}"#: {}, r#"k:{"name":"b"}"#: {"f:port": {}}},
         }));
-        let mut rest = remove(&schema(), &value, &fields);
+        let rest = remove(&schema(), &value, &fields);
         assert_eq!(rest, json!({"labels": null, "ports": [{"name": "b"}], "x": 1}));
-        drop_emptied(&mut rest, &value);
-        assert_eq!(rest, json!({"ports": [{"name": "b"}], "x": 1}));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     errors::{ApiError, FieldError, Qualified, STALE},
     meta, object,
     patch::{self, Patch},
-    registry::Resource,
+    registry::{Amend, Resource},
     storage::{ObjectId, key},
     watch::View,
 };
@@ -171,6 +171,11 @@ impl Job<'_> {
 
     /// An object as it came, with kind, namespace and defaults filled in.
     fn decoded(&self, mut object: Value) -> Result<Value, ApiError> {
+        self.amend(self.resource().decode.as_ref(), &mut object)?;
+        self.completed(object)
+    }
+
+    fn completed(&self, mut object: Value) -> Result<Value, ApiError> {
         let expected = self.api_version();
         let kind = self.resource().kind.clone();
         let Some(fields) = object.as_object_mut() else {
@@ -193,6 +198,9 @@ impl Job<'_> {
             let given = given.as_str().unwrap_or_default().to_owned();
             return Err(self.another_kind(&given, object::name(&object)));
         }
+        if !self.resource().behaviour.is_custom {
+            object::drop_nulls(&mut object);
+        }
         meta::normalise(&mut object);
         self.place(&mut object)?;
         self.default(&mut object)?;
@@ -200,8 +208,12 @@ impl Job<'_> {
     }
 
     fn default(&self, object: &mut Value) -> Result<(), ApiError> {
-        let Some(default) = &self.resource().default else { return Ok(()) };
-        default(object, &self.target.version).map_err(|why| {
+        self.amend(self.resource().default.as_ref(), object)
+    }
+
+    fn amend(&self, amend: Option<&Amend>, object: &mut Value) -> Result<(), ApiError> {
+        let Some(amend) = amend else { return Ok(()) };
+        amend(object, &self.target.version).map_err(|why| {
             let kind = &self.resource().kind;
             let version = &self.target.version;
             ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
@@ -297,22 +309,20 @@ impl Job<'_> {
 
     fn applied(&self, live: Option<&Arc<Value>>, applied: &Value) -> Result<Value, ApiError> {
         let expected = self.api_version();
-        let mut applied = applied.clone();
         if applied["apiVersion"] != json!(expected) || applied["kind"] != json!(self.resource().kind) {
-            return Err(ApiError::bad_request(format!("invalid object type: {}", shown_kind(&applied))));
+            return Err(ApiError::bad_request(format!("invalid object type: {}", shown_kind(applied))));
         }
         if applied.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
-        meta::normalise(&mut applied);
         let current = match live {
             Some(live) => self.shown(live)?,
             None => Value::Object(Map::new()),
         };
         let force = self.params.force.unwrap_or_default();
         let merged = self
-            .with_ownership(|write| apply::apply(write, &current, &applied, force))
-            .map_err(|refusal| refused(refusal, &applied))?;
+            .with_ownership(|write| apply::apply(write, &current, applied, force))
+            .map_err(|refusal| refused(refusal, applied))?;
         if live.is_none()
             && let Some(uid) = object::uid(&merged)
         {
@@ -320,7 +330,7 @@ impl Job<'_> {
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             )));
         }
-        let mut new = self.decoded(merged)?;
+        let mut new = self.completed(merged)?;
         if object::name(&new).is_empty() {
             object::set_meta(&mut new, "name", json!(self.target.name));
         }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::common::Counting;
 
 /// How long an effect of a controller, or an event, may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client of a fresh model.
 pub fn model_client() -> Client {

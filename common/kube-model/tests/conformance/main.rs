@@ -14,6 +14,7 @@ mod deletion;
 mod objects;
 mod patches;
 mod reads;
+mod twins;
 mod watches;
 
 use std::panic::AssertUnwindSafe;
@@ -72,9 +73,33 @@ async fn the_model_conforms() {
 
 #[tokio::test]
 async fn the_real_server_conforms() {
+    if let Some(client) = real_client().await {
+        run(client, &format!("real-{}", std::process::id())).await;
+    }
+}
+
+/// Random sequences of writes; `KUBE_MODEL_CONFORMANCE_SEEDS` says how many.
+#[tokio::test]
+async fn the_model_answers_random_requests_as_the_real_server_does() {
+    let Some(real) = real_client().await else { return };
+    let model = model_client();
+    cluster::install(&model).await;
+    cluster::install(&real).await;
+    let seeds = std::env::var("KUBE_MODEL_CONFORMANCE_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    for seed in 0..seeds.unwrap_or(20) {
+        let (run, check) = (format!("model-{}", std::process::id()), format!("seed-{seed}"));
+        let model = Cluster::prepare(model.clone(), &run, &check).await;
+        let real = Cluster::prepare(real.clone(), &run, &check).await;
+        twins::compare(&model, &real, seed).await;
+        real.clean().await;
+    }
+}
+
+/// A client of the real API server that the environment names.
+async fn real_client() -> Option<Client> {
     let Ok(path) = std::env::var("KUBE_MODEL_CONFORMANCE_KUBECONFIG") else {
         println!("skipped: KUBE_MODEL_CONFORMANCE_KUBECONFIG names no real API server");
-        return;
+        return None;
     };
     // Another provider may be there already, which serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -82,6 +107,5 @@ async fn the_real_server_conforms() {
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a usable kubeconfig");
     config.default_retry = false;
-    let client = Client::try_from(config).expect("a client");
-    run(client, &format!("real-{}", std::process::id())).await;
+    Some(Client::try_from(config).expect("a client"))
 }
