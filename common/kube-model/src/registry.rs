@@ -1,0 +1,199 @@
+//! Which resources a server knows, and how each behaves where kinds differ.
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+use serde_json::{Value, json};
+
+use crate::{
+    apply::{Versions, schema::Schema},
+    errors::{ApiError, FieldError, Qualified},
+};
+
+/// Turns an object of one version of its kind into another version, given by name; an error is a sentence.
+pub type Convert = Arc<dyn Fn(&Value, &str) -> Result<Value, String> + Send + Sync>;
+/// Changes an object before ownership is recorded; sees the version of the request, whose name is given. An error says
+/// why the object cannot even be decoded.
+pub type Amend = Arc<dyn Fn(&mut Value, &str) -> Result<(), String> + Send + Sync>;
+/// Sets what only the server may set: the new object and, for an update, the stored one, in the stored version.
+pub type Prepare = Arc<dyn Fn(&mut Value, Option<&Value>) + Send + Sync>;
+/// What is wrong with an object, in the version of the request, whose name is given.
+pub type Validate = Arc<dyn Fn(&Value, &str) -> Vec<FieldError> + Send + Sync>;
+
+/// A served version of a kind.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// Name, such as `v1beta2`.
+    pub name: String,
+    /// Topology of its fields.
+    pub schema: Schema,
+}
+
+/// Ways in which kinds differ from each other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Behaviour {
+    /// Defined by a `CustomResourceDefinition`: no strategic merge, updates name their resource version, and a write
+    /// to the status changes nothing else.
+    pub is_custom: bool,
+    /// `metadata.generation` counts changes of what is wanted.
+    pub has_generation: bool,
+    /// There is a status subresource: other writes do not change the status.
+    pub has_status: bool,
+    /// The status can be given when the object is created.
+    pub creates_status: bool,
+    /// An update of a missing object creates it.
+    pub creates_on_update: bool,
+    /// An update may leave out the resource version.
+    pub updates_unconditionally: bool,
+    /// A deletion answers with the object, not with a `Status`.
+    pub returns_deleted: bool,
+    /// Deletion waits for somebody else, as for the kubelet of a pod: seconds that the object itself asks for.
+    pub grace: Option<fn(&Value) -> i64>,
+}
+
+/// A resource: a kind under its plural.
+#[derive(Clone)]
+pub struct Resource {
+    /// API group; empty for the core group.
+    pub group: String,
+    /// Name of the kind.
+    pub kind: String,
+    /// Plural, as paths have it.
+    pub plural: String,
+    /// Singular, for discovery.
+    pub singular: String,
+    /// Short names, for discovery.
+    pub short_names: Vec<String>,
+    /// Whether its objects live in namespaces.
+    pub is_namespaced: bool,
+    /// Served versions, the preferred one first.
+    pub versions: Vec<Version>,
+    /// Name of the version in which objects are kept.
+    pub stored: String,
+    /// Ways in which the kind differs from others.
+    pub behaviour: Behaviour,
+    /// Fields that field selectors may name, as dotted paths, besides name and namespace.
+    pub selectable: Vec<String>,
+    /// Conversion between versions; without one only `apiVersion` differs.
+    pub convert: Option<Convert>,
+    /// What decoding drops from what a client sends. A configuration that is applied does not pass through it.
+    pub decode: Option<Amend>,
+    /// Defaults, and what else is put into another form.
+    pub default: Option<Amend>,
+    /// What the server sets.
+    pub prepare: Option<Prepare>,
+    /// Validation.
+    pub validate: Option<Validate>,
+}
+
+impl Resource {
+    /// A resource without peculiarities: one version, kept as it is written.
+    pub fn new(group: &str, version: &str, kind: &str, plural: &str, is_namespaced: bool, schema: Schema) -> Self {
+        Self {
+            group: group.into(),
+            kind: kind.into(),
+            plural: plural.into(),
+            singular: kind.to_lowercase(),
+            short_names: Vec::new(),
+            is_namespaced,
+            versions: vec![Version { name: version.into(), schema }],
+            stored: version.into(),
+            behaviour: Behaviour { updates_unconditionally: true, ..Behaviour::default() },
+            selectable: Vec::new(),
+            convert: None,
+            decode: None,
+            default: None,
+            prepare: None,
+            validate: None,
+        }
+    }
+
+    /// `group/version`, or the version alone in the core group.
+    pub fn api_version(&self, version: &str) -> String {
+        if self.group.is_empty() { version.into() } else { format!("{}/{version}", self.group) }
+    }
+
+    /// The resource as messages name it.
+    pub fn qualified(&self) -> Qualified<'_> {
+        Qualified { group: &self.group, resource: &self.plural }
+    }
+
+    /// The kind as messages name it.
+    pub fn qualified_kind(&self) -> Qualified<'_> {
+        Qualified { group: &self.group, resource: &self.kind }
+    }
+
+    /// An object in another version, borrowed when it is in that version already.
+    pub fn to_version<'a>(&self, object: &'a Value, version: &str) -> Result<Cow<'a, Value>, ApiError> {
+        let wanted = self.api_version(version);
+        if object.get("apiVersion").and_then(Value::as_str) == Some(&wanted) {
+            return Ok(Cow::Borrowed(object));
+        }
+        let mut converted = match &self.convert {
+            Some(convert) => convert(object, version)
+                .map_err(|why| ApiError::internal(&format!("conversion to {wanted} failed: {why}")))?,
+            None => object.clone(),
+        };
+        converted["apiVersion"] = json!(wanted);
+        Ok(Cow::Owned(converted))
+    }
+}
+
+impl Versions for Resource {
+    fn schema(&self, api_version: &str) -> Option<&Schema> {
+        let version = self.versions.iter().find(|version| self.api_version(&version.name) == api_version)?;
+        Some(&version.schema)
+    }
+
+    fn convert(&self, object: &Value, api_version: &str) -> Option<Value> {
+        let version = api_version.rsplit('/').next()?;
+        self.schema(api_version)?;
+        self.to_version(object, version).ok().map(Cow::into_owned)
+    }
+}
+
+/// Place of a resource in a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceId(pub(crate) usize);
+
+/// The resources of a server.
+#[derive(Clone, Default)]
+pub struct Registry {
+    resources: Vec<Arc<Resource>>,
+    by_path: HashMap<(String, String), ResourceId>,
+}
+
+impl Registry {
+    /// Adds a resource, or replaces the one of the same group and plural.
+    pub fn install(&mut self, resource: Resource) -> ResourceId {
+        let path = (resource.group.clone(), resource.plural.clone());
+        let resource = Arc::new(resource);
+        let id = *self.by_path.entry(path).or_insert(ResourceId(self.resources.len()));
+        match self.resources.get_mut(id.0) {
+            Some(known) => *known = resource,
+            None => self.resources.push(resource),
+        }
+        id
+    }
+
+    /// The resource of a path, when it serves that version.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<(ResourceId, Arc<Resource>)> {
+        let id = *self.by_path.get(&(group.to_owned(), plural.to_owned()))?;
+        let resource = self.resources.get(id.0)?;
+        resource.versions.iter().any(|served| served.name == version).then(|| (id, Arc::clone(resource)))
+    }
+
+    /// The resource of a kind, in whatever version.
+    pub fn find_kind(&self, group: &str, kind: &str) -> Option<ResourceId> {
+        self.iter().find(|(_, resource)| resource.group == group && resource.kind == kind).map(|(id, _)| id)
+    }
+
+    /// The resource of an id of this registry.
+    pub fn get(&self, id: ResourceId) -> Option<&Arc<Resource>> {
+        self.resources.get(id.0)
+    }
+
+    /// Every resource, in the order of installation.
+    pub fn iter(&self) -> impl Iterator<Item = (ResourceId, &Arc<Resource>)> {
+        self.resources.iter().enumerate().map(|(index, resource)| (ResourceId(index), resource))
+    }
+}

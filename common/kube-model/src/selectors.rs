@@ -1,0 +1,207 @@
+//! Label and field selectors.
+
+use serde_json::Value;
+
+use crate::{errors::ApiError, object, registry::Resource};
+
+/// What a selector asks of one label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum LabelRule {
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    Exists,
+    Missing,
+    GreaterThan(i64),
+    LessThan(i64),
+}
+
+/// Which objects a list, watch or collection deletion is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    labels: Vec<(String, LabelRule)>,
+    /// Path of the field, value, and whether they must be equal.
+    fields: Vec<(String, String, bool)>,
+}
+
+impl Selector {
+    /// Reads both selectors of a request; empty ones select all.
+    pub fn parse(resource: &Resource, labels: &str, fields: &str) -> Result<Self, ApiError> {
+        let labels =
+            parse_labels(labels).map_err(|why| ApiError::bad_request(format!("unable to parse requirement: {why}")))?;
+        let fields = parse_fields(fields)?;
+        for (path, ..) in &fields {
+            let is_known = path == "metadata.name"
+                || (path == "metadata.namespace" && (resource.is_namespaced || !resource.behaviour.is_custom))
+                || resource.selectable.contains(path);
+            if !is_known {
+                // Kinds without fields of their own answer with the general text.
+                return Err(ApiError::bad_request(
+                    if resource.behaviour.is_custom || !resource.selectable.is_empty() {
+                        format!("field label not supported: {path}")
+                    } else {
+                        format!(
+                            "{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                        )
+                    },
+                ));
+            }
+        }
+        Ok(Self { labels, fields })
+    }
+
+    /// Whether everything is selected.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Whether an object is selected.
+    pub fn matches(&self, object: &Value) -> bool {
+        self.labels.iter().all(|(key, rule)| rule.matches(object::label(object, key)))
+            && self.fields.iter().all(|(path, value, equal)| (field_value(object, path) == *value) == *equal)
+    }
+}
+
+impl LabelRule {
+    fn matches(&self, value: Option<&str>) -> bool {
+        let number = || value.and_then(|value| value.parse::<i64>().ok());
+        match self {
+            Self::In(values) => value.is_some_and(|value| values.iter().any(|wanted| wanted == value)),
+            Self::NotIn(values) => value.is_none_or(|value| values.iter().all(|unwanted| unwanted != value)),
+            Self::Exists => value.is_some(),
+            Self::Missing => value.is_none(),
+            Self::GreaterThan(bound) => number().is_some_and(|number| number > *bound),
+            Self::LessThan(bound) => number().is_some_and(|number| number < *bound),
+        }
+    }
+}
+
+/// The text of a field; a missing one is empty.
+fn field_value(object: &Value, path: &str) -> String {
+    let value = path.split('.').try_fold(object, |value, name| value.get(name));
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn parse_fields(text: &str) -> Result<Vec<(String, String, bool)>, ApiError> {
+    text.split(',')
+        .filter(|term| !term.is_empty())
+        .map(|term| {
+            let (path, value, equal) = term
+                .split_once("!=")
+                .map(|(path, value)| (path, value, false))
+                .or_else(|| term.split_once("==").map(|(path, value)| (path, value, true)))
+                .or_else(|| term.split_once('=').map(|(path, value)| (path, value, true)))
+                .ok_or_else(|| {
+                    ApiError::bad_request(format!("invalid selector: '{term}'; can't understand '{term}'"))
+                })?;
+            Ok((path.to_owned(), value.to_owned(), equal))
+        })
+        .collect()
+}
+
+/// Splits at commas outside of parentheses.
+fn terms(text: &str) -> Vec<&str> {
+    let mut depth = 0_usize;
+    text.split(|c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    })
+    .map(str::trim)
+    .collect()
+}
+
+fn parse_labels(text: &str) -> Result<Vec<(String, LabelRule)>, String> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    terms(text).into_iter().map(parse_label_term).collect()
+}
+
+fn parse_label_term(term: &str) -> Result<(String, LabelRule), String> {
+    let one = |value: &str| vec![value.trim().to_owned()];
+    let number = |value: &str| {
+        value.trim().parse().map_err(|_| format!("for 'Gt', 'Lt' operators, the value must be an integer: {value:?}"))
+    };
+    let (key, rule) = if let Some(key) = term.strip_prefix('!') {
+        (key, LabelRule::Missing)
+    } else if let Some((key, value)) = term.split_once("!=") {
+        (key, LabelRule::NotIn(one(value)))
+    } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
+        (key, LabelRule::In(one(value)))
+    } else if let Some((key, value)) = term.split_once('>') {
+        (key, LabelRule::GreaterThan(number(value)?))
+    } else if let Some((key, value)) = term.split_once('<') {
+        (key, LabelRule::LessThan(number(value)?))
+    } else if let Some((head, values)) = term.split_once('(') {
+        let values = values.strip_suffix(')').ok_or("expected: ')'")?;
+        let values = values.split(',').map(|value| value.trim().to_owned()).collect();
+        let mut words = head.split_whitespace();
+        match (words.next(), words.next(), words.next()) {
+            (Some(key), Some("in"), None) => (key, LabelRule::In(values)),
+            (Some(key), Some("notin"), None) => (key, LabelRule::NotIn(values)),
+            _ => return Err(format!("found '{term}', expected: in, notin, =, ==, !=, gt, lt")),
+        }
+    } else {
+        (term, LabelRule::Exists)
+    };
+    let key = key.trim();
+    if key.is_empty() || key.contains(char::is_whitespace) {
+        return Err(format!("found '{term}', expected: !, identifier, or 'end of string'"));
+    }
+    Ok((key.to_owned(), rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::apply::schema::Schema;
+
+    fn pods() -> Resource {
+        let mut pods = Resource::new("", "v1", "Pod", "pods", true, Schema::Plain);
+        pods.selectable = vec!["spec.nodeName".into()];
+        pods
+    }
+
+    fn selects(labels: &str, fields: &str) -> bool {
+        let pod = json!({
+            "metadata": {"name": "p", "namespace": "n", "labels": {"app": "web", "tier": "1"}},
+            "spec": {"nodeName": "n1"},
+        });
+        Selector::parse(&pods(), labels, fields).unwrap().matches(&pod)
+    }
+
+    #[test]
+    fn label_rules() {
+        for selected in ["", "app", "app=web", "app==web", "app in (web, db)", "!gone", "app!=db", "gone!=x", "tier>0"]
+        {
+            assert!(selects(selected, ""), "{selected}");
+        }
+        for missed in ["app=db", "!app", "app notin (web)", "gone", "gone in (x)", "tier<1", "app=web,gone"] {
+            assert!(!selects(missed, ""), "{missed}");
+        }
+    }
+
+    #[test]
+    fn field_rules() {
+        assert!(selects("", "metadata.name=p,spec.nodeName!=n2"));
+        assert!(!selects("", "spec.nodeName="));
+        let unknown = Selector::parse(&pods(), "", "spec.image=x").unwrap_err();
+        assert_eq!((unknown.code(), unknown.message()), (400, "field label not supported: spec.image"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        for bad in ["a in b", "a in (b", "=x", "a b"] {
+            assert_eq!(Selector::parse(&pods(), bad, "").unwrap_err().code(), 400, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,558 @@
+//! Create, update, patch and apply.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::{Clock, Found, Server, Sources, State, Target};
+use crate::{
+    apply::{self, Refusal, Write},
+    crd,
+    errors::{ApiError, FieldError, Qualified, STALE},
+    meta, object,
+    patch::{self, Patch},
+    registry::{Amend, Resource},
+    storage::{ObjectId, key},
+    watch::View,
+};
+
+/// Names that are tried for a `generateName`.
+const NAME_ATTEMPTS: usize = 8;
+/// Longest prefix of a generated name, in bytes: five characters follow, and 63 are allowed in all.
+const GENERATED_PREFIX: usize = 58;
+
+/// Parameters of a write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteParams {
+    /// Name of the field manager.
+    pub manager: String,
+    /// Nothing is stored.
+    pub is_dry_run: bool,
+    /// An apply takes fields from others.
+    pub force: Option<bool>,
+}
+
+/// One write under way.
+struct Job<'a> {
+    found: &'a Found,
+    target: &'a Target,
+    params: &'a WriteParams,
+    clock: &'a Clock,
+    sources: &'a dyn Sources,
+}
+
+impl Server {
+    /// Makes an object; it is shown as the target's version shows it.
+    pub fn create(&self, target: &Target, object: Value, params: &WriteParams) -> Result<Arc<Value>, ApiError> {
+        self.change(|state, clock| {
+            let found = state.find(target)?;
+            if !target.subresource.is_empty() {
+                return Err(ApiError::method_not_allowed());
+            }
+            let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
+            let object = job.decoded(object)?;
+            let mut attempts = 0;
+            loop {
+                let mut candidate = object.clone();
+                let is_generated = job.generate_name(&mut candidate);
+                attempts += 1;
+                match state.create(&job, candidate) {
+                    Err(error) if is_generated && error.reason() == "AlreadyExists" => {
+                        if attempts == NAME_ATTEMPTS {
+                            return Err(error);
+                        }
+                    }
+                    outcome => return outcome,
+                }
+            }
+        })
+    }
+
+    /// Replaces an object; says too whether it had to be made.
+    pub fn update(&self, target: &Target, object: Value, params: &WriteParams) -> Result<(Arc<Value>, bool), ApiError> {
+        self.change(|state, clock| {
+            let found = state.find(target)?;
+            let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
+            let object = job.decoded(object)?;
+            job.check_name(&object)?;
+            let Some(live) = state.store.get(&job.object_id()).cloned() else {
+                if found.resource.behaviour.creates_on_update && target.subresource.is_empty() {
+                    return Ok((state.create(&job, object)?, true));
+                }
+                return Err(job.not_found());
+            };
+            if let (Some(asked), Some(stored)) = (object::uid(&object), object::uid(&live))
+                && asked != stored
+            {
+                let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {stored}");
+                return Err(job.storage_conflict(&why));
+            }
+            let shown = job.shown(&live)?;
+            let mut object = object;
+            job.with_ownership(|write| apply::update(write, &shown, &mut object));
+            Ok((state.replace(&job, &live, object)?, false))
+        })
+    }
+
+    /// Patches or applies an object; says too whether it had to be made.
+    pub fn patch(&self, target: &Target, patch: &Patch, params: &WriteParams) -> Result<(Arc<Value>, bool), ApiError> {
+        check_patch_params(patch, params)?;
+        self.change(|state, clock| {
+            let found = state.find(target)?;
+            let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
+            if matches!(patch, Patch::Strategic(_)) && found.resource.behaviour.is_custom {
+                return Err(ApiError::unsupported_media_type(
+                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+                ));
+            }
+            let live = state.store.get(&job.object_id()).cloned();
+            let new = match (patch, &live) {
+                (Patch::Apply(applied), _) => job.applied(live.as_ref(), applied)?,
+                (_, Some(live)) => job.patched(live, patch)?,
+                (_, None) => return Err(job.not_found()),
+            };
+            match live {
+                Some(live) => Ok((state.replace(&job, &live, new)?, false)),
+                None if target.subresource.is_empty() => Ok((state.create_applied(&job, new)?, true)),
+                None => Err(job.not_found()),
+            }
+        })
+    }
+}
+
+fn check_patch_params(patch: &Patch, params: &WriteParams) -> Result<(), ApiError> {
+    let is_apply = matches!(patch, Patch::Apply(_));
+    let error = if is_apply && params.manager.is_empty() {
+        FieldError::required("fieldManager", "is required for apply patch")
+    } else if !is_apply && params.force.is_some() {
+        FieldError::forbidden("force", "may not be specified for non-apply patch")
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::invalid(Qualified { group: "meta.k8s.io", resource: "PatchOptions" }, "", &[error]))
+}
+
+impl Job<'_> {
+    fn resource(&self) -> &Resource {
+        &self.found.resource
+    }
+
+    fn api_version(&self) -> String {
+        self.resource().api_version(&self.target.version)
+    }
+
+    fn object_id(&self) -> ObjectId {
+        (self.found.id, key(&self.target.namespace, &self.target.name))
+    }
+
+    fn not_found(&self) -> ApiError {
+        ApiError::not_found(self.resource().qualified(), &self.target.name)
+    }
+
+    fn conflict(&self, why: &str) -> ApiError {
+        ApiError::conflict(self.resource().qualified(), &self.target.name, why)
+    }
+
+    /// A failed precondition, as the storage layer words it.
+    fn storage_conflict(&self, why: &str) -> ApiError {
+        let Target { group, plural, namespace, name, .. } = self.target;
+        let group = if self.resource().behaviour.is_custom { format!("{group}/") } else { String::new() };
+        self.conflict(&format!(
+            "StorageError: invalid object, Code: 4, Key: /registry/{group}{plural}/{}, ResourceVersion: 0, \
+             AdditionalErrorMsg: {why}",
+            key(namespace, name)
+        ))
+    }
+
+    /// A stored object in the version of the request.
+    fn shown(&self, object: &Value) -> Result<Value, ApiError> {
+        Ok(self.resource().to_version(object, &self.target.version)?.into_owned())
+    }
+
+    /// An object as it came, with kind, namespace and defaults filled in.
+    fn decoded(&self, mut object: Value) -> Result<Value, ApiError> {
+        self.amend(self.resource().decode.as_ref(), &mut object)?;
+        self.completed(object)
+    }
+
+    fn completed(&self, mut object: Value) -> Result<Value, ApiError> {
+        let expected = self.api_version();
+        let kind = self.resource().kind.clone();
+        let Some(fields) = object.as_object_mut() else {
+            return Err(ApiError::bad_request(format!("the body is not an object of kind {kind}")));
+        };
+        if self.resource().behaviour.is_custom && fields.get("kind").is_none_or(Value::is_null) {
+            return Err(ApiError::bad_request(format!(
+                "the object provided is unrecognized (must be of type {kind}): Object 'Kind' is missing in '{object}'"
+            )));
+        }
+        let given = fields.entry("apiVersion").or_insert_with(|| json!(expected));
+        if *given != json!(expected) {
+            let given = given.as_str().unwrap_or_default().to_owned();
+            return Err(ApiError::bad_request(format!(
+                "the API version in the data ({given}) does not match the expected API version ({expected})"
+            )));
+        }
+        let given = fields.entry("kind").or_insert_with(|| json!(kind));
+        if *given != json!(kind) {
+            let given = given.as_str().unwrap_or_default().to_owned();
+            return Err(self.another_kind(&given, object::name(&object)));
+        }
+        if !self.resource().behaviour.is_custom {
+            object::drop_nulls(&mut object);
+        }
+        meta::normalise(&mut object);
+        self.place(&mut object)?;
+        self.default(&mut object)?;
+        Ok(object)
+    }
+
+    fn default(&self, object: &mut Value) -> Result<(), ApiError> {
+        self.amend(self.resource().default.as_ref(), object)
+    }
+
+    fn amend(&self, amend: Option<&Amend>, object: &mut Value) -> Result<(), ApiError> {
+        let Some(amend) = amend else { return Ok(()) };
+        amend(object, &self.target.version).map_err(|why| {
+            let kind = &self.resource().kind;
+            let version = &self.target.version;
+            ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+        })
+    }
+
+    fn another_kind(&self, given: &str, name: &str) -> ApiError {
+        let Resource { group, kind, behaviour, .. } = self.resource();
+        if behaviour.is_custom {
+            let error = FieldError::invalid("kind", given, format!("must be {kind}"));
+            return ApiError::invalid(Qualified { group, resource: given }, name, &[error]);
+        }
+        let version = &self.target.version;
+        ApiError::bad_request(format!(
+            "{given} in version {version:?} cannot be handled as a {kind}: converting ({given}) to ({kind}): unknown \
+             conversion"
+        ))
+    }
+
+    /// Puts an object into the namespace of the request.
+    fn place(&self, object: &mut Value) -> Result<(), ApiError> {
+        let wanted = if self.resource().is_namespaced { self.target.namespace.as_str() } else { "" };
+        let given = object::namespace(object);
+        if wanted.is_empty() {
+            object::remove_meta(object, "namespace");
+        } else if given.is_empty() {
+            object::set_meta(object, "namespace", json!(wanted));
+        } else if given != wanted {
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_name(&self, object: &Value) -> Result<(), ApiError> {
+        let (given, wanted) = (object::name(object), self.target.name.as_str());
+        if given.is_empty() {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+            )));
+        }
+        if given != wanted {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({given}) does not match the name on the URL ({wanted})"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Names an object that asks for it; whether it did.
+    fn generate_name(&self, object: &mut Value) -> bool {
+        let Some(prefix) = object::meta(object, "generateName").filter(|_| object::name(object).is_empty()) else {
+            return false;
+        };
+        let prefix: String = prefix.chars().take(GENERATED_PREFIX).collect();
+        object::set_meta(object, "name", json!(format!("{prefix}{}", self.sources.name_suffix())));
+        true
+    }
+
+    /// Top-level fields that this write leaves as they are.
+    fn reset_fields(&self) -> &'static [&'static str] {
+        let behaviour = self.resource().behaviour;
+        match (self.target.subresource.as_str(), behaviour.is_custom) {
+            ("status", true) => &["metadata", "spec"],
+            ("status", false) => &["spec"],
+            _ if behaviour.has_status => &["status"],
+            _ => &[],
+        }
+    }
+
+    fn with_ownership<T>(&self, run: impl FnOnce(&Write<'_>) -> T) -> T {
+        let (api_version, now) = (self.api_version(), self.clock.text());
+        run(&Write {
+            versions: self.resource(),
+            api_version: &api_version,
+            subresource: &self.target.subresource,
+            manager: &self.params.manager,
+            reset: self.reset_fields(),
+            now: &now,
+        })
+    }
+
+    fn patched(&self, live: &Value, patch: &Patch) -> Result<Value, ApiError> {
+        let live = self.shown(live)?;
+        let schema = apply::Versions::schema(self.resource(), &self.api_version());
+        let schema = schema.unwrap_or(&apply::schema::Schema::Untyped);
+        let mut new = self.decoded(patch::patched(schema, &live, patch)?)?;
+        self.check_name(&new)?;
+        self.with_ownership(|write| apply::update(write, &live, &mut new));
+        Ok(new)
+    }
+
+    fn applied(&self, live: Option<&Arc<Value>>, applied: &Value) -> Result<Value, ApiError> {
+        let expected = self.api_version();
+        if applied["apiVersion"] != json!(expected) || applied["kind"] != json!(self.resource().kind) {
+            return Err(ApiError::bad_request(format!("invalid object type: {}", shown_kind(applied))));
+        }
+        if applied.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+            return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+        }
+        let current = match live {
+            Some(live) => self.shown(live)?,
+            None => Value::Object(Map::new()),
+        };
+        let force = self.params.force.unwrap_or_default();
+        let merged = self
+            .with_ownership(|write| apply::apply(write, &current, applied, force))
+            .map_err(|refusal| refused(refusal, applied))?;
+        if live.is_none()
+            && let Some(uid) = object::uid(&merged)
+        {
+            return Err(self.conflict(&format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            )));
+        }
+        let mut new = self.completed(merged)?;
+        if object::name(&new).is_empty() {
+            object::set_meta(&mut new, "name", json!(self.target.name));
+        }
+        self.check_name(&new)?;
+        Ok(new)
+    }
+
+    fn validate(&self, object: &Value, mut errors: Vec<FieldError>) -> Result<(), ApiError> {
+        errors.extend(meta::validate(self.resource(), object));
+        if let Some(validate) = &self.resource().validate {
+            errors.extend(validate(object, &self.target.version));
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::invalid(self.resource().qualified_kind(), object::name(object), &errors))
+    }
+
+    /// An object in the version in which it is kept.
+    fn stored(&self, object: &Value) -> Result<Value, ApiError> {
+        Ok(self.resource().to_version(object, &self.resource().stored)?.into_owned())
+    }
+
+    fn answer(&self, object: &Arc<Value>) -> Result<Arc<Value>, ApiError> {
+        View { version: self.target.version.clone(), is_metadata_only: false }.show(self.resource(), object)
+    }
+}
+
+impl State {
+    /// Makes an object whose name is known; records who owns its fields.
+    fn create(&mut self, job: &Job<'_>, mut object: Value) -> Result<Arc<Value>, ApiError> {
+        job.default(&mut object)?;
+        job.with_ownership(|write| {
+            apply::update(write, &Value::Object(Map::new()), &mut object);
+        });
+        self.create_applied(job, object)
+    }
+
+    /// Makes an object whose fields have their owners.
+    fn create_applied(&mut self, job: &Job<'_>, mut object: Value) -> Result<Arc<Value>, ApiError> {
+        let resource = job.resource();
+        let name = object::name(&object).to_owned();
+        self.check_namespace(resource, &name, &job.target.namespace)?;
+        if object::meta(&object, "resourceVersion").is_some() {
+            return Err(ApiError::plain("resourceVersion should not be set on objects to be created"));
+        }
+        for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+            object::remove_meta(&mut object, name);
+        }
+        object::set_meta(&mut object, "uid", json!(job.sources.uid()));
+        object::set_meta(&mut object, "creationTimestamp", json!(job.clock.text()));
+        if resource.behaviour.has_generation {
+            object::set_meta(&mut object, "generation", json!(1));
+        }
+        let mut stored = job.stored(&object)?;
+        if resource.behaviour.has_status && !resource.behaviour.creates_status {
+            object::copy_field(&mut stored, &Value::Null, "status");
+        }
+        if let Some(prepare) = &resource.prepare {
+            prepare(&mut stored, None);
+        }
+        if resource.group == crate::builtin::API_EXTENSIONS {
+            crd::accepted(&mut stored, &job.clock.text());
+        }
+        job.validate(resource.to_version(&stored, &job.target.version)?.as_ref(), Vec::new())?;
+        let id = (job.found.id, key(&job.target.namespace, &name));
+        if let Some(live) = self.store.get(&id) {
+            let is_generated = object::meta(&object, "generateName").is_some();
+            return Err(if is_generated {
+                ApiError::no_free_name(resource.qualified(), &name)
+            } else {
+                ApiError::already_exists(resource.qualified(), &name, object::is_deleting(live))
+            });
+        }
+        if job.params.is_dry_run {
+            return job.answer(&Arc::new(stored));
+        }
+        let change = self.commit(&id, Some(stored));
+        job.answer(change.new.as_ref().ok_or_else(|| ApiError::internal("a created object is gone"))?)
+    }
+
+    /// Stores a new state of an object, in the version of the request and with its managed fields.
+    fn replace(&mut self, job: &Job<'_>, live: &Arc<Value>, new: Value) -> Result<Arc<Value>, ApiError> {
+        let resource = job.resource();
+        check_version(job, live, &new)?;
+        let mut stored = job.stored(&new)?;
+        keep_metadata(&mut stored, live);
+        keep_fields(job, &mut stored, live);
+        if let Some(prepare) = &resource.prepare {
+            prepare(&mut stored, Some(live));
+        }
+        if is_wanted_changed(resource, &stored, live) {
+            let generation = object::meta_number(live, "generation").unwrap_or_default();
+            object::set_meta(&mut stored, "generation", json!(generation + 1));
+        }
+        let errors = meta::validate_update(&stored, live);
+        job.validate(resource.to_version(&stored, &job.target.version)?.as_ref(), errors)?;
+        ignore_times(&mut stored, live);
+        let id = job.object_id();
+        if is_finished(&stored, live) {
+            if !job.params.is_dry_run {
+                self.commit(&id, None);
+            }
+            return job.answer(&Arc::new(stored));
+        }
+        if stored == **live {
+            return job.answer(live);
+        }
+        if job.params.is_dry_run {
+            return job.answer(&Arc::new(stored));
+        }
+        let change = self.commit(&id, Some(stored));
+        job.answer(change.new.as_ref().ok_or_else(|| ApiError::internal("a stored object is gone"))?)
+    }
+}
+
+/// Kind and version of an object, as Go prints them.
+fn shown_kind(object: &Value) -> String {
+    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    let version = text("apiVersion");
+    let separator = if version.contains('/') { "" } else { "/" };
+    format!("{separator}{version}, Kind={}", text("kind"))
+}
+
+fn refused(refusal: Refusal, applied: &Value) -> ApiError {
+    match refusal {
+        Refusal::Conflicts(conflicts) => ApiError::apply_conflict(&conflicts),
+        Refusal::Malformed(why) => ApiError::plain(&format!(
+            "failed to create typed patch object ({}/{}; {}): {why}",
+            object::namespace(applied),
+            object::name(applied),
+            shown_kind(applied)
+        )),
+    }
+}
+
+/// Refuses a write that was made for another state of the object.
+fn check_version(job: &Job<'_>, live: &Value, new: &Value) -> Result<(), ApiError> {
+    match object::meta(new, "resourceVersion") {
+        None if job.resource().behaviour.updates_unconditionally => Ok(()),
+        None => {
+            let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            Err(ApiError::invalid(job.resource().qualified(), &job.target.name, &[error]))
+        }
+        version if version == object::meta(live, "resourceVersion") => Ok(()),
+        Some(_) => Err(job.conflict(STALE)),
+    }
+}
+
+/// Sets the metadata that no write changes.
+fn keep_metadata(new: &mut Value, live: &Value) {
+    for name in ["generation", "creationTimestamp", "resourceVersion"] {
+        object::copy_meta(new, live, name);
+    }
+    if object::uid(new).is_none() {
+        object::copy_meta(new, live, "uid");
+    }
+    if object::is_deleting(live) {
+        object::copy_meta(new, live, "deletionTimestamp");
+        object::copy_meta(new, live, "deletionGracePeriodSeconds");
+    }
+}
+
+/// Takes from the live object what this kind of write cannot change.
+fn keep_fields(job: &Job<'_>, new: &mut Value, live: &Value) {
+    let behaviour = job.resource().behaviour;
+    match (job.target.subresource.as_str(), behaviour.is_custom) {
+        ("status", true) => {
+            let written = std::mem::replace(new, live.clone());
+            object::copy_field(new, &written, "status");
+            object::copy_meta(new, &written, "managedFields");
+        }
+        ("status", false) => object::copy_field(new, live, "spec"),
+        _ if behaviour.has_status => object::copy_field(new, live, "status"),
+        _ => {}
+    }
+}
+
+/// Whether a write changes what is wanted, as `metadata.generation` counts it.
+fn is_wanted_changed(resource: &Resource, new: &Value, live: &Value) -> bool {
+    let behaviour = resource.behaviour;
+    if !behaviour.has_generation {
+        return false;
+    }
+    if !behaviour.is_custom {
+        return new.get("spec") != live.get("spec");
+    }
+    let wanted = |object: &Value| -> Vec<(String, Value)> {
+        let fields = object.as_object().into_iter().flatten();
+        let fields = fields.filter(|(name, _)| *name != "metadata" && !(behaviour.has_status && *name == "status"));
+        fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    wanted(new) != wanted(live)
+}
+
+/// Keeps the managed fields when only their times would change.
+fn ignore_times(new: &mut Value, live: &Value) {
+    let timeless = |object: &Value| {
+        let mut fields = object.pointer("/metadata/managedFields").cloned().unwrap_or_default();
+        for entry in fields.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            entry.remove("time");
+        }
+        fields
+    };
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        object::remove_meta(&mut object, "managedFields");
+        object
+    };
+    if timeless(new) == timeless(live) && rest(new) == rest(live) {
+        object::copy_meta(new, live, "managedFields");
+    }
+}
+
+/// Whether a write removes the last thing that a deletion waited for.
+fn is_finished(new: &Value, live: &Value) -> bool {
+    let waits = |object: &Value| {
+        let finalizers = object.pointer("/spec/finalizers").and_then(Value::as_array);
+        object["kind"] == "Namespace" && finalizers.is_some_and(|finalizers| !finalizers.is_empty())
+    };
+    object::is_deleting(live)
+        && object::finalizers(new).is_empty()
+        && object::meta_number(live, "deletionGracePeriodSeconds").unwrap_or_default() == 0
+        && !waits(new)
+}
