@@ -104,14 +104,6 @@ impl Shape {
                 }
             }
             Some("MachineDeployment") => object["spec"]["replicas"] = json!(self.workers),
-            Some("DCSIpHostnamePool") => {
-                // Disks of a pool are not supported by the provider yet, and refused with a condition.
-                for entry in
-                    object["spec"]["pool"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
-                {
-                    entry.remove("persistentDisk");
-                }
-            }
             _ => {}
         }
         if self.boot == BootFormat::CloudConfig {
