@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result};
-use clap::Args;
 use xtask::progress::Progress;
 
 use crate::{
-    cluster::{BootFormat, NAMESPACE, Shape},
+    cluster::{BootFormat, NAMESPACE, Replicas, Shape},
     demo,
     environment::{Environment, Inputs},
     measure::{self, Audit, Requests},
@@ -18,25 +17,14 @@ use crate::{
     },
 };
 
-/// What is measured.
-#[derive(Args, Clone)]
-pub struct Options {
-    /// Number of control plane machines (odd)
-    #[arg(long, default_value_t = 3)]
-    pub control_plane: u32,
-    /// Number of worker machines
-    #[arg(long, default_value_t = 2)]
-    pub workers: u32,
-}
-
 /// Makes a cluster, leaves it alone, deletes it; prints a figure a line.
-pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Result<()> {
+pub async fn run(inputs: &Inputs, replicas: &Replicas, progress: &Progress) -> Result<()> {
     let shape = Shape {
         name: "bench".into(),
         namespace: NAMESPACE.into(),
         index: 0,
-        control_plane: options.control_plane,
-        workers: options.workers,
+        control_plane: replicas.control_plane,
+        workers: replicas.workers,
         version: demo::pinned_version()?,
         boot: BootFormat::Ignition,
     };
@@ -56,7 +44,7 @@ async fn figures(environment: &mut Environment, shape: &Shape, binaries: &Path, 
     let creation = audit.requests()?;
     let used = measure::processes(environment)?;
     let stage = progress.stage(format!("leaving {} alone", shape.name));
-    let idle = Idle::watch(environment).await?;
+    let idle = Idle::watch(environment, shape).await?;
     stage.done("");
     let started = std::time::Instant::now();
     steps::delete(environment, shape, progress).await?;

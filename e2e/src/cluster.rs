@@ -22,6 +22,17 @@ pub enum BootFormat {
     CloudConfig,
 }
 
+/// How many machines a cluster has.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Replicas {
+    /// Number of control plane machines (odd)
+    #[arg(long, default_value_t = 3)]
+    pub control_plane: u32,
+    /// Number of worker machines
+    #[arg(long, default_value_t = 2)]
+    pub workers: u32,
+}
+
 /// What a scenario wants of a cluster.
 #[derive(Clone, Debug)]
 pub struct Shape {

@@ -24,7 +24,12 @@ impl CrashPoint {
         let effects = bootstrap_kubeadm::config::EFFECTS.iter().copied();
         let effects = effects.chain(controlplane_kubeadm::controlplane::act::EFFECTS.iter().copied());
         let effects = effects.chain(dcs_controller::effects()).chain(dcs_adapter::fault::EFFECTS.iter().copied());
-        effects.flat_map(|effect| Moment::ALL.map(|moment| Self { effect, moment })).collect()
+        Self::of(effects).collect()
+    }
+
+    /// Both sides of these effects.
+    pub fn of(effects: impl Iterator<Item = &'static str>) -> impl Iterator<Item = Self> {
+        effects.flat_map(|effect| Moment::ALL.map(|moment| Self { effect, moment }))
     }
 
     /// Its name in reports: `create-machine.before`.

@@ -7,7 +7,7 @@ use clap::Args;
 use xtask::{progress::Progress, toolchain};
 
 use crate::{
-    cluster::{BootFormat, NAMESPACE, Shape},
+    cluster::{BootFormat, NAMESPACE, Replicas, Shape},
     environment::{Environment, Inputs},
     process,
     scenarios::steps,
@@ -17,12 +17,8 @@ use crate::{
 /// What the demo can vary.
 #[derive(Args, Clone)]
 pub struct Options {
-    /// Number of control plane machines (odd)
-    #[arg(long, default_value_t = 3)]
-    pub control_plane: u32,
-    /// Number of worker machines
-    #[arg(long, default_value_t = 2)]
-    pub workers: u32,
+    #[command(flatten)]
+    replicas: Replicas,
     /// Boot configuration that the bootstrap provider writes
     #[arg(long, value_enum, default_value = "ignition")]
     pub boot: BootFormat,
@@ -54,8 +50,8 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
         name: "demo".into(),
         namespace: NAMESPACE.into(),
         index: 0,
-        control_plane: options.control_plane,
-        workers: options.workers,
+        control_plane: options.replicas.control_plane,
+        workers: options.replicas.workers,
         version,
         boot: options.boot,
     };

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::{api_tier, bench, demo, environment::Inputs, isolation, scenarios};
+use e2e::{api_tier, bench, cluster::Replicas, demo, environment::Inputs, isolation, scenarios};
 use xtask::progress::Progress;
 
 /// Run the demo or the scenarios in an environment of their own. `cargo xtask` prepares the folders and starts this.
@@ -22,7 +22,7 @@ enum Task {
     /// Make one cluster and show it
     Demo(demo::Options),
     /// Measure one cluster
-    Bench(bench::Options),
+    Bench(Replicas),
     /// Run the scenarios
     Run(scenarios::Options),
     /// Check kinds, webhooks and rights against a real API server; needs no root and no guest images
@@ -57,7 +57,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     let progress = Progress::default();
     match cli.task {
         Task::Demo(options) => demo::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
-        Task::Bench(options) => bench::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
+        Task::Bench(replicas) => bench::run(&cli.inputs, &replicas, &progress).await.map(|()| ExitCode::SUCCESS),
         Task::Run(options) => Ok(closing("node", scenarios::run(&cli.inputs, &options, &progress).await?)),
         Task::Api(options) => Ok(closing("api", api_tier::run(&cli.inputs, &options, &progress).await?)),
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use xtask::{command, packages, paths, progress::Progress, toolchain};
 
-use crate::{Bench, Demo};
+use crate::{Bench, Demo, Replicas};
 
 /// Products that an environment runs.
 const BINARIES: &[&str] = &[
@@ -96,7 +96,7 @@ pub fn demo(options: &Demo, progress: &Progress) -> Result<ExitCode> {
     let boot = options.boot.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let mut e2e = prepared.e2e();
     e2e.arg("demo");
-    e2e.args(["--control-plane", &options.control_plane.to_string(), "--workers", &options.workers.to_string()]);
+    add_replicas(&mut e2e, &options.replicas);
     e2e.args(["--boot", &boot]);
     if let Some(version) = &options.kubernetes_version {
         e2e.args(["--kubernetes-version", version]);
@@ -112,8 +112,12 @@ pub fn bench(options: &Bench, progress: &Progress) -> Result<ExitCode> {
     let prepared = prepare(options.peers.assets.as_deref(), Build::Release, progress)?;
     let mut e2e = prepared.e2e();
     e2e.arg("bench");
-    e2e.args(["--control-plane", &options.control_plane.to_string(), "--workers", &options.workers.to_string()]);
+    add_replicas(&mut e2e, &options.replicas);
     Err(e2e.exec()).context("cannot start the measurement")
+}
+
+fn add_replicas(e2e: &mut Command, replicas: &Replicas) {
+    e2e.args(["--control-plane", &replicas.control_plane.to_string(), "--workers", &replicas.workers.to_string()]);
 }
 
 fn build_products(build: Build, progress: &Progress) -> Result<()> {

@@ -63,14 +63,21 @@ enum BootFormat {
     CloudConfig,
 }
 
+/// How many machines a cluster has.
 #[derive(Args)]
-struct Demo {
+struct Replicas {
     /// Number of control plane machines (odd)
     #[arg(long, default_value_t = 3, value_parser = odd)]
     control_plane: u32,
     /// Number of worker machines
     #[arg(long, default_value_t = 2)]
     workers: u32,
+}
+
+#[derive(Args)]
+struct Demo {
+    #[command(flatten)]
+    replicas: Replicas,
     /// Boot configuration that the bootstrap provider writes
     #[arg(long, value_enum, default_value = "ignition")]
     boot: BootFormat,
@@ -86,12 +93,8 @@ struct Demo {
 
 #[derive(Args)]
 struct Bench {
-    /// Number of control plane machines (odd)
-    #[arg(long, default_value_t = 3, value_parser = odd)]
-    control_plane: u32,
-    /// Number of worker machines
-    #[arg(long, default_value_t = 2)]
-    workers: u32,
+    #[command(flatten)]
+    replicas: Replicas,
     #[command(flatten)]
     peers: Peers,
 }

@@ -14,6 +14,7 @@ use crate::{
     environment::Environment,
     measure::{self, Audit, Requests, Usage},
     providers::CORE,
+    tree,
 };
 
 /// How long is looked on.
@@ -33,8 +34,8 @@ pub struct Idle {
 
 impl Idle {
     /// Looks on for [`SPAN`], from when the last word about the cluster has been written.
-    pub async fn watch(environment: &mut Environment) -> Result<Self> {
-        settled(environment).await?;
+    pub async fn watch(environment: &mut Environment, shape: &Shape) -> Result<Self> {
+        settled(environment, shape).await?;
         let audit = Audit::from_now(environment.logs())?;
         environment.site.stage(reqwest::Method::POST, "counters/reset", &json!({})).await?;
         let before = measure::processes(environment)?;
@@ -69,9 +70,18 @@ impl Idle {
     }
 }
 
-/// Waits until none of our providers has written anything for [`QUIET`].
-async fn settled(environment: &mut Environment) -> Result<()> {
-    let deadline = Instant::now() + SPAN;
+/// Waits until the site has put the control plane's VMs on hosts of their own and none of our providers has written
+/// anything for [`QUIET`].
+async fn settled(environment: &mut Environment, shape: &Shape) -> Result<()> {
+    let deadline = Instant::now() + 2 * SPAN;
+    let resource = ("infrastructure.cluster.x-k8s.io", "v1beta1", "DCSCluster");
+    let infras = tree::api(&environment.management.client, &shape.namespace, resource);
+    while infras.get(&shape.name).await?.data["status"]["conditions"].to_string().contains("PlacementNotConverged") {
+        if Instant::now() > deadline {
+            bail!("the control plane's VMs still share a host after {} s", 2 * SPAN.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     loop {
         let audit = Audit::from_now(environment.logs())?;
         tokio::time::sleep(QUIET).await;
@@ -79,7 +89,7 @@ async fn settled(environment: &mut Environment) -> Result<()> {
         let mut ours = requests.iter().filter(|(name, _)| **name != CORE.name);
         let Some((name, busy)) = ours.find(|(_, requests)| requests.writes() > 0) else { return Ok(()) };
         if Instant::now() > deadline {
-            bail!("{name} has not stopped writing after {} s: {:?}", SPAN.as_secs(), busy.by_kind);
+            bail!("{name} has not stopped writing after {} s: {:?}", 2 * SPAN.as_secs(), busy.by_kind);
         }
     }
 }
@@ -87,7 +97,7 @@ async fn settled(environment: &mut Environment) -> Result<()> {
 /// For [`SPAN`] none of our providers writes anything but its lease, and the site is read at most once per machine.
 pub async fn costs_nothing(environment: &mut Environment, shape: &Shape, progress: &Progress) -> Result<()> {
     let stage = progress.stage(format!("leaving {} alone", shape.name));
-    let idle = Idle::watch(environment).await?;
+    let idle = Idle::watch(environment, shape).await?;
     for line in idle.lines() {
         progress.line(format!("    {line}"));
     }

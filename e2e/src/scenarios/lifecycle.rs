@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use xtask::progress::Progress;
 
-use super::{idle, steps, used};
+use super::{crashes, idle, steps, used};
 use crate::{cluster::Shape, environment::Environment, invariants};
 
 /// Creates the clusters side by side, uses each, deletes each.
@@ -40,17 +40,20 @@ async fn used_and_deleted(environment: &mut Environment, shapes: &[Shape], progr
     Ok(())
 }
 
-/// Scales workers 2 to 4 to 1, for which the pool grows by an entry, and the control plane 1 to 3 to 1.
+/// Scales workers 2 to 4 to 1, for which the pool grows by an entry, and the control plane 1 to 3 to 1,
+/// while processes die at the steps that only this comes to.
 pub async fn scale(environment: &mut Environment, shapes: &[Shape], progress: &Progress) -> Result<()> {
     for shape in shapes {
         let mut shape = shape.clone();
         steps::create(environment, &shape, progress).await?;
         steps::add_worker_entry(environment, &shape, 4).await?;
+        crashes::arm_scaling(environment)?;
         for (control_plane, workers) in [(3, 4), (1, 1)] {
             steps::scale(environment, &mut shape, control_plane, workers, progress).await?;
             used::members_vote(environment, &shape).await?;
             invariants::hold(environment, &shape).await?;
         }
+        crashes::disarm_scaling(environment).await?;
         used::cluster(environment, &shape, progress).await?;
         steps::delete(environment, &shape, progress).await?;
     }

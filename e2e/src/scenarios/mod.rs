@@ -7,7 +7,7 @@ mod lifecycle;
 pub mod steps;
 pub mod used;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -19,6 +19,9 @@ use crate::{
     environment::{Environment, Inputs},
     process,
 };
+
+/// How long a failed scenario's clusters may take to go.
+const CLEAR_LIMIT: Duration = Duration::from_secs(120);
 
 /// Which scenarios run.
 #[derive(Args, Clone)]
@@ -156,7 +159,9 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
             Err(error) => {
                 failed += 1;
                 println!("FAILED  {} ({seconds:.0} s): {error:#}", scenario.name);
-                steps::dump(&environment, scenario.name, &scenario.shapes(&version)).await;
+                let shapes = scenario.shapes(&version);
+                steps::dump(&environment, scenario.name, &shapes).await;
+                clear(&mut environment, &shapes, progress).await;
             }
         }
     }
@@ -191,6 +196,18 @@ impl Scenario {
             Run::EachCrash => crashes::one_by_one(environment, shapes, progress).await?,
         }
         environment.keep_up()
+    }
+}
+
+/// Takes away what a failed scenario left, so that it does not slow down the next; how that goes is of no interest.
+async fn clear(environment: &mut Environment, shapes: &[Shape], progress: &Progress) {
+    // Whoever died at a crash point is needed, and nobody is to die any more.
+    let _ = environment.settle().await;
+    let _ = environment.crash_points.disarm();
+    for shape in shapes {
+        if let Err(error) = steps::delete_within(environment, shape, CLEAR_LIMIT, progress).await {
+            println!("        {} could not be taken away: {error:#}", shape.name);
+        }
     }
 }
 

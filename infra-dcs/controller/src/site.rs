@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, sync::Mutex};
 use tonic::{
     Request, Response, Status, Streaming,
+    metadata::AsciiMetadataKey,
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint, Uri},
 };
@@ -34,17 +35,25 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 /// Time after which a stream of tasks that broke is opened again.
 const REOPEN: Duration = Duration::from_secs(2);
 
-/// The generated client; its calls carry their deadline, so that the adapter ends with what nobody waits for.
-pub type Client = MachineServiceClient<InterceptedService<Channel, Deadline>>;
+/// The generated client; its calls carry their deadline, so that the adapter ends with what nobody waits for, and the
+/// trace that they belong to.
+pub type Client = MachineServiceClient<InterceptedService<Channel, CallContext>>;
 
-/// Tells the adapter how long an answer is waited for.
+/// Tells the adapter how long an answer is waited for, and in which span.
 #[derive(Clone, Copy)]
-pub struct Deadline(Option<Duration>);
+pub struct CallContext {
+    limit: Option<Duration>,
+}
 
-impl Interceptor for Deadline {
+impl Interceptor for CallContext {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(limit) = self.0 {
+        if let Some(limit) = self.limit {
             request.set_timeout(limit);
+        }
+        for (name, value) in manager::telemetry::trace_context() {
+            if let (Ok(name), Ok(value)) = (AsciiMetadataKey::from_bytes(name.as_bytes()), value.parse()) {
+                request.metadata_mut().insert(name, value);
+            }
         }
         Ok(request)
     }
@@ -126,7 +135,7 @@ impl Sites {
     }
 
     fn client(&self, limit: Option<Duration>) -> Client {
-        Client::new(InterceptedService::new(self.channel.clone(), Deadline(limit)))
+        Client::new(InterceptedService::new(self.channel.clone(), CallContext { limit }))
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT * 8)
     }

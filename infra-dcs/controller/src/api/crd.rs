@@ -36,6 +36,9 @@ pub fn roles() -> Vec<Value> {
         crd::rule(&[""], &["secrets"], &["create", "get"]),
         // The UID of kube-system marks what is made at a site.
         crd::rule(&[""], &["namespaces"], &["get"]),
+        // Who asks for metrics and diagnostics is asked of the API server.
+        crd::rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
+        crd::rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
         crd::rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
         crd::rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "patch", "update"]),
     ];

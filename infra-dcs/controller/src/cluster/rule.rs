@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use cluster_api::{conditions::Claim, labels};
 use dcs_proto::{MachineError, error::Reason, v1};
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use manager::{ReconcileError, fault};
 
 use super::{ClusterReconciler, Scene};
 use crate::{
     api::{
-        DCSCluster, DCSMachine,
+        Condition, DCSCluster, DCSMachine,
         cluster::{ControlPlaneHAMember, ControlPlaneHAStatus},
         condition,
     },
@@ -23,8 +24,11 @@ use crate::{
 pub(super) const CONDITION: &str = "ControlPlaneHAReady";
 /// Longest name of a rule.
 const NAME_LIMIT: usize = 255;
-/// Time between two looks at a placement that has not converged.
+/// Time between two tries after the site refused something.
 const CONVERGE: Duration = Duration::from_secs(60);
+/// Time between two looks at a placement that has not converged: the site moves VMs within a minute or not at all.
+const SOON: Duration = Duration::from_secs(10);
+const LATER: Duration = Duration::from_secs(60);
 
 /// What is known of the rule after a pass.
 pub(super) struct Kept {
@@ -65,6 +69,13 @@ pub(super) fn failed(error: &MachineError) -> Claim {
 
 fn pending(message: impl Into<String>) -> Claim {
     Claim::new(CONDITION, false, "ControlPlaneHAPending", message)
+}
+
+/// When to look again at a placement that has not converged.
+fn look_again(shown: Option<&Condition>, now: Timestamp) -> Duration {
+    let pending = shown.filter(|condition| condition.status != "True");
+    let since = pending.map_or(SignedDuration::ZERO, |pending| now.duration_since(pending.last_transition_time.0));
+    if since < SignedDuration::from_mins(1) { SOON } else { LATER }
 }
 
 impl ClusterReconciler {
@@ -120,7 +131,8 @@ impl ClusterReconciler {
             Err(error) => (failed(&error), Some(CONVERGE)),
             Ok(hosts) if hosts.len() == members.len() => (Claim::holds(CONDITION, CONDITION), None),
             Ok(_) => {
-                (pending("PlacementNotConverged: two of the VMs share a host; the site moves them"), Some(CONVERGE))
+                let message = "PlacementNotConverged: two of the VMs share a host; the site moves them";
+                (pending(message), Some(look_again(condition(shown, CONDITION), self.clock.now())))
             }
         };
         Ok(Kept { status, said: Some(said) })
@@ -191,5 +203,30 @@ impl ClusterReconciler {
             hosts.insert(vm.host_urn);
         }
         Ok(hosts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    #[test]
+    fn a_placement_is_looked_at_often_while_the_site_may_still_move_machines() {
+        let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+        let shown = |status: &str, time: &str| Condition {
+            type_: CONDITION.into(),
+            status: status.into(),
+            last_transition_time: Time(time.parse().unwrap()),
+            message: None,
+            observed_generation: None,
+            reason: None,
+            severity: None,
+        };
+        assert_eq!(look_again(None, now), SOON);
+        assert_eq!(look_again(Some(&shown("True", "2026-01-01T00:00:00Z")), now), SOON, "a member has just joined");
+        assert_eq!(look_again(Some(&shown("False", "2026-01-01T00:09:30Z")), now), SOON);
+        assert_eq!(look_again(Some(&shown("False", "2026-01-01T00:08:00Z")), now), LATER);
     }
 }
