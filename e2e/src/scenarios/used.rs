@@ -45,9 +45,9 @@ pub async fn cluster(environment: &Environment, shape: &Shape, progress: &Progre
     stage.detail("Deployment and Service");
     let nodes = kubectl.serves().await?;
     stage.detail("logs");
-    let logs = ["logs", "--namespace=kube-system", "--selector=component=kube-apiserver", "--tail=1"];
-    if kubectl.run(&logs, None).await?.trim().is_empty() {
-        bail!("kubectl logs of the API server's pods printed nothing");
+    let pod = kubectl.static_pod("kube-apiserver").await?;
+    if kubectl.run(&["logs", "--namespace=kube-system", &pod, "--tail=1"], None).await?.trim().is_empty() {
+        bail!("kubectl logs of {pod} printed nothing");
     }
     stage.done(format!("every etcd member votes, a Service answers from {nodes} nodes, logs can be read"));
     Ok(())
@@ -56,7 +56,7 @@ pub async fn cluster(environment: &Environment, shape: &Shape, progress: &Progre
 /// As many etcd members as control plane machines, none of them a learner.
 pub async fn members_vote(environment: &Environment, shape: &Shape) -> Result<()> {
     let kubectl = Workload::of(environment, shape).await?;
-    let member = kubectl.etcd_pod().await?;
+    let member = kubectl.static_pod("etcd").await?;
     let list = [
         "exec",
         "--namespace=kube-system",
@@ -94,15 +94,15 @@ impl<'a> Workload<'a> {
         kubectl(self.environment, &self.kubeconfig, arguments, input).await
     }
 
-    /// An etcd pod of a node that exists: the mirror pod of a machine that was taken away outlives it for a moment.
-    async fn etcd_pod(&self) -> Result<String> {
+    /// A static pod of a node that exists: the mirror pod of a machine that was taken away outlives it for a moment.
+    async fn static_pod(&self, component: &str) -> Result<String> {
         let nodes = self.run(&["get", "nodes", "--output=jsonpath={.items[*].metadata.name}"], None).await?;
         let columns = r#"--output=jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{"\n"}{end}"#;
-        let select = ["get", "pods", "--namespace=kube-system", "--selector=component=etcd", columns];
-        let pods = self.run(&select, None).await?;
+        let selector = format!("--selector=component={component}");
+        let pods = self.run(&["get", "pods", "--namespace=kube-system", &selector, columns], None).await?;
         let on_node = |line: &&str| line.split(' ').nth(1).is_some_and(|node| nodes.split(' ').any(|one| one == node));
         let pod = pods.lines().find(on_node).and_then(|line| line.split(' ').next());
-        pod.map(str::to_owned).with_context(|| format!("no etcd pod runs on one of the nodes {nodes}:\n{pods}"))
+        pod.map(str::to_owned).with_context(|| format!("no {component} pod runs on one of the nodes {nodes}:\n{pods}"))
     }
 
     /// Runs [`WEB`] and calls the Service by its name from a pod until each pod has answered; returns on how many nodes

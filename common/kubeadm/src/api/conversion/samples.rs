@@ -32,7 +32,13 @@ const UNSAID: [&str; 8] = [
 /// Values of fields that a schema calls a text and nothing more.
 pub fn known(name: &str) -> Option<BoxedStrategy<Value>> {
     let durations = || (0_u64..100_000).prop_map(|seconds| Value::String(go_duration(seconds))).boxed();
-    DURATIONS.contains(&name).then(durations)
+    match name {
+        // The schema of v1beta1 alone takes an etcd without endpoints.
+        "endpoints" => {
+            Some(prop::collection::vec("[a-z]{1,8}".prop_map(Value::from), 1..3).prop_map(Value::from).boxed())
+        }
+        _ => DURATIONS.contains(&name).then(durations),
+    }
 }
 
 /// A v1beta2 document in the form that survives v1beta1: flags ordered and once each, files and volumes once each, no
