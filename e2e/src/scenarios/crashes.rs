@@ -25,7 +25,7 @@ const NOT_IN_A_PLAIN_LIFE: &[(&str, &str)] = &[
     ("cluster-endpoint", "the manifests set the endpoint"),
     ("cluster-put-rule", "a rule needs two control plane machines"),
     ("cluster-record-silence", "an account that is locked"),
-    ("create-certificate", "one provider makes each certificate: either of two comes first"),
+    ("create-certificates", "the control plane provider makes them first"),
     ("delete-leftover", "a machine that is not wanted any more when its creation is taken up again"),
     ("disks-adopt", "volumes of VMs of old templates"),
     ("disks-mark", "volumes that are not as they should be"),
@@ -38,12 +38,20 @@ const NOT_IN_A_PLAIN_LIFE: &[(&str, &str)] = &[
     ("machine-record-growing", "a system disk larger than the template's"),
     ("machine-record-missing", "a VM that somebody deletes"),
     ("machine-retain-entry", "a VM that is kept"),
+    ("machine-record-created.after", "the next process finds the VM made"),
+    ("machine-record-deleting.after", "the next process finds the VM going or gone"),
+    ("machine-record-detached.after", "the next process finds the drive empty"),
+    ("machine-record-started.after", "the next process finds the VM running"),
+    ("machine-record-stopping.after", "the next process finds the VM stopping or stopped"),
     ("move-etcd-leader", "a control plane that shrinks"),
+    ("own-data-secret", "a data Secret whose owner is not noted"),
     ("own-secret", "Secrets that a user brought"),
     ("pool-drop-claims", "a machine whose finalizer somebody took away"),
     ("pool-release-retained", "a VM that is kept"),
     ("remove-etcd-member", "a control plane that shrinks"),
+    ("remove-stale-lock", "a lock whose holder is gone"),
     ("renew-kubeconfig", "half a year"),
+    ("replace-data-secret", "a data Secret that somebody deleted"),
     ("vrm-adopt-volume", "volumes of VMs of old templates"),
     ("vrm-attach-media", "a site that takes no medium with the clone"),
     ("vrm-change-rule", "a rule needs two control plane machines"),
@@ -52,6 +60,10 @@ const NOT_IN_A_PLAIN_LIFE: &[(&str, &str)] = &[
     ("write-kubeadm-config", "a change of version"),
 ];
 
+/// Effects after whose loss a provider must wait: the site may still make the volume whose creation was never answered. They
+/// are left to [`one_by_one`].
+const QUARANTINED: &[&str] = &["disks-create", "vrm-create-volume"];
+
 /// Effects that only a control plane of several machines comes to, and must.
 const OF_SCALING: &[&str] = &["cluster-put-rule", "remove-etcd-member", "vrm-change-rule"];
 /// Effects that it may come to: leadership is moved only from a machine that leads.
@@ -59,7 +71,8 @@ const PERHAPS_OF_SCALING: &[&str] = &["cluster-delete-rule", "move-etcd-leader"]
 
 /// One cluster's life, in which every process dies before and after each of its effects, once each.
 pub async fn at_every_effect(environment: &mut Environment, shapes: &[Shape], progress: &Progress) -> Result<()> {
-    let points = CrashPoint::all();
+    let mut points = CrashPoint::all();
+    points.retain(|point| !QUARANTINED.contains(&point.effect));
     for shape in shapes {
         let left = life(environment, shape, &points, progress).await?;
         progress.line(format!("    {} of {} crash points reached", points.len() - left.len(), points.len()));
