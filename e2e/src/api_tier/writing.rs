@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Check, check,
     objects::{
-        BOOTSTRAP, BOOTSTRAP_OLD, CONTROL_PLANE, CONTROL_PLANE_OLD, config, config_template, control_plane,
+        BOOTSTRAP, BOOTSTRAP_OLD, CONTROL_PLANE, CONTROL_PLANE_OLD, NAMESPACE, config, config_template, control_plane,
         dcs_cluster, dcs_machine, dcs_machine_template, dcs_pool, object, old_control_plane, with,
     },
     server::{Server, accepted, refused, same},
@@ -200,7 +200,15 @@ async fn applied_by_two(server: &Server<'_>) -> Result<()> {
 }
 
 async fn applied_again(server: &Server<'_>) -> Result<()> {
-    for object in [control_plane("again"), old_control_plane("again-old"), dcs_cluster("again"), dcs_pool("again")] {
+    // As v1beta1 shows it: `1m`, or a reference without a namespace, is not what is read back, with upstream neither, and
+    // so is written by each apply.
+    let mut old = old_control_plane("again-old");
+    for (field, shown) in
+        [("nodeDrainTimeout", "1m0s"), ("nodeDeletionTimeout", "5m0s"), ("infrastructureRef/namespace", NAMESPACE)]
+    {
+        old = with(old, &format!("/spec/machineTemplate/{field}"), json!(shown));
+    }
+    for object in [control_plane("again"), old, dcs_cluster("again"), dcs_pool("again")] {
         accepted(server.apply("checks", &object).await)?;
         // The first repeat may move what admission filled in to its new owner.
         let before = accepted(server.apply("checks", &object).await)?;
@@ -254,7 +262,7 @@ async fn shown(server: &Server<'_>, kind: &str, columns: &str) -> Result<()> {
         _ => dcs_pool(&name),
     };
     accepted(server.create(&object).await)?;
-    let table = server.kubectl(&["get", kind, &name, "--namespace", super::objects::NAMESPACE], None).await?;
+    let table = server.kubectl(&["get", kind, &name, "--namespace", NAMESPACE], None).await?;
     let head = table.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     ensure!(head == columns, "the head is {head:?}");
     Ok(())
@@ -274,9 +282,7 @@ async fn category(server: &Server<'_>) -> Result<()> {
     for object in &objects {
         accepted(server.create(object).await)?;
     }
-    let names = server
-        .kubectl(&["get", "cluster-api", "--namespace", super::objects::NAMESPACE, "--output=name"], None)
-        .await?;
+    let names = server.kubectl(&["get", "cluster-api", "--namespace", NAMESPACE, "--output=name"], None).await?;
     for object in &objects {
         let kind = format!("{}.", object["kind"].as_str().unwrap_or_default().to_lowercase());
         ensure!(
