@@ -113,6 +113,7 @@ pub const FILES: &[RootFile] = &[
     file("usr/lib/sandbox/pod-network", 0o755, include_str!("rootfs/pod-network.sh")),
     file("usr/share/sandbox/pod-network-rbac.yaml", 0o644, include_str!("rootfs/pod-network-rbac.yaml")),
     file("etc/systemd/journald.conf.d/sandbox.conf", 0o644, include_str!("rootfs/journald.conf")),
+    file("etc/systemd/system.conf.d/shutdown.conf", 0o644, include_str!("rootfs/shutdown.conf")),
     // The unit that runs kubeadm comes from the provider; a failed boot must be readable on the console.
     file("usr/lib/systemd/system/kubeadm.service.d/console.conf", 0o644, include_str!("rootfs/console.conf")),
     file("etc/NetworkManager/conf.d/sandbox.conf", 0o644, include_str!("rootfs/networkmanager.conf")),
