@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: one cluster, from manifests to Available, shown all the way.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -9,8 +9,7 @@ use xtask::{progress::Progress, toolchain};
 use crate::{
     cluster::{BootFormat, NAMESPACE, Replicas, Shape},
     environment::{Environment, Inputs},
-    process,
-    scenarios::steps,
+    scenarios::{steps, used},
     tree,
 };
 
@@ -73,8 +72,11 @@ async fn show(environment: &mut Environment, shape: &Shape, keep: bool, progress
     steps::nodes_ready(environment, shape, limit, progress).await?;
     println!("\n{}", tree::render(&environment.management.client, &shape.namespace).await?);
     let kubeconfig = steps::kubeconfig(environment, shape).await?;
-    println!("{}", workload(environment, &kubeconfig, &["get", "nodes", "--output=wide"]).await?);
-    println!("{}", workload(environment, &kubeconfig, &["get", "pods", "--all-namespaces", "--output=wide"]).await?);
+    println!("{}", used::kubectl(environment, &kubeconfig, &["get", "nodes", "--output=wide"], None).await?);
+    println!(
+        "{}",
+        used::kubectl(environment, &kubeconfig, &["get", "pods", "--all-namespaces", "--output=wide"], None).await?
+    );
     println!(
         "{} control plane machines and {} workers Available {:.0} s after the manifests were applied.",
         shape.control_plane,
@@ -94,10 +96,4 @@ async fn show(environment: &mut Environment, shape: &Shape, keep: bool, progress
         std::future::pending::<()>().await;
     }
     Ok(())
-}
-
-async fn workload(environment: &Environment, kubeconfig: &PathBuf, arguments: &[&str]) -> Result<String> {
-    let mut kubectl = tokio::process::Command::new(environment.toolchain.join("kubectl"));
-    kubectl.arg("--kubeconfig").arg(kubeconfig).args(arguments);
-    process::output(&mut kubectl, None).await
 }

@@ -1,6 +1,7 @@
 //! Everything of a run, started in order and taken down in reverse.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
@@ -138,12 +139,20 @@ impl Environment {
     }
 
     /// Waits until every manager is ready again, after crashes.
-    pub async fn settle(&mut self) -> Result<()> {
+    async fn settle(&mut self) -> Result<()> {
         self.keep_up()?;
         for (installed, process) in &mut self.managers {
             installed.wait_ready(process).await?;
         }
         Ok(())
+    }
+
+    /// Ends what [`CrashPoints::arm`] began; returns the names of the crash points that no process came to.
+    pub async fn disarm(&mut self) -> Result<BTreeSet<String>> {
+        // Whoever is being started again must not be seen as fallen once nobody is asked to crash.
+        let settled = self.settle().await;
+        let left = self.crash_points.disarm()?;
+        settled.map(|()| left)
     }
 
     /// Process ids by process name, for measurements.

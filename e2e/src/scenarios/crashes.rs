@@ -94,9 +94,7 @@ pub fn arm_scaling(environment: &mut Environment) -> Result<()> {
 
 /// Ends what [`arm_scaling`] began; fails when a crash that must have come about did not.
 pub async fn disarm_scaling(environment: &mut Environment) -> Result<()> {
-    // Whoever is being started again must not be seen as fallen once nobody is asked to crash.
-    environment.settle().await?;
-    let left = environment.crash_points.disarm()?;
+    let left = environment.disarm().await?;
     let missed: Vec<String> =
         CrashPoint::of(OF_SCALING.iter().copied()).map(CrashPoint::name).filter(|name| left.contains(name)).collect();
     if !missed.is_empty() {
@@ -129,9 +127,7 @@ async fn life(
     used::members_vote(environment, shape).await?;
     invariants::one_vm_per_machine(environment, shape).await?;
     steps::delete_within(environment, shape, LIMIT, progress).await?;
-    // Whoever is being started again must not be seen as fallen once nobody is asked to crash.
-    environment.settle().await?;
-    environment.crash_points.disarm()
+    environment.disarm().await
 }
 
 /// `kubectl apply` until it goes through: a webhook may be down for the moment that its process takes to start again.

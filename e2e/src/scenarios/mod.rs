@@ -202,8 +202,7 @@ impl Scenario {
 /// Takes away what a failed scenario left, so that it does not slow down the next; how that goes is of no interest.
 async fn clear(environment: &mut Environment, shapes: &[Shape], progress: &Progress) {
     // Whoever died at a crash point is needed, and nobody is to die any more.
-    let _ = environment.settle().await;
-    let _ = environment.crash_points.disarm();
+    let _ = environment.disarm().await;
     for shape in shapes {
         if let Err(error) = steps::delete_within(environment, shape, CLEAR_LIMIT, progress).await {
             println!("        {} could not be taken away: {error:#}", shape.name);

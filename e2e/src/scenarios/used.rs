@@ -33,6 +33,9 @@ spec:
   ports: [{port: 80, targetPort: 8080}]
 ";
 
+/// A line a pod: its name and its node.
+const POD_AND_NODE: &str = r#"--output=jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{"\n"}{end}"#;
+
 /// How long pods may take to run, and a name to resolve, on a busy two-core machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -97,9 +100,8 @@ impl<'a> Workload<'a> {
     /// A static pod of a node that exists: the mirror pod of a machine that was taken away outlives it for a moment.
     async fn static_pod(&self, component: &str) -> Result<String> {
         let nodes = self.run(&["get", "nodes", "--output=jsonpath={.items[*].metadata.name}"], None).await?;
-        let columns = r#"--output=jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{"\n"}{end}"#;
         let selector = format!("--selector=component={component}");
-        let pods = self.run(&["get", "pods", "--namespace=kube-system", &selector, columns], None).await?;
+        let pods = self.run(&["get", "pods", "--namespace=kube-system", &selector, POD_AND_NODE], None).await?;
         let on_node = |line: &&str| line.split(' ').nth(1).is_some_and(|node| nodes.split(' ').any(|one| one == node));
         let pod = pods.lines().find(on_node).and_then(|line| line.split(' ').next());
         pod.map(str::to_owned).with_context(|| format!("no {component} pod runs on one of the nodes {nodes}:\n{pods}"))
@@ -111,8 +113,7 @@ impl<'a> Workload<'a> {
         self.run(&["apply", "--filename", "-"], Some(WEB.as_bytes())).await?;
         let rollout = ["rollout", "status", "deployment/web", &format!("--timeout={}s", LIMIT.as_secs())];
         self.run(&rollout, None).await?;
-        let columns = r#"--output=jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{"\n"}{end}"#;
-        let pods = self.run(&["get", "pods", "--selector=app=web", columns], None).await?;
+        let pods = self.run(&["get", "pods", "--selector=app=web", POD_AND_NODE], None).await?;
         let (mut names, mut nodes) = (Vec::new(), std::collections::BTreeSet::new());
         for (name, node) in pods.lines().filter_map(|line| line.split_once(' ')) {
             names.push(name);
