@@ -138,6 +138,7 @@ async fn a_server_that_is_away_costs_the_lease_before_it_runs_out() {
     tokio::pin!(leader);
     let kept = loop {
         tokio::select! {
+            biased; // The loser of a lease drops its client too: its verdict comes before the end of its requests.
             kept = &mut leader => break kept.unwrap(),
             asked = stub.next() => hanging.push(asked),
         }
