@@ -101,6 +101,9 @@ pub struct MachineFact {
     pub conditions: Vec<Condition>,
     /// Whether its etcd pod is ready, whatever its conditions say: those of a machine that is being deleted say just that.
     pub serves_etcd: bool,
+    /// Whether its API server's certificate was read once, which its configuration remembers beyond a move to another
+    /// management cluster.
+    pub has_served: bool,
     /// Why it is not as the spec wants it; empty when it is.
     pub outdated: Vec<String>,
 }

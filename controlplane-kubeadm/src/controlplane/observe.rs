@@ -226,8 +226,7 @@ impl Observed {
         staying
             .filter_map(|machine| {
                 let config = self.configs.get(&machine.name_any())?;
-                let noted = config.annotations().contains_key(CERTIFICATES_EXPIRY);
-                (!noted).then(|| Some((Arc::clone(config), machine.node_name()?.to_owned())))?
+                (!has_expiry(config)).then(|| Some((Arc::clone(config), machine.node_name()?.to_owned())))?
             })
             .collect()
     }
@@ -288,10 +287,15 @@ impl Observed {
             failure_domain: machine.spec.failure_domain.clone(),
             annotations: machine.annotations().clone(),
             conditions: machine.conditions().to_vec(),
+            has_served: self.configs.get(&name).is_some_and(|config| has_expiry(config)),
             outdated: self.outdated.get(&name).cloned().unwrap_or_default(),
             name,
         }
     }
+}
+
+fn has_expiry(config: &KubeadmConfig) -> bool {
+    config.annotations().contains_key(CERTIFICATES_EXPIRY)
 }
 
 fn host(machine: &Machine) -> Host {

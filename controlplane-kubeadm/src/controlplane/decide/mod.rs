@@ -188,6 +188,9 @@ fn decide(facts: &Facts, decision: &mut Decision) -> Result<Step, Wait> {
     } else {
         facts
     };
+    if let Some(step) = start_over(facts) {
+        return Ok(step);
+    }
     if facts.machines.iter().any(|machine| !machine.is_up_to_date()) {
         return roll_out(facts);
     }
@@ -201,6 +204,19 @@ fn decide(facts: &Facts, decision: &mut Decision) -> Result<Step, Wait> {
 
 fn initialize(facts: &Facts) -> Step {
     Step::Create { init: true, failure_domain: pick::failure_domain_for_new(facts), rollout: false }
+}
+
+/// Takes away a first machine that was never seen to get through `kubeadm init` and is not as the spec wants it any more:
+/// nothing can join it, and there is no state to lose. So a wrong version or setting of a new control plane can be corrected
+/// in its spec. (Upstream would try to add a machine first, and wait for ever.)
+fn start_over(facts: &Facts) -> Option<Step> {
+    let [first] = facts.machines.as_slice() else { return None };
+    // Initialization is noted in statuses, which a move to another management cluster drops: without another trace of it, a
+    // cluster that does not answer for the moment would look like one that never was.
+    let never_served = !facts.initialized && first.node.is_none() && !first.has_served;
+    let is_wrong = !first.is_up_to_date() && facts.pending_version.is_none();
+    let delete = || Step::Delete { machine: first.name.clone(), handover: None, rollout: false };
+    (never_served && is_wrong).then(delete)
 }
 
 fn roll_out(facts: &Facts) -> Result<Step, Wait> {

@@ -39,6 +39,7 @@ fn healthy(index: usize, age: i64) -> MachineFact {
         annotations: BTreeMap::from([(CLEANUP_HOOK.to_owned(), String::new())]),
         conditions: Vec::new(),
         serves_etcd: true,
+        has_served: true,
         outdated: Vec::new(),
     };
     for type_ in HEALTH {
@@ -110,6 +111,30 @@ fn the_first_machine_initializes() {
     let facts = Facts { replicas: 3, initialized: false, failure_domains: vec!["a".to_owned()], ..settled(0) };
     let create = Step::Create { init: true, failure_domain: "a".to_owned(), rollout: false };
     assert_eq!(next(&facts).next, Ok(create));
+}
+
+#[test]
+fn a_first_machine_that_never_served_is_replaced_when_the_spec_is_corrected() {
+    let mut facts =
+        Facts { replicas: 3, initialized: false, etcd: Etcd::Unknown("not initialized".to_owned()), ..settled(1) };
+    let first = &mut facts.machines[0];
+    (first.node, first.has_served, first.outdated) = (None, false, vec!["version".to_owned()]);
+    first.conditions.clear();
+    let delete = Step::Delete { machine: first.name.clone(), handover: None, rollout: false };
+    assert_eq!(next(&facts).next, Ok(delete));
+
+    // Whoever may hold the cluster's state stays, whatever cannot be seen for the moment.
+    let mut served = facts.clone();
+    served.machines[0].has_served = true;
+    let mut registered = facts.clone();
+    registered.machines[0].node = Some("n1".to_owned());
+    let initialized = Facts { initialized: true, ..facts.clone() };
+    let changing = Facts { pending_version: Some("v1.36.3".to_owned()), ..facts.clone() };
+    for facts in [served, registered, initialized, changing] {
+        assert!(blocked(&facts).is_blocked());
+    }
+    facts.machines[0].outdated.clear();
+    assert!(blocked(&facts).is_blocked(), "a machine that boots is given its time");
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn machine_fact(name: &str, holds: bool) -> MachineFact {
         annotations: BTreeMap::new(),
         conditions: settle(&[], claims.collect(), None, now() - SignedDuration::from_mins(1)),
         serves_etcd: holds,
+        has_served: holds,
         outdated: Vec::new(),
     }
 }
