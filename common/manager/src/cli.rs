@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
+use process::telemetry::TelemetryArgs;
 
 /// Flags of every manager. Each has an environment variable of the same name in capitals.
 #[derive(Args, Clone, Debug)]
@@ -70,27 +71,9 @@ pub struct ManagerArgs {
     /// Longest time without a look at an object that nothing changed
     #[arg(long, env = "SYNC_PERIOD", default_value = "10m", value_parser = duration)]
     pub sync_period: Duration,
-    /// Verbosity: 0 information, 2 and above debug, 5 and above trace
-    #[arg(short, long, env = "V", default_value_t = 0)]
-    pub v: u8,
-    /// Send traces to this OTLP endpoint (gRPC), e.g. `http://collector:4317`
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
-    pub otlp_endpoint: Option<String>,
-    /// Share of the passes that are traced, from 0 to 1
-    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", default_value_t = 1.0, value_parser = ratio)]
-    pub trace_ratio: f64,
-    /// Format of the log
-    #[arg(long, env = "LOGGING_FORMAT", value_enum, default_value = "text")]
-    pub logging_format: LoggingFormat,
-}
-
-/// Format of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LoggingFormat {
-    /// For people
-    Text,
-    /// For machines: one JSON object a line
-    Json,
+    /// Log and traces.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
 }
 
 /// Named features and whether they are on.
@@ -120,11 +103,6 @@ impl FromStr for FeatureGates {
             .collect::<Result<_, _>>()
             .map(Self)
     }
-}
-
-fn ratio(text: &str) -> Result<f64, String> {
-    let ratio: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
-    if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err(format!("{text} is not between 0 and 1")) }
 }
 
 /// A duration as Go writes it: `15s`, `10m`, `1h30m`, `250ms`.

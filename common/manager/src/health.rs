@@ -14,6 +14,7 @@ use kubeadm::{
     api::spec::EncryptionAlgorithm,
     pki::{self, LEAF_DAYS, Leaf},
 };
+use process::telemetry::Telemetry;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,6 @@ use crate::{
     clock::Clock,
     gate::Gate,
     metrics::Metrics,
-    telemetry::Telemetry,
     tls::{self, Certificate},
 };
 

@@ -42,14 +42,13 @@ pub mod queue;
 pub mod random;
 mod running;
 pub mod secrets;
-pub mod telemetry;
 mod tls;
 pub mod webhook;
 mod worker;
 pub mod workload;
 pub mod writer;
 
-pub use ::fault;
+pub use ::{fault, process::telemetry};
 
 pub use crate::{
     drain::Drain,

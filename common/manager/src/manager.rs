@@ -7,6 +7,8 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use process::telemetry::{self, Telemetry};
+
 use crate::{
     ObjectKey,
     cli::{FeatureGates, ManagerArgs},
@@ -20,7 +22,6 @@ use crate::{
     queue::Priority,
     random::{Random, SystemRandom},
     secrets::SecretCache,
-    telemetry::{self, Telemetry},
     tls::CertificateError,
     webhook::Webhooks,
     worker::{Reconciler, Requeue, Standing, Worker},
@@ -133,7 +134,7 @@ pub struct Manager {
 impl Manager {
     /// Reads the configuration and makes the clients; nothing is asked of the API server yet.
     pub async fn new(args: ManagerArgs, identity: Identity) -> Result<Self, StartError> {
-        let telemetry = telemetry::init(&args, identity).map_err(StartError::Flags)?;
+        let telemetry = telemetry::init(&args.telemetry, identity.name, identity.version).map_err(StartError::Flags)?;
         // A second installation is impossible in one process; tests may have made the first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let metrics = Arc::new(Metrics::default());

@@ -56,7 +56,7 @@ impl Manager {
         let running = self.start().await?;
         let drain = running.drain();
         tokio::spawn(async move {
-            terminated().await;
+            process::terminated().await;
             tracing::info!("Stopping.");
             drain.begin();
         });
@@ -271,20 +271,5 @@ async fn complete(caches: &[Arc<dyn Cached>]) {
         while tokio::time::timeout(REMINDER, cache.wait()).await.is_err() {
             tracing::warn!("Waiting for {}.", first_list(cache.as_ref()));
         }
-    }
-}
-
-async fn terminated() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use dcs_proto::v1::machine_service_server::MachineServiceServer;
+use process::telemetry::{self, TelemetryArgs};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
 use tonic::transport::{Endpoint, Server};
-use tracing_subscriber::{EnvFilter, fmt as log, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{service::Service, session::Sessions};
 
@@ -58,23 +58,16 @@ struct Serve {
     /// Describe the service to whoever asks; for tools such as grpcurl
     #[arg(long, env = "REFLECTION")]
     reflection: bool,
-    /// Verbosity: 0 information, 2 and above debug
-    #[arg(short, long, env = "V", default_value_t = 0)]
-    v: u8,
-    /// Format of the log
-    #[arg(long, env = "LOGGING_FORMAT", value_enum, default_value = "text")]
-    logging_format: Format,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
 }
 
 /// Why the adapter does not serve. Each is a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A flag has a value that cannot be.
+    #[error("{0}")]
+    Flags(String),
     /// The socket cannot be made.
     #[error("cannot serve on {path}: {source}", path = path.display())]
     Socket {
@@ -113,13 +106,8 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
 }
 
 async fn serve(options: Serve) -> Result<(), Error> {
-    let level = if options.v >= 2 { "debug,hyper=info,h2=info,rustls=info,tower=info" } else { "info" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let registry = tracing_subscriber::registry().with(filter);
-    let json = options.logging_format == Format::Json;
-    let text = (!json).then(|| log::layer().with_ansi(false).with_writer(std::io::stderr));
-    drop(registry.with(text).with(json.then(|| log::layer().json().with_writer(std::io::stderr))).try_init());
-
+    let telemetry =
+        telemetry::init(&options.telemetry, "basalt-dcs-adapter", env!("CARGO_PKG_VERSION")).map_err(Error::Flags)?;
     let bundle = match &options.ca_file {
         Some(path) => fs::read_to_string(path).map_err(|source| Error::CaFile { path: path.clone(), source })?,
         None => String::new(),
@@ -148,16 +136,19 @@ async fn serve(options: Serve) -> Result<(), Error> {
         .add_service(health)
         .add_service(service)
         .add_optional_service(reflection)
-        .serve_with_incoming_shutdown(peers, terminated())
+        .serve_with_incoming_shutdown(peers, process::terminated())
         .await;
     let _ = fs::remove_file(&options.socket);
+    telemetry.flush().await;
     Ok(served?)
 }
 
-/// The span of a call; the caller's trace context ties its log lines to those of the controller.
+/// The span of a call, which continues the trace of the controller's effect.
 fn call_span(request: &http::Request<()>) -> tracing::Span {
-    let trace = request.headers().get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    tracing::debug_span!("call", call = request.uri().path(), traceparent = trace)
+    let call = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let span = tracing::info_span!("call", call, otel.name = call);
+    telemetry::continue_trace(&span, request.headers());
+    span
 }
 
 /// Makes the socket in a folder that only this user may enter; one that a dead process left is removed.
@@ -197,19 +188,4 @@ async fn probe(socket: &Path) -> Result<(), Error> {
         return Ok(());
     }
     Err(unhealthy(&answer.status().as_str_name()))
-}
-
-async fn terminated() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }

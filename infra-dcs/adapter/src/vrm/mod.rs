@@ -24,6 +24,7 @@ use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore},
     time::Instant,
 };
+use tracing::Instrument;
 use url::Url;
 
 pub use http::Trust;
@@ -354,10 +355,13 @@ impl Vrm {
                 request = request.json(body);
             }
             let sent = Instant::now();
-            let answer = match request.send().await {
-                Ok(answer) => http::read(answer, effect).await.map_err(|error| in_doubt(error, effect)),
-                Err(error) => Err(lost(&error, effect)),
+            let answer = async {
+                match request.send().await {
+                    Ok(answer) => http::read(answer, effect).await.map_err(|error| in_doubt(error, effect)),
+                    Err(error) => Err(lost(&error, effect)),
+                }
             };
+            let answer = answer.instrument(tracing::info_span!("vrm", %method, path)).await;
             let took = sent.elapsed();
             let error = match answer {
                 Ok(value) => {
