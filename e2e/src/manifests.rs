@@ -78,7 +78,8 @@ pub fn for_processes(mut objects: Vec<Value>, webhook_port: u16, ca: &Path) -> R
     Ok(Components { objects, arguments })
 }
 
-fn client_configs(object: &mut Value) -> Vec<&mut Value> {
+/// Where the API server finds the webhooks of a configuration, or the conversion of a kind.
+pub fn client_configs(object: &mut Value) -> Vec<&mut Value> {
     match kind(object) {
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => {
             let webhooks = object.get_mut("webhooks").and_then(Value::as_array_mut);

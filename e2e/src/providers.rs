@@ -103,6 +103,11 @@ impl Installed {
         &self.provider
     }
 
+    /// Adds to the arguments of every later start.
+    pub fn add_arguments(&mut self, arguments: Vec<String>) {
+        self.extra.extend(arguments);
+    }
+
     /// Starts the manager.
     pub fn start(&self) -> Result<Process> {
         let port = self.provider.port;

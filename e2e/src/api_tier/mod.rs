@@ -8,6 +8,7 @@ mod conversion;
 mod objects;
 mod published;
 mod refusals;
+mod self_managed;
 mod server;
 mod writing;
 
@@ -63,7 +64,7 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
         let stage = progress.stage("etcd and API server");
         let mut tier = Tier::start(inputs, &dir, |detail| stage.detail(detail)).await?;
         stage.done("with the webhooks of the three providers");
-        let result = tier.check(options).await;
+        let result = tier.check(inputs, options).await;
         tier.stop().await;
         result
     };
@@ -81,7 +82,7 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
 /// What the checks run against.
 struct Tier {
     management: Management,
-    managers: Vec<Process>,
+    managers: Vec<(Installed, Process)>,
 }
 
 impl Tier {
@@ -131,21 +132,25 @@ impl Tier {
         let mut managers = Vec::new();
         for (installed, mut process) in started {
             installed.wait_ready(&mut process).await?;
-            managers.push(process);
+            managers.push((installed, process));
         }
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": objects::NAMESPACE}});
         management.apply(&manifests::list(&[namespace])).await?;
         Ok(Self { management, managers })
     }
 
-    async fn check(&mut self, options: &Options) -> Result<(usize, usize, usize)> {
+    async fn check(&mut self, inputs: &Inputs, options: &Options) -> Result<(usize, usize, usize)> {
         let server = Server::new(&self.management);
         let checks = refusals::checks(&server)
             .into_iter()
             .chain(writing::checks(&server))
             .chain(conversion::checks(&server))
             .chain(access::checks(&server))
-            .chain(published::checks(&server)?);
+            .chain(published::checks(&server)?)
+            .chain([check(
+                "managers without cert-manager make their webhook certificates known",
+                self_managed::certificates_are_made_known(&server, &self.management, inputs, &mut self.managers),
+            )]);
         let (mut passed, mut failed) = (0, 0);
         for check in checks {
             if options.filter.as_ref().is_some_and(|text| !check.name.contains(text.as_str())) {
@@ -162,7 +167,8 @@ impl Tier {
                 }
             }
         }
-        let processes = self.managers.iter_mut().chain(self.management.processes());
+        let managers = self.managers.iter_mut().map(|(_, process)| process);
+        let processes = managers.chain(self.management.processes());
         for (name, status) in processes.filter_map(|process| Some((process.name().to_owned(), process.ended()?))) {
             failed += 1;
             println!("FAILED  {name} ended during the checks: {status}");
@@ -171,8 +177,8 @@ impl Tier {
     }
 
     async fn stop(mut self) {
-        for manager in &mut self.managers {
-            manager.stop().await;
+        for (_, process) in &mut self.managers {
+            process.stop().await;
         }
         self.management.stop().await;
     }
