@@ -8,7 +8,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::progress::Stage;
+use crate::{paths, progress::Stage};
+
+/// The cargo that runs this program, or the one on the path, in the workspace.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(paths::workspace());
+    cargo
+}
 
 /// How a command is written by a person, for messages.
 pub fn display(command: &Command) -> String {

@@ -122,14 +122,17 @@ fn add_replicas(e2e: &mut Command, replicas: &Replicas) {
 
 fn build_products(build: Build, progress: &Progress) -> Result<()> {
     let stage = progress.stage(format!("cargo build ({})", build.folder()));
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(paths::workspace()).args(["build", "--locked", "--workspace"]);
+    let mut cargo = command::cargo();
+    cargo.args(["build", "--locked", "--workspace"]);
     for binary in BINARIES {
         cargo.args(["--bin", binary]);
     }
-    if build == Build::Release {
-        cargo.arg("--release");
-    }
+    match build {
+        // With the generators come the features that tests ask of libraries: so nothing is built twice, for the demo and
+        // for tests.
+        Build::Debug => cargo.arg("--examples"),
+        Build::Release => cargo.arg("--release"),
+    };
     command::run(&mut cargo, &stage)?;
     stage.done(format!("{} binaries", BINARIES.len()));
     Ok(())

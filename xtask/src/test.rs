@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use xtask::{command, packages, paths, progress::Progress, toolchain};
+use xtask::{command, packages, progress::Progress, toolchain};
 
 use crate::{
     environment::{self, Build},
@@ -98,21 +98,13 @@ fn lint(progress: &Progress) -> Tally {
 
 fn cargo(arguments: &[&str], progress: &Progress) -> Result<()> {
     let stage = progress.stage(format!("cargo {}", arguments[0]));
-    let mut cargo = cargo_command();
-    cargo.args(arguments);
-    command::run(&mut cargo, &stage)?;
+    command::run(command::cargo().args(arguments), &stage)?;
     stage.done("");
     Ok(())
 }
 
-fn cargo_command() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(paths::workspace());
-    cargo
-}
-
 fn unit(options: &Options) -> Result<Tally> {
-    let mut cargo = cargo_command();
+    let mut cargo = command::cargo();
     cargo.args(["test", "--locked", "--workspace", "--no-fail-fast", "--all-targets"]);
     if let Some(filter) = &options.filter {
         cargo.args(["--", filter]);
