@@ -1,5 +1,5 @@
-//! Manifests that refer to what is not there, and a wrong password: each is named by a condition of the object that a
-//! user looks at, and the cluster goes on by itself soon after the thing appears.
+//! Manifests that refer to what is not there, a wrong password, a wrong version: each is named by a condition of the object
+//! that a user looks at, and the cluster goes on by itself soon after it is right.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,12 @@ use crate::{cluster::Shape, environment::Environment, invariants, tree};
 const SOON: Duration = Duration::from_secs(30);
 /// How long is watched that a wrong password is not tried again.
 const NO_SECOND_LOGIN: Duration = Duration::from_secs(15);
-/// How long a machine may take to boot into kubeadm's refusal.
-const BOOT: Duration = Duration::from_secs(120);
+/// How long it may take until a boot that failed is named: a console is read when a machine is late.
+const BOOT: Duration = Duration::from_secs(150);
+/// A version that no kubeadm here can install.
+const UNKNOWN_VERSION: &str = "v1.99.0";
+/// What conditions say of a machine that cannot boot, before the end of its console.
+const BOOT_FAILED: &str = "the boot failed";
 
 const DCS: &str = "infrastructure.cluster.x-k8s.io";
 const CLUSTER: Kind = ("cluster.x-k8s.io", "v1beta2", "Cluster");
@@ -46,24 +50,38 @@ pub async fn is_named_and_recovered_from(
     Ok(())
 }
 
-/// The guest's kubeadm refuses a version that it does not know; its console says so.
-pub async fn failing_boot_is_shown(environment: &mut Environment, shapes: &[Shape], progress: &Progress) -> Result<()> {
+/// The guest's kubeadm refuses a version that it does not know: the end of its console is shown, and the machine is made
+/// anew when the version is corrected.
+pub async fn wrong_version_is_recovered_from(
+    environment: &mut Environment,
+    shapes: &[Shape],
+    progress: &Progress,
+) -> Result<()> {
     for shape in shapes {
-        let stage = progress.stage(format!("{} cannot boot", shape.name));
-        let wrong = Shape { version: "v1.99.0".into(), ..shape.clone() };
-        steps::apply_as_user(environment, &wrong.objects()?).await?;
-        let deadline = Instant::now() + BOOT;
+        let wrong = Shape { version: UNKNOWN_VERSION.to_owned(), ..shape.clone() };
+        let story = Story { environment, shape, objects: wrong.objects()?, progress };
+        steps::apply_as_user(story.environment, &story.objects).await?;
+        for (kind, text) in [(DCS_MACHINE, UNKNOWN_VERSION), (MACHINE, BOOT_FAILED), (CONTROL_PLANE, BOOT_FAILED)] {
+            story.named_within(BOOT, kind, text, "a version that the guest refuses").await?;
+        }
+        let failed = steps::machines(environment, shape).await?;
+        let stage = progress.stage("the right version: the machine is made anew");
+        steps::apply_as_user(environment, &shape.objects()?).await?;
+        let deadline = Instant::now() + SOON;
+        let names = |machines: &[DynamicObject]| machines.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>();
         loop {
-            let consoles = steps::consoles(environment, shape, 60).await;
-            if consoles.contains("v1.99.0") && consoles.contains("kubeadm") {
+            let now = names(&steps::machines(environment, shape).await?);
+            if !now.is_empty() && now.iter().all(|name| !names(&failed).contains(name)) {
                 break;
             }
             if Instant::now() > deadline {
-                bail!("after {} s the console does not say why the boot failed:\n{consoles}", BOOT.as_secs());
+                bail!("after {} s the machines are still {now:?}", SOON.as_secs());
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
-        stage.done("its console says why");
+        stage.done("");
+        steps::available(environment, shape, progress).await?;
+        invariants::hold(environment, shape).await?;
         steps::delete(environment, shape, progress).await?;
     }
     Ok(())
@@ -144,22 +162,34 @@ impl Story<'_> {
 
     /// Waits until an object of the cluster says so in the message of a condition.
     async fn named(&self, kind: Kind, text: &str, what: &str) -> Result<()> {
+        self.named_within(SOON, kind, text, what).await
+    }
+
+    /// The same with a limit of its own.
+    async fn named_within(&self, limit: Duration, kind: Kind, text: &str, what: &str) -> Result<()> {
         let says = |object: &DynamicObject| {
             let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
             let mut messages = conditions.into_iter().flatten().filter_map(|condition| condition["message"].as_str());
             messages.any(|message| message.contains(text))
         };
-        self.until(kind, &format!("{what}: named by the {}", kind.2), says).await
+        self.until(limit, kind, &format!("{what}: named by the {}", kind.2), says).await
     }
 
     async fn is_ready(&self, kind: Kind, what: &str) -> Result<()> {
-        self.until(kind, &format!("{what}: the {} is ready", kind.2), |object| tree::is_true(object, "Ready")).await
+        let what = format!("{what}: the {} is ready", kind.2);
+        self.until(SOON, kind, &what, |object| tree::is_true(object, "Ready")).await
     }
 
-    async fn until(&self, kind: Kind, what: &str, holds: impl Fn(&DynamicObject) -> bool) -> Result<()> {
+    async fn until(
+        &self,
+        limit: Duration,
+        kind: Kind,
+        what: &str,
+        holds: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<()> {
         let stage = self.progress.stage(what);
         let objects = tree::api(&self.environment.management.client, &self.shape.namespace, kind);
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + limit;
         loop {
             let all = objects.list(&kube::api::ListParams::default()).await?.items;
             let prefix = |object: &&DynamicObject| {
@@ -173,7 +203,7 @@ impl Story<'_> {
             if Instant::now() > deadline {
                 let statuses: Vec<String> =
                     mine.iter().map(|object| object.data["status"]["conditions"].to_string()).collect();
-                bail!("{what}: not within {} s; conditions: {}", SOON.as_secs(), statuses.join("\n"));
+                bail!("{what}: not within {} s; conditions: {}", limit.as_secs(), statuses.join("\n"));
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
