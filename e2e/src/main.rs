@@ -42,15 +42,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
-    let namespace = match cli.task {
-        Task::Demo(_) => Some("basalt-demo"),
-        Task::Bench(_) => Some("basalt-bench"),
-        Task::Run(_) => Some("basalt-test"),
+    let environment = match &cli.task {
+        Task::Demo(_) => Some("demo"),
+        Task::Bench(_) => Some("bench"),
+        Task::Run(options) => Some(options.environment()),
         // Free ports of loopback are enough.
         Task::Api(_) => None,
     };
-    if let Some(name) = namespace.filter(|_| !isolation::is_inside()) {
-        return isolation::reenter(name).await;
+    if let Some(name) = environment.filter(|_| !isolation::is_inside()) {
+        return isolation::reenter(&format!("basalt-{name}")).await;
     }
     // A second installation is impossible in one process; the first call is here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -6,7 +6,8 @@ use anyhow::Result;
 use xtask::{command, paths, progress::Progress};
 
 /// Network namespaces that runs make.
-const NAMESPACES: &[&str] = &["basalt-demo", "basalt-test", "basalt-bench"];
+const NAMESPACES: &[&str] =
+    &["basalt-demo", "basalt-bench", "basalt-test", "basalt-test-growth", "basalt-test-trouble"];
 
 /// Ends processes in the runs' network namespaces, then removes the namespaces and what the guests left.
 pub fn run(progress: &Progress) -> Result<()> {

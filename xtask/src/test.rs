@@ -1,12 +1,13 @@
 //! `cargo xtask test`: all tests, tier by tier, and one closing line.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
+    thread,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 use xtask::{command, packages, progress::Progress, toolchain};
 
@@ -45,6 +46,9 @@ enum Tier {
 }
 
 const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Api, Tier::Node];
+
+/// Groups of scenarios of the node tier.
+const GROUPS: [&str; 2] = ["growth", "trouble"];
 
 /// How many tests passed, failed and were skipped.
 #[derive(Clone, Copy, Default)]
@@ -109,7 +113,7 @@ fn unit(options: &Options) -> Result<Tally> {
     if let Some(filter) = &options.filter {
         cargo.args(["--", filter]);
     }
-    let (tally, success) = watch(&mut cargo, cargo_tally)?;
+    let (tally, success) = watch(&mut cargo, "", cargo_tally)?;
     // A target that does not compile fails no test and is a failure all the same.
     Ok(if success || tally.failed > 0 { tally } else { Tally { failed: tally.failed + 1, ..tally } })
 }
@@ -120,7 +124,7 @@ fn api(options: &Options, progress: &Progress) -> Result<Tally> {
     if let Some(filter) = &options.filter {
         e2e.args(["--filter", filter]);
     }
-    let (tally, success) = watch(&mut e2e, e2e_tally)?;
+    let (tally, success) = watch(&mut e2e, "", e2e_tally)?;
     Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
 }
 
@@ -135,33 +139,56 @@ fn node(options: &Options, progress: &Progress) -> Result<Tally> {
         println!("skipped the node tier: {reason:#}");
         return Ok(skipped);
     }
-    let mut e2e = prepared.e2e();
-    e2e.arg("run");
-    if let Some(filter) = &options.filter {
-        e2e.args(["--filter", filter]);
+    // Each group has an environment of its own; side by side, one works while the other waits.
+    let groups = thread::scope(|scope| {
+        let run = |group| {
+            let mut e2e = prepared.e2e();
+            e2e.args(["run", "--group", group]);
+            if let Some(filter) = &options.filter {
+                e2e.args(["--filter", filter]);
+            }
+            if options.soak {
+                e2e.arg("--soak");
+            }
+            scope.spawn(move || watch(&mut e2e, &format!("{group:<8}"), e2e_tally))
+        };
+        GROUPS.map(run).map(|group| group.join().unwrap_or_else(|_| Err(anyhow!("watching a group panicked"))))
+    });
+    let mut total = Tally::default();
+    for group in groups {
+        let (tally, success) = group?;
+        total += if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } };
     }
-    if options.soak {
-        e2e.arg("--soak");
-    }
-    let (tally, success) = watch(&mut e2e, e2e_tally)?;
-    Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
+    Ok(total)
 }
 
-/// Runs a test program, passing its output on and adding up what `read` finds in it.
-fn watch(command: &mut Command, read: fn(&str) -> Option<Tally>) -> Result<(Tally, bool)> {
+/// Runs a test program, passing each line of its output on with a prefix and adding up what `read` finds in them.
+fn watch(command: &mut Command, prefix: &str, read: fn(&str) -> Option<Tally>) -> Result<(Tally, bool)> {
     let shown = command::display(command);
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{shown}`"))?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let mut tally = Tally::default();
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            println!("{line}");
-            if let Some(found) = read(&line) {
+    thread::scope(|scope| {
+        scope.spawn(|| lines(stderr, |line| eprintln!("{prefix}{line}")));
+        lines(stdout, |line| {
+            println!("{prefix}{line}");
+            if let Some(found) = read(line) {
                 tally += found;
             }
-        }
-    }
+        });
+    });
     let status = child.wait().with_context(|| format!("cannot wait for `{shown}`"))?;
     Ok((tally, status.success()))
+}
+
+fn lines(pipe: Option<impl Read>, mut take: impl FnMut(&str)) {
+    for line in pipe.into_iter().flat_map(|pipe| BufReader::new(pipe).lines().map_while(Result::ok)) {
+        take(&line);
+    }
 }
 
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`

@@ -15,8 +15,10 @@ mod writing;
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
+    ops::Range,
     path::Path,
     pin::Pin,
+    process,
 };
 
 use anyhow::{Context, Result, bail};
@@ -184,18 +186,19 @@ impl Tier {
     }
 }
 
-/// The first of `count` free ports in a row. Another process may take one before it is used; a run then fails by name.
+/// Ports below those that the kernel gives to outgoing connections: one of ours could take a port that is free now.
+const PORTS: Range<u16> = 15_000..30_000;
+
+/// The first of `count` free ports in a row. Another server may take one before it is used; a run then fails by name.
 fn free_ports(count: u16) -> Result<u16> {
-    for _ in 0..100 {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let Some(last) = first.checked_add(count - 1) else { continue };
+    let first = PORTS.start + u16::try_from(process::id() % u32::from(PORTS.end - PORTS.start))?;
+    let starts = (first..PORTS.end).chain(PORTS.start..first).step_by(usize::from(count));
+    let is_free = |first: &u16| {
         let row: Result<Vec<_>, _> =
-            (first..=last).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port))).collect();
-        if row.is_ok() {
-            return Ok(first);
-        }
-    }
-    bail!("no {count} free ports in a row on loopback")
+            (*first..*first + count).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port))).collect();
+        row.is_ok()
+    };
+    starts.into_iter().find(is_free).with_context(|| format!("no {count} free ports in a row on loopback"))
 }
 
 /// The kinds that our managers read, as upstream defines them, without its webhooks.

@@ -10,7 +10,7 @@ pub mod used;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use xtask::progress::Progress;
 
 use crate::{
@@ -26,6 +26,9 @@ const CLEAR_LIMIT: Duration = Duration::from_secs(120);
 /// Which scenarios run.
 #[derive(Args, Clone)]
 pub struct Options {
+    /// Run only the scenarios of this group
+    #[arg(long, value_enum)]
+    pub group: Option<Group>,
     /// Run only scenarios whose name contains this text
     #[arg(long)]
     pub filter: Option<String>,
@@ -35,6 +38,26 @@ pub struct Options {
     /// List the scenarios and stop
     #[arg(long)]
     pub list: bool,
+}
+
+/// Groups may run side by side, each in an environment of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Clusters that are made, used, scaled
+    Growth,
+    /// Clusters that meet bad input and crashes
+    Trouble,
+}
+
+impl Options {
+    /// Name of the environment in which these scenarios run.
+    pub fn environment(&self) -> &'static str {
+        match self.group {
+            None => "test",
+            Some(Group::Growth) => "test-growth",
+            Some(Group::Trouble) => "test-trouble",
+        }
+    }
 }
 
 /// A scenario: its name, what it wants of its clusters, what is done with them, and whether it is left to `--soak`.
@@ -111,8 +134,10 @@ const SCENARIOS: &[Scenario] = &[
 /// Runs the chosen scenarios in one environment; returns how many passed, failed and were skipped.
 pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Result<(usize, usize, usize)> {
     let version = demo::pinned_version()?;
-    let wanted =
-        |scenario: &&Scenario| options.filter.as_ref().is_none_or(|text| scenario.name.contains(text.as_str()));
+    let wanted = |scenario: &&Scenario| {
+        options.group.is_none_or(|group| scenario.group() == group)
+            && options.filter.as_ref().is_none_or(|text| scenario.name.contains(text.as_str()))
+    };
     let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
     if options.list {
         for scenario in &chosen {
@@ -120,16 +145,18 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
         }
         return Ok((0, 0, 0));
     }
+    let (chosen, left): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|scenario| options.soak || !scenario.soak);
+    let (mut passed, mut failed, skipped) = (0, 0, left.len());
+    for scenario in left {
+        println!("skipped {} (--soak)", scenario.name);
+    }
+    if chosen.is_empty() {
+        return Ok((passed, failed, skipped));
+    }
     let balancers: Vec<String> =
-        SCENARIOS.iter().flat_map(|scenario| scenario.shapes(&version)).map(|shape| shape.balancer()).collect();
-    let mut environment = Environment::start("test", inputs, &balancers, progress).await?;
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+        chosen.iter().flat_map(|scenario| scenario.shapes(&version)).map(|shape| shape.balancer()).collect();
+    let mut environment = Environment::start(options.environment(), inputs, &balancers, progress).await?;
     for scenario in chosen {
-        if scenario.soak && !options.soak {
-            println!("skipped {} (--soak)", scenario.name);
-            skipped += 1;
-            continue;
-        }
         let started = Instant::now();
         let result = tokio::select! {
             result = scenario.run(&mut environment, &version, progress) => result,
@@ -158,6 +185,13 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
 }
 
 impl Scenario {
+    fn group(&self) -> Group {
+        match self.run {
+            Run::Whole | Run::LeftAlone | Run::Scale => Group::Growth,
+            Run::BadInput | Run::WrongVersion | Run::Crashes | Run::EachCrash => Group::Trouble,
+        }
+    }
+
     fn shapes(&self, version: &str) -> Vec<Shape> {
         let shape = |(number, (index, control_plane, workers, boot)): (usize, &(u8, u32, u32, BootFormat))| Shape {
             name: format!("c{index}"),
