@@ -36,7 +36,7 @@ async fn site_is_sound(environment: &Environment) -> Result<()> {
 }
 
 /// As many VMs as machines, and no name, and so no address, twice.
-pub async fn one_vm_per_machine(environment: &Environment, shape: &Shape) -> Result<()> {
+async fn one_vm_per_machine(environment: &Environment, shape: &Shape) -> Result<()> {
     let vms = steps::vms(environment, shape).await?;
     let machines = steps::machines(environment, shape).await?;
     let names: BTreeSet<&str> = vms.iter().filter_map(|vm| vm["name"].as_str()).collect();
@@ -49,7 +49,7 @@ pub async fn one_vm_per_machine(environment: &Environment, shape: &Shape) -> Res
 }
 
 /// Each condition has a reason, and what sums an object up says why it is not true.
-pub fn every_condition_has_a_reason(objects: &[DynamicObject]) -> Result<()> {
+fn every_condition_has_a_reason(objects: &[DynamicObject]) -> Result<()> {
     for object in objects {
         let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();
         let name = object.metadata.name.as_deref().unwrap_or_default();

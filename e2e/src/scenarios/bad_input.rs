@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long is watched that a wrong password is not tried again.
 const NO_SECOND_LOGIN: Duration = Duration::from_secs(15);
 /// How long it may take until a boot that failed is named: a console is read when a machine is late.
-const BOOT: Duration = Duration::from_secs(150);
+const BOOT: Duration = Duration::from_secs(300);
 /// A version that no kubeadm here can install.
 const UNKNOWN_VERSION: &str = "v1.99.0";
 /// What conditions say of a machine that cannot boot, before the end of its console.

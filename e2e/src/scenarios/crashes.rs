@@ -125,7 +125,7 @@ async fn life(
     apply(environment, shape).await?;
     steps::available_within(environment, shape, LIMIT, progress).await?;
     used::members_vote(environment, shape).await?;
-    invariants::one_vm_per_machine(environment, shape).await?;
+    invariants::hold(environment, shape).await?;
     steps::delete_within(environment, shape, LIMIT, progress).await?;
     environment.disarm().await
 }
