@@ -9,6 +9,7 @@ use crate::{
     cluster::{BootFormat, NAMESPACE, Replicas, Shape},
     demo,
     environment::{Environment, Inputs},
+    ground::Ground,
     measure::{self, Audit, Requests},
     providers::{BOOTSTRAP, CONTROL_PLANE, DCS},
     scenarios::{
@@ -27,11 +28,12 @@ pub async fn run(inputs: &Inputs, replicas: &Replicas, progress: &Progress) -> R
         workers: replicas.workers,
         version: demo::pinned_version()?,
         boot: BootFormat::Ignition,
+        ground: Ground::ISOLATED,
     };
-    let mut environment = Environment::start("bench", inputs, &[shape.balancer()], progress).await?;
+    let mut environment = Environment::start("bench", shape.ground, inputs, &[shape.balancer()], progress).await?;
     let result = tokio::select! {
         result = figures(&mut environment, &shape, &inputs.binaries, progress) => result,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = ::process::terminated() => Err(anyhow::anyhow!("interrupted")),
     };
     environment.stop().await;
     println!("\n{}", result?);

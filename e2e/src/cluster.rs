@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use xtask::paths;
 
-use crate::{manifests, site};
+use crate::{ground::Ground, manifests};
 
 /// Namespace in which DCS users keep everything.
 pub const NAMESPACE: &str = "cpaas-system";
@@ -50,22 +50,24 @@ pub struct Shape {
     pub version: String,
     /// Boot configuration.
     pub boot: BootFormat,
+    /// What the environment stands on.
+    pub ground: Ground,
 }
 
 impl Shape {
     /// Address of the cluster's API server at the site's load balancer.
     pub fn endpoint(&self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 77, 0, 100 + self.index)
+        self.ground.address(0, 100 + self.index)
     }
 
     /// Addresses of the control plane pool.
     pub fn control_plane_addresses(&self) -> Vec<Ipv4Addr> {
-        (1..=3).map(|host| Ipv4Addr::new(10, 77, 10 + self.index, host)).collect()
+        (1..=3).map(|host| self.ground.address(10 + self.index, host)).collect()
     }
 
     /// Address of a worker, by its number in the pool.
     pub fn worker_address(&self, number: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 77, 10 + self.index, 10 + number)
+        self.ground.address(10 + self.index, 10 + number)
     }
 
     /// The load balancer that the operator set up beforehand: its back ends are the whole control plane pool.
@@ -139,7 +141,7 @@ impl Shape {
         set("auth-secret-name", format!("{name}-credentials"));
         set("plain-text-auth-user", "basalt".into());
         set("plain-text-auth-key", "Basalt@12345".into());
-        set("plain-text-endpoint", site::ENDPOINT.into());
+        set("plain-text-endpoint", self.ground.endpoint());
         set("plain-text-user-type", "interconnect".into());
         set("iphostname-pool-name", format!("{name}-cp-pool"));
         set("machine-template-name", format!("{name}-cp-template"));
@@ -171,20 +173,21 @@ impl Shape {
         }
         for host in 1..=3_u8 {
             for (prefix, role, ip) in [
-                ("", "cp", Ipv4Addr::new(10, 77, 10 + self.index, host)),
+                ("", "cp", self.ground.address(10 + self.index, host)),
                 ("worker-", "worker", self.worker_address(host)),
             ] {
                 set(&format!("{prefix}ip-{host}"), ip.to_string());
                 set(&format!("{prefix}hostname-{host}"), format!("{name}-{role}-{host}"));
                 set(&format!("{prefix}machine-name-{host}"), format!("{name}-{role}-{host}"));
-                let extra = Ipv4Addr::new(10, 78, ip.octets()[2], ip.octets()[3]);
+                let [first, second, third, fourth] = ip.octets();
+                let extra = Ipv4Addr::new(first, second + 1, third, fourth);
                 set(&format!("{prefix}additional-ip-{host}"), extra.to_string());
             }
         }
         for prefix in ["", "worker-"] {
             set(&format!("{prefix}cidr-prefix-length"), "16".into());
-            set(&format!("{prefix}gateway"), "10.77.0.1".into());
-            set(&format!("{prefix}dns"), "10.77.0.1".into());
+            set(&format!("{prefix}gateway"), self.ground.address(0, 1).to_string());
+            set(&format!("{prefix}dns"), self.ground.address(0, 1).to_string());
             set(&format!("{prefix}additional-cidr-prefix-length"), "16".into());
             set(&format!("{prefix}additional-gateway"), String::new());
             set(&format!("{prefix}additional-dns"), String::new());
@@ -254,6 +257,7 @@ mod tests {
             workers: 2,
             version: "v1.36.3".into(),
             boot,
+            ground: Ground::ISOLATED,
         }
     }
 

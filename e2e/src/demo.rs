@@ -9,6 +9,7 @@ use xtask::{progress::Progress, toolchain};
 use crate::{
     cluster::{BootFormat, NAMESPACE, Replicas, Shape},
     environment::{Environment, Inputs},
+    ground::{Ground, Guests},
     scenarios::{steps, used},
     tree,
 };
@@ -27,6 +28,9 @@ pub struct Options {
     /// Keep everything running until Ctrl-C
     #[arg(long)]
     pub keep: bool,
+    /// What the machines are
+    #[arg(long, value_enum, default_value = "sandbox")]
+    pub guests: Guests,
 }
 
 /// The version of the guests' kubelet: what a cluster gets unless told otherwise.
@@ -53,11 +57,12 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
         workers: options.replicas.workers,
         version,
         boot: options.boot,
+        ground: Ground::of(options.guests)?,
     };
-    let mut environment = Environment::start("demo", inputs, &[shape.balancer()], progress).await?;
+    let mut environment = Environment::start("demo", shape.ground, inputs, &[shape.balancer()], progress).await?;
     let result = tokio::select! {
         result = show(&mut environment, &shape, options.keep, progress) => result,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = ::process::terminated() => Err(anyhow::anyhow!("interrupted")),
     };
     let stage = progress.stage("taking everything down");
     let logs = environment.logs().to_path_buf();
@@ -84,15 +89,14 @@ async fn show(environment: &mut Environment, shape: &Shape, keep: bool, progress
         took.as_secs_f64()
     );
     if keep {
-        let kubectl = environment.toolchain.join("kubectl");
-        let inside = "nsenter --net=/run/netns/basalt-demo";
-        println!("\nEverything keeps running until Ctrl-C. In another terminal, as root:");
-        println!("  {inside} {} --kubeconfig {} get nodes", kubectl.display(), kubeconfig.display());
-        println!(
-            "  {inside} {} --kubeconfig {} get clusters,machines -A",
-            kubectl.display(),
-            environment.management.kubeconfig.display()
-        );
+        let kubectl = environment.toolchain.join("kubectl").display().to_string();
+        let (kubectl, who) = match shape.ground.guests {
+            Guests::Sandbox => (format!("nsenter --net=/run/netns/basalt-demo {kubectl}"), ", as root"),
+            Guests::Memory => (kubectl, ""),
+        };
+        println!("\nEverything keeps running until Ctrl-C. In another terminal{who}:");
+        println!("  {kubectl} --kubeconfig {} get nodes", kubeconfig.display());
+        println!("  {kubectl} --kubeconfig {} get clusters,machines -A", environment.management.kubeconfig.display());
         std::future::pending::<()>().await;
     }
     Ok(())

@@ -14,6 +14,7 @@ use xtask::{paths, progress::Progress, toolchain};
 
 use crate::{
     crash_points::CrashPoints,
+    ground::{Ground, Guests},
     isolation,
     management::Management,
     process::Process,
@@ -32,7 +33,7 @@ pub struct Inputs {
     /// Folder of Basalt's own binaries
     #[arg(long)]
     pub binaries: PathBuf,
-    /// Folder of the guest images
+    /// Folder of the guest images, for sandbox guests
     #[arg(long)]
     pub images: PathBuf,
 }
@@ -49,6 +50,8 @@ pub struct Environment {
     pub dir: PathBuf,
     /// Where our processes are asked to crash.
     pub crash_points: CrashPoints,
+    /// What it stands on.
+    pub ground: Ground,
     logs: PathBuf,
     inputs: Inputs,
     adapter: Process,
@@ -57,7 +60,13 @@ pub struct Environment {
 
 impl Environment {
     /// Starts everything; returns when every manager is ready.
-    pub async fn start(name: &str, inputs: &Inputs, balancers: &[String], progress: &Progress) -> Result<Self> {
+    pub async fn start(
+        name: &str,
+        ground: Ground,
+        inputs: &Inputs,
+        balancers: &[String],
+        progress: &Progress,
+    ) -> Result<Self> {
         let dir = paths::run_dir(name);
         if dir.exists() {
             fs::remove_dir_all(&dir).with_context(|| format!("cannot clear {}", dir.display()))?;
@@ -67,19 +76,22 @@ impl Environment {
         for folder in [&dir, &logs, &scratch] {
             fs::create_dir_all(folder)?;
         }
-        let stage = progress.stage("network");
-        isolation::make_network(site::BRIDGE.0, site::BRIDGE.1).await?;
-        stage.done(format!("{} {}", site::BRIDGE.0, site::BRIDGE.1));
+        if ground.guests == Guests::Sandbox {
+            let stage = progress.stage("network");
+            let address = format!("{}/16", ground.address(0, 1));
+            isolation::make_network(site::BRIDGE, &address).await?;
+            stage.done(format!("{} {address}", site::BRIDGE));
+        }
 
         let stage = progress.stage("management cluster");
-        let management = Management::start(&inputs.toolchain, &dir, &logs).await?;
+        let management = Management::start(&inputs.toolchain, &dir, &logs, ground.management).await?;
         stage.done("etcd, kube-apiserver, kube-controller-manager");
 
         let stage = progress.stage("simulated DCS site");
-        let site = Site::start(&inputs.binaries, &inputs.images, &dir, &logs, balancers).await?;
+        let site = Site::start(&ground, inputs, &dir, &logs, balancers).await?;
         let crash_points = CrashPoints::create(dir.join("crash-points"))?;
         let adapter = site::start_adapter(&inputs.binaries, &dir, &logs, &site.ca, &crash_points)?;
-        stage.done(site::ENDPOINT);
+        stage.done(ground.endpoint());
 
         let stage = progress.stage("providers");
         let places = Places {
@@ -89,6 +101,7 @@ impl Environment {
             scratch: &scratch,
             logs: &logs,
             crash_points: &crash_points,
+            first_port: ground.managers,
         };
         let managers = install(&places, &dir, |name| stage.detail(name)).await?;
         stage.done("core, bootstrap-kubeadm, controlplane-kubeadm, dcs-controller");
@@ -98,6 +111,7 @@ impl Environment {
             toolchain: inputs.toolchain.clone(),
             dir,
             crash_points,
+            ground,
             logs,
             inputs: inputs.clone(),
             adapter,

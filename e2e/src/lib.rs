@@ -1,5 +1,5 @@
 //! The embedded environment — etcd, kube-apiserver, upstream's core Cluster API, the simulated DCS site and our
-//! providers, all in a network namespace of their own — and the scenarios that run in it.
+//! providers, with sandbox guests in a network namespace of their own — and the scenarios that run in it.
 
 pub mod api_tier;
 pub mod bench;
@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod crash_points;
 pub mod demo;
 pub mod environment;
+pub mod ground;
 pub mod invariants;
 pub mod isolation;
 pub mod management;

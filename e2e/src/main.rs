@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::{api_tier, bench, cluster::Replicas, demo, environment::Inputs, isolation, scenarios};
+use e2e::{api_tier, bench, cluster::Replicas, demo, environment::Inputs, ground::Guests, isolation, scenarios};
 use xtask::progress::Progress;
 
 /// Run the demo or the scenarios in an environment of their own. `cargo xtask` prepares the folders and starts this.
@@ -42,16 +42,18 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
-    let environment = match &cli.task {
-        Task::Demo(_) => Some("demo"),
+    let isolated = match &cli.task {
+        Task::Demo(options) => (options.guests == Guests::Sandbox).then_some("demo"),
         Task::Bench(_) => Some("bench"),
-        Task::Run(options) => Some(options.environment()),
+        Task::Run(options) => (options.guests == Guests::Sandbox).then(|| options.environment()),
         // Free ports of loopback are enough.
         Task::Api(_) => None,
     };
-    if let Some(name) = environment.filter(|_| !isolation::is_inside()) {
+    if let Some(name) = isolated.filter(|_| !isolation::is_inside()) {
         return isolation::reenter(&format!("basalt-{name}")).await;
     }
+    // Whoever started this may be killed; then everything is taken down, as by Ctrl-C.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     // A second installation is impossible in one process; the first call is here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let progress = Progress::default();

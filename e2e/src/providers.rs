@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use crate::{
     crash_points::CrashPoints,
+    ground::PORTS_PER_MANAGER,
     management::Management,
     manifests::{self, Components},
     process::Process,
@@ -25,20 +26,20 @@ pub struct Provider {
     pub binary: &'static str,
     /// Namespace and service account of its Deployment.
     pub account: (&'static str, &'static str),
-    /// First of three ports: webhooks, health, diagnostics.
-    pub port: u16,
+    /// Its place among the managers of an environment, which gives it its ports.
+    pub place: u16,
 }
 
 /// Upstream's core manager.
 pub const CORE: Provider =
-    Provider { name: "core", binary: "capi-manager", account: ("capi-system", "capi-manager"), port: 9440 };
+    Provider { name: "core", binary: "capi-manager", account: ("capi-system", "capi-manager"), place: 0 };
 
 /// Our kubeadm bootstrap provider.
 pub const BOOTSTRAP: Provider = Provider {
     name: "bootstrap-kubeadm",
     binary: "basalt-bootstrap-kubeadm",
     account: ("capi-kubeadm-bootstrap-system", "capi-kubeadm-bootstrap-manager"),
-    port: 9450,
+    place: 1,
 };
 
 /// Our kubeadm control plane provider.
@@ -46,7 +47,7 @@ pub const CONTROL_PLANE: Provider = Provider {
     name: "controlplane-kubeadm",
     binary: "basalt-controlplane-kubeadm",
     account: ("capi-kubeadm-control-plane-system", "capi-kubeadm-control-plane-manager"),
-    port: 9460,
+    place: 2,
 };
 
 /// Our DCS infrastructure provider.
@@ -54,12 +55,14 @@ pub const DCS: Provider = Provider {
     name: "dcs-controller",
     binary: "basalt-dcs-controller",
     account: ("capdcs-system", "capdcs-manager"),
-    port: 9470,
+    place: 3,
 };
 
 /// A provider whose manifests are applied; its manager can be started, killed and started again.
 pub struct Installed {
     provider: Provider,
+    /// First of three ports: webhooks, health, diagnostics.
+    port: u16,
     binary: PathBuf,
     kubeconfig: PathBuf,
     arguments: Vec<String>,
@@ -77,9 +80,9 @@ impl Installed {
         places: &Places<'_>,
         extra: Vec<String>,
     ) -> Result<Self> {
+        let port = places.first_port + provider.place * PORTS_PER_MANAGER;
         let objects = manifests::render(places.toolchain, kustomization, places.scratch).await?;
-        let Components { objects, arguments } =
-            manifests::for_processes(objects, provider.port, &places.management.pki.ca())?;
+        let Components { objects, arguments } = manifests::for_processes(objects, port, &places.management.pki.ca())?;
         let (definitions, rest): (Vec<Value>, Vec<Value>) = objects
             .into_iter()
             .partition(|object| matches!(object["kind"].as_str(), Some("Namespace" | "CustomResourceDefinition")));
@@ -88,6 +91,7 @@ impl Installed {
         let (namespace, account) = provider.account;
         Ok(Self {
             provider: *provider,
+            port,
             binary: places.binary(provider),
             kubeconfig: places.management.service_account_kubeconfig(namespace, account).await?,
             arguments,
@@ -110,7 +114,7 @@ impl Installed {
 
     /// Starts the manager.
     pub fn start(&self) -> Result<Process> {
-        let port = self.provider.port;
+        let port = self.port;
         let mut manager = Command::new(&self.binary);
         manager
             .args(&self.arguments)
@@ -129,7 +133,7 @@ impl Installed {
 
     /// Waits until a started manager answers its readiness probe.
     pub async fn wait_ready(&self, process: &mut Process) -> Result<()> {
-        let url = format!("http://127.0.0.1:{}/readyz", self.provider.port + 1);
+        let url = format!("http://127.0.0.1:{}/readyz", self.port + 1);
         let client = reqwest::Client::new();
         process
             .wait_until(
@@ -155,6 +159,8 @@ pub struct Places<'a> {
     pub logs: &'a Path,
     /// Where the managers are asked to crash.
     pub crash_points: &'a CrashPoints,
+    /// First port of the managers.
+    pub first_port: u16,
 }
 
 impl Places<'_> {

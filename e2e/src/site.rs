@@ -10,13 +10,15 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{crash_points::CrashPoints, process::Process};
+use crate::{
+    crash_points::CrashPoints,
+    environment::Inputs,
+    ground::{Ground, Guests},
+    process::Process,
+};
 
-/// Bridge of the fabric inside the run's network namespace, and its address there.
-pub const BRIDGE: (&str, &str) = ("br0", "10.77.0.1/16");
-/// VRM's REST listener, as the credential Secret names it.
-pub const ENDPOINT: &str = "https://127.0.0.1:7443";
-const CONTROL: &str = "127.0.0.1:7480";
+/// Bridge of the fabric inside the run's network namespace.
+pub const BRIDGE: &str = "br0";
 
 /// A running simulator.
 pub struct Site {
@@ -24,41 +26,56 @@ pub struct Site {
     /// Certificate authority of its REST listeners.
     pub ca: PathBuf,
     http: reqwest::Client,
+    control: String,
 }
 
 impl Site {
     /// Starts the simulator. `balancers` are `address:port=backend,backend` of the site's load balancer.
-    pub async fn start(binaries: &Path, images: &Path, dir: &Path, logs: &Path, balancers: &[String]) -> Result<Self> {
+    pub async fn start(
+        ground: &Ground,
+        inputs: &Inputs,
+        dir: &Path,
+        logs: &Path,
+        balancers: &[String],
+    ) -> Result<Self> {
         let data = dir.join("site");
         fs::create_dir_all(&data)?;
-        let mut simulator = Command::new(binaries.join("basalt-dcs-simulator"));
+        let control = format!("http://127.0.0.1:{}", ground.site + 2);
+        let mut simulator = Command::new(inputs.binaries.join("basalt-dcs-simulator"));
         simulator
-            .args(["serve", "--guests=sandbox", "--bridge", BRIDGE.0])
+            .arg("serve")
             .arg(format!("--data-dir={}", data.display()))
-            .arg(format!("--image-dir={}", images.display()))
-            .args(["--listen=127.0.0.1:7443", "--upload-listen=127.0.0.1:8443"])
-            .arg(format!("--control-listen={CONTROL}"))
+            .arg(format!("--listen=127.0.0.1:{}", ground.site))
+            .arg(format!("--upload-listen=127.0.0.1:{}", ground.site + 1))
+            .arg(format!("--control-listen=127.0.0.1:{}", ground.site + 2))
             .args(balancers.iter().map(|balancer| format!("--load-balancer={balancer}")));
+        match ground.guests {
+            Guests::Memory => simulator.arg("--guests=memory"),
+            Guests::Sandbox => {
+                simulator.args(["--guests=sandbox", "--bridge", BRIDGE]).arg("--image-dir").arg(&inputs.images)
+            }
+        };
         let mut process = Process::start("dcs-simulator", &mut simulator, logs)?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-        let probe = http.clone();
+        let probe = http.get(format!("{control}/healthz"));
         process
             .wait_until("ready", Duration::from_secs(60), async move || {
-                matches!(probe.get(format!("http://{CONTROL}/healthz")).send().await, Ok(answer) if answer.status().is_success())
+                let Some(probe) = probe.try_clone() else { return false };
+                matches!(probe.send().await, Ok(answer) if answer.status().is_success())
             })
             .await?;
-        Ok(Self { process, ca: data.join("ca.crt"), http })
+        Ok(Self { process, ca: data.join("ca.crt"), http, control })
     }
 
     /// A document of the control API, e.g. `vms`, `volumes`, `files`, `audit`.
     pub async fn control(&self, what: &str) -> Result<Value> {
-        let answer = self.http.get(format!("http://{CONTROL}/{what}")).send().await?.error_for_status()?;
+        let answer = self.http.get(format!("{}/{what}", self.control)).send().await?.error_for_status()?;
         answer.json().await.with_context(|| format!("control API: {what}"))
     }
 
     /// Stages something that a user of the site could not: `POST` to the control API.
     pub async fn stage(&self, method: reqwest::Method, what: &str, body: &Value) -> Result<()> {
-        let request = self.http.request(method, format!("http://{CONTROL}/{what}")).json(body);
+        let request = self.http.request(method, format!("{}/{what}", self.control)).json(body);
         let answer = request.send().await?;
         if let Err(error) = answer.error_for_status_ref() {
             bail!("control API: {what}: {error}: {}", answer.text().await.unwrap_or_default());

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use xtask::{command, packages, paths, progress::Progress, toolchain};
 
-use crate::{Bench, Demo, Replicas};
+use crate::{Bench, Demo, Guests, Replicas};
 
 /// Products that an environment runs.
 const BINARIES: &[&str] = &[
@@ -92,12 +92,31 @@ pub fn prepare_processes(assets: Option<&Path>, build: Build, progress: &Progres
 
 /// Makes a cluster and shows it; replaces this process so that Ctrl-C reaches the environment directly.
 pub fn demo(options: &Demo, progress: &Progress) -> Result<ExitCode> {
-    let prepared = prepare(options.peers.assets.as_deref(), Build::Debug, progress)?;
-    let boot = options.boot.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let assets = options.peers.assets.as_deref();
+    let memory = || prepare_processes(assets, Build::Debug, progress);
+    let (prepared, guests) = match options.guests {
+        Some(Guests::Memory) => (memory()?, Guests::Memory),
+        Some(Guests::Sandbox) => (prepare(assets, Build::Debug, progress)?, Guests::Sandbox),
+        None if !packages::is_root() => {
+            progress.line("Sandbox guests need root: the machines are models in memory (--guests).");
+            (memory()?, Guests::Memory)
+        }
+        None => {
+            let prepared = prepare(assets, Build::Debug, progress)?;
+            match prepared.probe() {
+                Ok(()) => (prepared, Guests::Sandbox),
+                Err(reason) => {
+                    progress.line(format!(
+                        "Sandbox guests cannot run here: {reason:#}. The machines are models in memory."
+                    ));
+                    (prepared, Guests::Memory)
+                }
+            }
+        }
+    };
     let mut e2e = prepared.e2e();
-    e2e.arg("demo");
+    e2e.args(["demo", "--guests", &name(guests), "--boot", &name(options.boot)]);
     add_replicas(&mut e2e, &options.replicas);
-    e2e.args(["--boot", &boot]);
     if let Some(version) = &options.kubernetes_version {
         e2e.args(["--kubernetes-version", version]);
     }
@@ -114,6 +133,11 @@ pub fn bench(options: &Bench, progress: &Progress) -> Result<ExitCode> {
     e2e.arg("bench");
     add_replicas(&mut e2e, &options.replicas);
     Err(e2e.exec()).context("cannot start the measurement")
+}
+
+/// How a value is written on a command line.
+fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn add_replicas(e2e: &mut Command, replicas: &Replicas) {

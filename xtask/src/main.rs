@@ -63,6 +63,15 @@ enum BootFormat {
     CloudConfig,
 }
 
+/// What a machine of the simulated site is.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Guests {
+    /// A Linux sandbox in which everything is real; needs root
+    Sandbox,
+    /// A model inside the simulator, on loopback alone; needs no rights, and takes seconds
+    Memory,
+}
+
 /// How many machines a cluster has.
 #[derive(Args)]
 struct Replicas {
@@ -81,6 +90,9 @@ struct Demo {
     /// Boot configuration that the bootstrap provider writes
     #[arg(long, value_enum, default_value = "ignition")]
     boot: BootFormat,
+    /// What the machines are [default: sandbox where this machine can run them, else memory]
+    #[arg(long, value_enum)]
+    guests: Option<Guests>,
     /// Kubernetes version of the cluster; a vendor suffix (v1.36.3-1) is allowed [default: the pinned version]
     #[arg(long)]
     kubernetes_version: Option<String>,

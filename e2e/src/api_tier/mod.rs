@@ -12,29 +12,22 @@ mod self_managed;
 mod server;
 mod writing;
 
-use std::{
-    fs,
-    net::{Ipv4Addr, TcpListener},
-    ops::Range,
-    path::Path,
-    pin::Pin,
-    process,
-};
+use std::{fs, path::Path, pin::Pin};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use xtask::{paths, progress::Progress, toolchain};
 
 use self::server::Server;
 use crate::{
     crash_points::CrashPoints,
     environment::Inputs,
-    management::{Management, Ports},
+    ground::Ground,
+    management::Management,
     manifests,
     process::Process,
-    providers::{BOOTSTRAP, CONTROL_PLANE, DCS, Installed, Places, Provider},
+    providers::{BOOTSTRAP, CONTROL_PLANE, DCS, Installed, Places},
 };
 
 /// Which checks run.
@@ -70,14 +63,10 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
         tier.stop().await;
         result
     };
-    // Whoever started this may be killed; nothing else would end the run then.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
-    let mut terminate = signal(SignalKind::terminate())?;
     // What is dropped unfinished ends the processes that it started.
     tokio::select! {
         result = checked => result,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
+        () = ::process::terminated() => bail!("interrupted"),
     }
 }
 
@@ -94,9 +83,8 @@ impl Tier {
             fs::create_dir_all(folder)?;
         }
         detail("starting");
-        let first = free_ports(12)?;
-        let ports = Ports { etcd: first, etcd_peer: first + 1, api_server: first + 2 };
-        let management = Management::start_at(&inputs.toolchain, dir, &logs, ports).await?;
+        let ground = Ground::loopback()?;
+        let management = Management::start(&inputs.toolchain, dir, &logs, ground.management).await?;
         detail("kinds of the core");
         management.apply(&core_definitions()?).await?;
         let crash_points = CrashPoints::create(dir.join("crash-points"))?;
@@ -107,23 +95,17 @@ impl Tier {
             scratch: &scratch,
             logs: &logs,
             crash_points: &crash_points,
+            first_port: ground.managers,
         };
         let ours = paths::workspace();
         let socket = format!("--adapter-socket={}", dir.join("no-adapter.sock").display());
         let mut started = Vec::new();
-        for (provider, port, config, lease, extra) in [
-            (BOOTSTRAP, first + 3, "bootstrap-kubeadm", "kubeadm-bootstrap-manager-leader-election-capi", None),
-            (
-                CONTROL_PLANE,
-                first + 6,
-                "controlplane-kubeadm",
-                "kubeadm-control-plane-manager-leader-election-capi",
-                None,
-            ),
-            (DCS, first + 9, "infra-dcs", "controller-leader-election-capdcs", Some(socket)),
+        for (provider, config, lease, extra) in [
+            (BOOTSTRAP, "bootstrap-kubeadm", "kubeadm-bootstrap-manager-leader-election-capi", None),
+            (CONTROL_PLANE, "controlplane-kubeadm", "kubeadm-control-plane-manager-leader-election-capi", None),
+            (DCS, "infra-dcs", "controller-leader-election-capdcs", Some(socket)),
         ] {
             detail(provider.name);
-            let provider = Provider { port, ..provider };
             let extra = extra.into_iter().chain(LEAVE_TO_LEADER.map(str::to_owned)).collect();
             let installed =
                 Installed::apply(&provider, &ours.join(config).join("config/default"), &places, extra).await?;
@@ -184,21 +166,6 @@ impl Tier {
         }
         self.management.stop().await;
     }
-}
-
-/// Ports below those that the kernel gives to outgoing connections: one of ours could take a port that is free now.
-const PORTS: Range<u16> = 15_000..30_000;
-
-/// The first of `count` free ports in a row. Another server may take one before it is used; a run then fails by name.
-fn free_ports(count: u16) -> Result<u16> {
-    let first = PORTS.start + u16::try_from(process::id() % u32::from(PORTS.end - PORTS.start))?;
-    let starts = (first..PORTS.end).chain(PORTS.start..first).step_by(usize::from(count));
-    let is_free = |first: &u16| {
-        let row: Result<Vec<_>, _> =
-            (*first..*first + count).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port))).collect();
-        row.is_ok()
-    };
-    starts.into_iter().find(is_free).with_context(|| format!("no {count} free ports in a row on loopback"))
 }
 
 /// The kinds that our managers read, as upstream defines them, without its webhooks.

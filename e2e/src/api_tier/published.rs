@@ -6,7 +6,9 @@ use serde_json::Value;
 use super::{Check, check, objects::NAMESPACE, server::Server};
 use crate::{
     cluster::{BootFormat, Shape},
-    demo, manifests,
+    demo,
+    ground::Ground,
+    manifests,
 };
 
 pub fn checks<'a>(server: &'a Server<'a>) -> Result<Vec<Check<'a>>> {
@@ -19,6 +21,7 @@ pub fn checks<'a>(server: &'a Server<'a>) -> Result<Vec<Check<'a>>> {
             workers: 2,
             version: demo::pinned_version()?,
             boot,
+            ground: Ground::ISOLATED,
         };
         // Kinds of the core have its own webhooks, which do not run here.
         let is_ours = |object: &Value| {

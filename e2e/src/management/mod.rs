@@ -30,6 +30,13 @@ pub struct Ports {
 impl Ports {
     /// The usual ones, for a run in a network namespace of its own.
     pub const USUAL: Self = Self { etcd: 2379, etcd_peer: 2380, api_server: 6443 };
+    /// How many there are.
+    pub const COUNT: u16 = 3;
+
+    /// Ports in a row.
+    pub fn starting_at(first: u16) -> Self {
+        Self { etcd: first, etcd_peer: first + 1, api_server: first + 2 }
+    }
 
     fn etcd(self) -> String {
         format!("https://127.0.0.1:{}", self.etcd)
@@ -65,12 +72,7 @@ pub struct Management {
 
 impl Management {
     /// Starts everything under `dir` and returns when the API server is ready.
-    pub async fn start(toolchain: &Path, dir: &Path, logs: &Path) -> Result<Self> {
-        Self::start_at(toolchain, dir, logs, Ports::USUAL).await
-    }
-
-    /// The same at these ports.
-    pub async fn start_at(toolchain: &Path, dir: &Path, logs: &Path, ports: Ports) -> Result<Self> {
+    pub async fn start(toolchain: &Path, dir: &Path, logs: &Path, ports: Ports) -> Result<Self> {
         let pki = Pki::create(&dir.join("pki"))?;
         let kubeconfig = dir.join("admin.kubeconfig");
         fs::write(&kubeconfig, pki.client_kubeconfig(&ports.api_server(), "admin"))?;

@@ -17,6 +17,7 @@ use crate::{
     cluster::{BootFormat, NAMESPACE, Shape},
     demo,
     environment::{Environment, Inputs},
+    ground::{Ground, Guests},
     process,
 };
 
@@ -26,6 +27,9 @@ const CLEAR_LIMIT: Duration = Duration::from_secs(120);
 /// Which scenarios run.
 #[derive(Args, Clone)]
 pub struct Options {
+    /// What the machines are
+    #[arg(long, value_enum, default_value = "sandbox")]
+    pub guests: Guests,
     /// Run only the scenarios of this group
     #[arg(long, value_enum)]
     pub group: Option<Group>,
@@ -153,14 +157,16 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
     if chosen.is_empty() {
         return Ok((passed, failed, skipped));
     }
+    let ground = Ground::of(options.guests)?;
     let balancers: Vec<String> =
-        chosen.iter().flat_map(|scenario| scenario.shapes(&version)).map(|shape| shape.balancer()).collect();
-    let mut environment = Environment::start(options.environment(), inputs, &balancers, progress).await?;
+        chosen.iter().flat_map(|scenario| scenario.shapes(&version, ground)).map(|shape| shape.balancer()).collect();
+
+    let mut environment = Environment::start(options.environment(), ground, inputs, &balancers, progress).await?;
     for scenario in chosen {
         let started = Instant::now();
         let result = tokio::select! {
             result = scenario.run(&mut environment, &version, progress) => result,
-            _ = tokio::signal::ctrl_c() => {
+            () = ::process::terminated() => {
                 environment.stop().await;
                 return Err(anyhow!("interrupted"));
             }
@@ -174,7 +180,7 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
             Err(error) => {
                 failed += 1;
                 println!("FAILED  {} ({seconds:.0} s): {error:#}", scenario.name);
-                let shapes = scenario.shapes(&version);
+                let shapes = scenario.shapes(&version, ground);
                 steps::dump(&environment, scenario.name, &shapes).await;
                 clear(&mut environment, &shapes, progress).await;
             }
@@ -192,7 +198,7 @@ impl Scenario {
         }
     }
 
-    fn shapes(&self, version: &str) -> Vec<Shape> {
+    fn shapes(&self, version: &str, ground: Ground) -> Vec<Shape> {
         let shape = |(number, (index, control_plane, workers, boot)): (usize, &(u8, u32, u32, BootFormat))| Shape {
             name: format!("c{index}"),
             namespace: if number == 0 { NAMESPACE.to_owned() } else { format!("{NAMESPACE}-{number}") },
@@ -201,12 +207,13 @@ impl Scenario {
             workers: *workers,
             version: version.to_owned(),
             boot: *boot,
+            ground,
         };
         self.clusters.iter().enumerate().map(shape).collect()
     }
 
     async fn run(&self, environment: &mut Environment, version: &str, progress: &Progress) -> Result<()> {
-        let shapes = self.shapes(version);
+        let shapes = self.shapes(version, environment.ground);
         let shapes = &shapes;
         match self.run {
             Run::Whole => lifecycle::whole(environment, shapes, progress).await?,
