@@ -9,7 +9,7 @@ use xtask::{command, paths, progress::Progress};
 const NAMESPACES: &[&str] =
     &["basalt-demo", "basalt-bench", "basalt-test", "basalt-test-growth", "basalt-test-trouble"];
 
-/// Ends processes in the runs' network namespaces, then removes the namespaces and what the guests left.
+/// Ends processes in the runs' network namespaces and on loopback, then removes the namespaces and what the guests left.
 pub fn run(progress: &Progress) -> Result<()> {
     let mut found = Vec::new();
     for name in NAMESPACES {
@@ -24,6 +24,11 @@ pub fn run(progress: &Progress) -> Result<()> {
         }
         command::output(Command::new("ip").args(["netns", "delete", name]))?;
         found.push(format!("network namespace {name} with {} processes", pids.split_whitespace().count()));
+    }
+    for (pid, name) in of_runs(&paths::run_dir("")) {
+        // It may have ended since it was found.
+        let _ = command::output(Command::new("kill").args(["-KILL", &pid]));
+        found.push(format!("process {pid}, {name}"));
     }
     let built = ["debug", "release"].map(|folder| paths::target().join(folder).join("basalt-dcs-simulator"));
     let simulator = built.into_iter().find(|path| path.exists());
@@ -41,4 +46,20 @@ pub fn run(progress: &Progress) -> Result<()> {
         progress.line(format!("removed {thing}"));
     }
     Ok(())
+}
+
+/// Processes that were started with a file of a run as the value of a flag, `--flag=FILE`, as only a run starts them:
+/// number and program.
+fn of_runs(runs: &Path) -> Vec<(String, String)> {
+    let value = format!("={}", runs.display());
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok) {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        let Ok(arguments) = fs::read(process.path().join("cmdline")) else { continue };
+        let arguments = String::from_utf8_lossy(&arguments);
+        if arguments.split('\0').any(|argument| argument.starts_with("--") && argument.contains(&value)) {
+            found.push((pid, arguments.split('\0').next().unwrap_or_default().to_owned()));
+        }
+    }
+    found
 }
