@@ -22,6 +22,8 @@ enum GuestKind {
     None,
     /// Linux sandboxes that boot the guest image; need root.
     Sandbox,
+    /// Played in this process, on loopback, without root: thousands fit.
+    Memory,
 }
 
 /// Format of the logs.
@@ -107,8 +109,8 @@ async fn serve(args: ServeArgs) -> Result<()> {
         _ => None,
     };
     let _fabric = if registry.is_some() || !args.load_balancers.is_empty() {
-        let config =
-            FabricConfig { bridge: args.bridge.clone(), registry, load_balancers: args.load_balancers.clone() };
+        let bridge = (args.guests != GuestKind::Memory).then(|| args.bridge.clone());
+        let config = FabricConfig { bridge, registry, load_balancers: args.load_balancers.clone() };
         Some(fabric::start(config).await?)
     } else {
         None

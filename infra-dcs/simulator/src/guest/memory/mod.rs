@@ -18,9 +18,14 @@
 //! ```
 
 pub mod boot;
+pub mod cable;
 pub mod clock;
+pub mod cluster;
 pub mod disk;
+pub mod kubeadm;
+pub mod host;
 pub mod machine;
+pub mod machine_clock;
 pub mod network;
 pub mod root;
 pub mod shell;

@@ -194,8 +194,6 @@ impl<'a> Client<'a> {
 
     async fn dial(&self) -> Result<SendRequest<Full<Bytes>>, String> {
         let stream = self.host.connect(&self.name, self.port).await?;
-        // Requests are small writes; without it each could wait for an acknowledgement.
-        let _ = stream.set_nodelay(true);
         let name = ServerName::try_from(self.name.clone()).map_err(|error| error.to_string())?;
         let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.map_err(|error| tls_error(&error))?;
         let (sender, connection) =

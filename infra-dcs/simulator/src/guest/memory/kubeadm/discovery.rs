@@ -6,6 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use super::{
+    Retry,
     client::{Client, ClientError},
     config::{self, types::{Discovery, TokenDiscovery}},
     files::Files,
@@ -106,20 +107,17 @@ fn pins(given: &[String]) -> Result<HashSet<String>, String> {
 /// Asks until the ConfigMap is there and signed with this token.
 async fn cluster_info(host: &dyn Host, client: &mut Client<'_>, id: &str, timeout: Duration) -> Result<Value, String> {
     let key = format!("{}{id}", tokens::SIGNATURE_PREFIX);
-    let mut last = String::new();
-    let got = super::poll(host, timeout, async || match client.get(CLUSTER_INFO).await {
-        Ok(map) if map["data"][&key].is_string() => Some(map),
-        Ok(_) => {
-            last = format!("could not find a JWS signature in the cluster-info ConfigMap for token ID {id:?}");
-            None
+    let mut retry = Retry::new(host, timeout);
+    loop {
+        let why = match client.get(CLUSTER_INFO).await {
+            Ok(map) if map["data"][&key].is_string() => return Ok(map),
+            Ok(_) => format!("could not find a JWS signature in the cluster-info ConfigMap for token ID {id:?}"),
+            Err(error) => format!("failed to request the cluster-info ConfigMap: {error}"),
+        };
+        if !retry.again().await {
+            return Err(why);
         }
-        Err(error) => {
-            last = format!("failed to request the cluster-info ConfigMap: {error}");
-            None
-        }
-    })
-    .await;
-    got.ok_or(last)
+    }
 }
 
 fn signed_kubeconfig(map: &Value, id: &str, secret: &str) -> Result<String, String> {
@@ -150,18 +148,18 @@ async fn by_file(host: &dyn Host, files: &dyn Files, path: &str, timeout: Durati
         return Ok(found);
     }
     let mut client = Client::new(host, &found, found.authority.is_empty())?;
-    let mut last = String::new();
-    let told = super::poll(host, timeout, async || match client.get(CLUSTER_INFO).await {
-        Ok(map) => Some(Some(map)),
-        // Without the right to read it, the file is all there is.
-        Err(ClientError::Status { code: 401 | 403, .. }) => Some(None),
-        Err(error) => {
-            last = error.to_string();
-            None
+    let mut retry = Retry::new(host, timeout);
+    let told = loop {
+        let why = match client.get(CLUSTER_INFO).await {
+            Ok(map) => break Some(map),
+            // Without the right to read it, the file is all there is.
+            Err(ClientError::Status { code: 401 | 403, .. }) => break None,
+            Err(error) => error.to_string(),
+        };
+        if !retry.again().await {
+            return Err(why);
         }
-    })
-    .await
-    .ok_or(last)?;
+    };
     if let Some(map) = told {
         let text = map["data"]["kubeconfig"].as_str().unwrap_or_default();
         let document = config::from_yaml(text).map_err(|error| error.to_string())?;

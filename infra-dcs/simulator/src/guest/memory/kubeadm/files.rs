@@ -1,5 +1,7 @@
 //! The machine's files, as much as programs on it need of them.
 
+use crate::guest::memory::root::{Kind, Owner, Root};
+
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -10,7 +12,7 @@ pub enum Entry {
 }
 
 /// A file system in memory. Paths are absolute.
-pub trait Files: Send {
+pub trait Files: Send + Sync {
     /// Content of a file; none where there is no file.
     fn read(&self, path: &str) -> Option<Vec<u8>>;
     /// What is there.
@@ -35,41 +37,39 @@ pub trait Files: Send {
     }
 }
 
-/// Files for tests: a map.
-#[cfg(test)]
-#[derive(Clone, Default)]
-pub struct MapFiles(pub std::collections::BTreeMap<String, Vec<u8>>);
-
-#[cfg(test)]
-impl Files for MapFiles {
+impl Files for Root {
     fn read(&self, path: &str) -> Option<Vec<u8>> {
-        self.0.get(path).cloned()
+        self.is_file(path).then(|| Root::read(self, path).ok()).flatten().map(|content| content.to_vec())
     }
 
     fn entry(&self, path: &str) -> Option<Entry> {
-        let below = format!("{}/", path.trim_end_matches('/'));
-        if self.0.contains_key(path) {
-            Some(Entry::File)
-        } else {
-            self.0.keys().any(|known| known.starts_with(&below)).then_some(Entry::Directory)
+        match self.metadata(path).ok()?.kind {
+            Kind::Directory => Some(Entry::Directory),
+            _ => Some(Entry::File),
         }
     }
 
     fn list(&self, directory: &str) -> Vec<String> {
-        let below = format!("{}/", directory.trim_end_matches('/'));
-        let names = self.0.keys().filter_map(|path| path.strip_prefix(&below)?.split('/').next().map(str::to_owned));
-        names.filter(|name| !name.is_empty()).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+        Root::list(self, directory).unwrap_or_default()
     }
 
-    fn write(&mut self, path: &str, _mode: u32, content: &[u8]) {
-        self.0.insert(path.to_owned(), content.to_owned());
+    fn write(&mut self, path: &str, mode: u32, content: &[u8]) {
+        // A disk in memory has room, and no path of kubeadm's is a directory unless the user made one of that name.
+        let _ = self.put(path, content, mode, Owner::default());
     }
 
     fn make_directory(&mut self, path: &str) {
-        self.0.insert(format!("{}/", path.trim_end_matches('/')), Vec::new());
+        let _ = self.make_directories(path);
     }
 
     fn remove(&mut self, path: &str) {
-        self.0.remove(path);
+        let _ = self.remove_file(path);
     }
+}
+
+/// Files for tests.
+#[cfg(test)]
+pub fn empty() -> Root {
+    use crate::guest::memory::root::{FileSystem, Volume};
+    Root::new(Volume::new(FileSystem::new("ext4", "", "")))
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::net::TcpStream;
 
 use super::{files::Files, images::Registries, pki::KeyStore, version::Version};
+use crate::guest::memory::cable::Carried;
 
 /// Fixed properties of the machine.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ pub trait Host: Send + Sync {
     /// Waits by the machine's clock.
     fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()>;
     /// Opens a connection to a host name or address. The error is Go's.
-    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, Result<TcpStream, String>>;
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, Result<Carried<TcpStream>, String>>;
     /// `systemctl restart kubelet`: it reads its configuration and static pods again.
     fn restart_kubelet(&self, files: &mut dyn Files);
     /// Whether kubelet answers its health check; otherwise why not.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    Retry,
     client::{Client, ClientError},
     command::{self, Options},
     config::{self, Init, types::{ClusterConfiguration, NodeRegistration, Taint, Timeouts}},
@@ -238,17 +239,13 @@ impl Run<'_> {
     async fn put(&self, client: &mut Client<'_>, phase: &str, objects: &[Placed]) -> Result<(), String> {
         let timeout = self.host.facts().limit(self.timeouts().api_call());
         for Placed { collection, object } in objects {
-            let mut last = String::new();
-            let done = super::poll(self.host, timeout, async || match client.create_or_update(collection, object).await {
-                Ok(()) => Some(Ok(())),
-                Err(error) if error.is_passing() => {
-                    last = error.to_string();
-                    None
+            let mut retry = Retry::new(self.host, timeout);
+            loop {
+                let Err(error) = client.create_or_update(collection, object).await else { break };
+                if !error.is_passing() || !retry.again().await {
+                    return Err(format!("{phase}: {}: {error}", object["kind"].as_str().unwrap_or_default()));
                 }
-                Err(error) => Some(Err(error.to_string())),
-            })
-            .await;
-            done.unwrap_or(Err(last)).map_err(|why| format!("{phase}: {}: {why}", object["kind"].as_str().unwrap_or_default()))?;
+            }
         }
         Ok(())
     }
@@ -276,19 +273,17 @@ pub async fn wait_for_kubelet(host: &dyn Host, timeouts: &Timeouts, print: Print
         "[kubelet-check] Waiting for a healthy kubelet at http://127.0.0.1:10248/healthz. This can take up to {}",
         config::duration::format(limit)
     ));
-    let mut last = String::new();
-    let healthy = super::poll(host, host.facts().limit(limit), async || match host.kubelet_health() {
-        Ok(()) => Some(()),
-        Err(why) => {
-            last = why;
-            None
+    let mut retry = Retry::new(host, host.facts().limit(limit));
+    let last = loop {
+        match host.kubelet_health() {
+            Ok(()) => {
+                print("[kubelet-check] The kubelet is healthy".to_owned());
+                return Ok(());
+            }
+            Err(why) if !retry.again().await => break why,
+            Err(_) => {}
         }
-    })
-    .await;
-    if healthy.is_some() {
-        print("[kubelet-check] The kubelet is healthy".to_owned());
-        return Ok(());
-    }
+    };
     print("[kubelet-check] The kubelet is not healthy after the time given".to_owned());
     print("Unfortunately, an error has occurred, likely caused by:".to_owned());
     print("\t- The kubelet is not running".to_owned());
@@ -317,22 +312,25 @@ pub async fn wait_for_components(
     let mut client = Client::new(host, &local, false).map_err(wrong)?;
     let mut errors = Vec::new();
     for component in manifests::COMPONENTS {
-        let mut last = String::new();
         let limit = if errors.is_empty() { host.facts().limit(limit) } else { std::time::Duration::ZERO };
-        let healthy = super::poll(host, limit, async || {
+        let mut retry = Retry::new(host, limit);
+        loop {
             let state = match host.component_health(component) {
                 // The API server has a port that all can reach; its certificate is looked at too.
                 Ok(()) if component == "kube-apiserver" => client.get("/livez").await.map(drop).or_else(refused),
                 other => other,
             };
-            state.map_err(|why| last = why).ok()
-        })
-        .await;
-        match healthy {
-            Some(()) => print(format!("[control-plane-check] {component} is healthy")),
-            None => {
-                print(format!("[control-plane-check] {component} is not healthy after the time given"));
-                errors.push(format!("{component} check failed: {last}"));
+            match state {
+                Ok(()) => {
+                    print(format!("[control-plane-check] {component} is healthy"));
+                    break;
+                }
+                Err(why) if !retry.again().await => {
+                    print(format!("[control-plane-check] {component} is not healthy after the time given"));
+                    errors.push(format!("{component} check failed: {why}"));
+                    break;
+                }
+                Err(_) => {}
             }
         }
     }
@@ -360,7 +358,7 @@ pub async fn annotate(
     timeouts: &Timeouts,
 ) -> Result<(), String> {
     let patch = json!({"metadata": {"annotations": {"kubeadm.alpha.kubernetes.io/cri-socket": socket}}});
-    patch_node(host, client, node, timeouts, async |_| patch.clone()).await
+    patch_node(host, client, node, timeouts, &|_| patch.clone()).await
 }
 
 /// Labels and taints a node as one of the control plane.
@@ -378,7 +376,7 @@ pub async fn mark(
         let flags: Vec<String> = taints.iter().map(Taint::flag).collect();
         print(format!("[mark-control-plane] Marking the node {node} as control-plane by adding the taints [{}]", flags.join(" ")));
     }
-    patch_node(host, client, node, timeouts, async |present: &Value| {
+    patch_node(host, client, node, timeouts, &|present: &Value| {
         let mut all = json!(taints);
         if let (Some(all), Some(present)) = (all.as_array_mut(), present["spec"]["taints"].as_array()) {
             for taint in present {
@@ -400,20 +398,21 @@ async fn patch_node(
     client: &mut Client<'_>,
     node: &str,
     timeouts: &Timeouts,
-    patch: impl AsyncFn(&Value) -> Value,
+    patch: &(dyn Fn(&Value) -> Value + Sync),
 ) -> Result<(), String> {
     let path = format!("/api/v1/nodes/{node}");
-    let mut last = String::new();
-    let timeout = host.facts().limit(timeouts.api_call());
-    let done = super::poll(host, timeout, async || {
+    let mut retry = Retry::new(host, host.facts().limit(timeouts.api_call()));
+    loop {
         let changed = match client.get(&path).await {
-            Ok(present) => client.patch(&path, &patch(&present).await).await,
+            Ok(present) => client.patch(&path, &patch(&present)).await,
             Err(error) => Err(error),
         };
-        changed.map_err(|error| last = error.to_string()).ok()
-    })
-    .await;
-    done.map(drop).ok_or_else(|| format!("error patching Node {node:?}: {last}"))
+        match changed {
+            Ok(_) => return Ok(()),
+            Err(error) if !retry.again().await => return Err(format!("error patching Node {node:?}: {error}")),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Lets kubelet's kubeconfig name the file that kubelet rotates.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{
+    Retry,
     client::Client,
     command::{self, Options},
     config::{self, Join, types::{ClusterConfiguration, JoinControlPlane, NodeRegistration, Timeouts}},
@@ -74,27 +75,13 @@ impl Known {
         print("[preflight] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"...".to_owned());
         let mut client = Client::new(host, &kubeconfig, kubeconfig.authority.is_empty())
             .map_err(|why| format!("unable to access the cluster: {why}"))?;
-        let mut last = String::new();
         let limit = host.facts().limit(timeouts.api_call());
-        let mut map = async |name: &str| {
-            let path = format!("{SYSTEM_MAPS}/{name}");
-            let got = super::poll(host, limit, async || match client.get(&path).await {
-                Ok(map) => Some(Ok(map)),
-                Err(error) if error.is_passing() => {
-                    last = error.to_string();
-                    None
-                }
-                Err(error) => Some(Err(error.to_string())),
-            })
-            .await;
-            got.unwrap_or_else(|| Err(last.clone()))
-        };
         let wrong = |why: String| format!("unable to fetch the kubeadm-config ConfigMap: {why}");
-        let stored = map("kubeadm-config").await.map_err(|why| wrong(format!("failed to get config map: {why}")))?;
+        let stored = system_map(host, &mut client, "kubeadm-config", limit).await.map_err(|why| wrong(format!("failed to get config map: {why}")))?;
         let text = stored["data"]["ClusterConfiguration"].as_str().unwrap_or_default();
         let cluster = config::read_stored_cluster(text, &command::defaults(host, ""));
         let cluster = cluster.map_err(|error| wrong(format!("failed to decode cluster configuration data: {error}")))?;
-        let stored = map("kubelet-config").await.map_err(|why| {
+        let stored = system_map(host, &mut client, "kubelet-config", limit).await.map_err(|why| {
             wrong(format!("failed to get component configs: could not download the kubelet configuration from ConfigMap \"kubelet-config\": {why}"))
         })?;
         let kubelet = config::from_yaml(stored["data"]["kubelet"].as_str().unwrap_or_default());
@@ -214,20 +201,19 @@ impl Run<'_> {
         wait_for_kubelet(host, self.timeouts(), print).await.map_err(|why| failed("kubelet-wait-bootstrap", why))?;
         print("[kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap".to_owned());
         let limit = host.facts().limit(self.timeouts().tls_bootstrap());
-        let mut last = String::new();
-        let bootstrapped = super::poll(host, limit, async || {
-            // kubelet tries again by itself; here a restart is how it does.
-            if !files.is_file(KUBECONFIG) {
-                host.restart_kubelet(files);
-                last = host.kubelet_health().err().unwrap_or_default();
+        let mut retry = Retry::new(host, limit);
+        // kubelet tries again by itself; here a restart is how it does.
+        let bootstrapped = loop {
+            if files.is_file(KUBECONFIG) {
+                break Ok(());
             }
-            files.is_file(KUBECONFIG).then_some(())
-        })
-        .await;
+            if !retry.again().await {
+                break Err(wrong_bootstrap());
+            }
+            host.restart_kubelet(files);
+        };
         files.remove(BOOTSTRAP_KUBECONFIG);
-        bootstrapped.ok_or_else(|| {
-            failed("kubelet-wait-bootstrap", "failed while waiting for TLS bootstrap: context deadline exceeded".to_owned() + &last)
-        })
+        bootstrapped
     }
 
     /// Two nodes of one name would write over each other.
@@ -366,7 +352,33 @@ async fn retry<T>(
     limit: std::time::Duration,
     mut attempt: impl FnMut() -> Result<T, String>,
 ) -> Result<T, String> {
-    let mut last = String::new();
-    let done = super::poll(host, limit, async || attempt().map_err(|why| last = why).ok()).await;
-    done.ok_or(last)
+    let mut retry = Retry::new(host, limit);
+    loop {
+        match attempt() {
+            Err(why) if !retry.again().await => return Err(why),
+            Err(_) => {}
+            done => return done,
+        }
+    }
+}
+
+/// A ConfigMap of `kube-system`.
+async fn system_map(
+    host: &dyn Host,
+    client: &mut Client<'_>,
+    name: &str,
+    limit: std::time::Duration,
+) -> Result<Value, String> {
+    let mut retry = Retry::new(host, limit);
+    loop {
+        match client.get(&format!("{SYSTEM_MAPS}/{name}")).await {
+            Ok(map) => return Ok(map),
+            Err(error) if !error.is_passing() || !retry.again().await => return Err(error.to_string()),
+            Err(_) => {}
+        }
+    }
+}
+
+fn wrong_bootstrap() -> String {
+    failed("kubelet-wait-bootstrap", "failed while waiting for TLS bootstrap: context deadline exceeded")
 }

@@ -40,18 +40,28 @@ use host::Host;
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Tries again and again until there is an answer or the time is over.
-async fn poll<T>(host: &dyn Host, timeout: Duration, mut attempt: impl AsyncFnMut() -> Option<T>) -> Option<T> {
-    let (mut waited, mut pause) = (Duration::ZERO, PAUSE);
-    loop {
-        if let Some(answer) = attempt().await {
-            return Some(answer);
+/// Trying again until the time is over.
+struct Retry<'a> {
+    host: &'a dyn Host,
+    left: Duration,
+    pause: Duration,
+}
+
+impl<'a> Retry<'a> {
+    /// From now on for this long.
+    fn new(host: &'a dyn Host, time: Duration) -> Self {
+        Self { host, left: time, pause: PAUSE }
+    }
+
+    /// Waits a little; false when the time is over.
+    async fn again(&mut self) -> bool {
+        if self.left.is_zero() {
+            return false;
         }
-        if waited >= timeout {
-            return None;
-        }
-        host.sleep(pause).await;
-        waited += pause;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        let pause = self.pause.min(self.left);
+        self.host.sleep(pause).await;
+        self.left -= pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        true
     }
 }

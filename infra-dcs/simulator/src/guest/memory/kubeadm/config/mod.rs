@@ -190,17 +190,16 @@ fn split(text: &str) -> Result<Vec<Document>, ConfigError> {
 
 fn check_version(gvk: &Gvk, kubeadm: &Version, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
     let Gvk { version, kind, .. } = gvk;
-    let known = |text: &str| {
-        warnings.push(text.to_owned());
-        Ok(())
-    };
     match version.as_str() {
         "v1beta4" if reads_v1beta4(kubeadm) => Ok(()),
-        "v1beta3" if reads_v1beta4(kubeadm) => known(&format!(
-            "your configuration file uses a deprecated API spec: \"{GROUP}/v1beta3\" (kind: {kind:?}). Please use \
-             'kubeadm config migrate --old-config old-config-file --new-config new-config-file', which will write the \
-             new, similar spec using a newer API version."
-        )),
+        "v1beta3" if reads_v1beta4(kubeadm) => {
+            warnings.push(format!(
+                "your configuration file uses a deprecated API spec: \"{GROUP}/v1beta3\" (kind: {kind:?}). Please use \
+                 'kubeadm config migrate --old-config old-config-file --new-config new-config-file', which will write \
+                 the new, similar spec using a newer API version."
+            ));
+            Ok(())
+        }
         "v1beta3" => Ok(()),
         old @ ("v1alpha1" | "v1alpha2" | "v1alpha3" | "v1beta1" | "v1beta2") => {
             let last = match old {

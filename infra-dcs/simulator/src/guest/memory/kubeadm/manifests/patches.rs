@@ -139,15 +139,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::guest::memory::kubeadm::files::MapFiles;
+    use crate::guest::memory::kubeadm::files;
 
     #[test]
     fn patches_are_found_by_name_and_applied_in_order() {
-        let mut files = MapFiles::default();
-        files.write("/p/kube-apiserver0+merge.yaml", 0o644, b"metadata:\n  labels: {a: b}\n");
+        let mut files = files::empty();
+        Files::write(&mut files, "/p/kube-apiserver0+merge.yaml", 0o644, b"metadata:\n  labels: {a: b}\n");
         let more = br#"{"spec": {"containers": [{"name": "kube-apiserver", "image": "x"}]}}"#;
-        files.write("/p/kube-apiserver1.json", 0o644, more);
-        files.write("/p/readme.md", 0o644, b"nothing");
+        Files::write(&mut files, "/p/kube-apiserver1.json", 0o644, more);
+        Files::write(&mut files, "/p/readme.md", 0o644, b"nothing");
         let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "kube-apiserver", "command": ["c"]}]}});
         let mut said = Vec::new();
         let patched = apply(&files, Some("/p"), "kube-apiserver", pod, &mut |line| said.push(line)).unwrap();

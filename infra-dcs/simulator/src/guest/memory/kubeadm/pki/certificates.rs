@@ -196,7 +196,7 @@ fn leaf(
             after(request.now, life),
         )
     };
-    let issue = || -> Result<(), String> {
+    let mut issue = || -> Result<(), String> {
         let leaf_key = request.keys.take(request.cluster.encryption_algorithm.parse()?)?;
         let copy = rcgen::KeyPair::from_pem(&key.serialize_pem()).map_err(|error| error.to_string())?;
         let pem = Authority::new(certificate.clone(), copy)?.issue(&wanted, &leaf_key.pair)?;
