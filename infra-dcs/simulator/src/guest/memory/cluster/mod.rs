@@ -447,3 +447,6 @@ fn first_objects(cluster: &Cluster, service_address: &str) {
     });
     let _ = api.create(api::SERVICES, "default", service);
 }
+
+#[cfg(test)]
+mod tests;
