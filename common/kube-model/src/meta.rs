@@ -80,7 +80,10 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     } else if resource.group == RBAC {
         let wrong = match name {
             "." | ".." => Some(format!("may not be '{name}'")),
-            _ => name.chars().find(|character| "/%".contains(*character)).map(|found| format!("may not contain '{found}'")),
+            _ => name
+                .chars()
+                .find(|character| "/%".contains(*character))
+                .map(|found| format!("may not contain '{found}'")),
         };
         errors.extend(wrong.map(|why| FieldError::invalid("metadata.name", name, why)));
     } else if !is_subdomain(name) {

@@ -59,7 +59,8 @@ impl Settings {
         });
         let candidates = starts.filter_map(|(at, _)| {
             let rest = &image[at..];
-            let end = rest.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(rest.len());
+            let end =
+                rest.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(rest.len());
             Version::parse(rest[..end].trim_end_matches('.'))
         });
         candidates.into_iter().find(|version| version.major == 1).unwrap_or_else(|| self.kubernetes.clone())
@@ -186,9 +187,18 @@ impl Powered {
 
     /// The power is gone.
     pub fn power_off(&self) {
+        self.end(true);
+    }
+
+    /// Everything that runs ends, and can begin again.
+    pub fn reboot(&self) {
+        self.end(false);
+    }
+
+    fn end(&self, is_off: bool) {
         let kubelet = {
             let mut slot = self.kubelet.lock();
-            slot.is_off = true;
+            slot.is_off = is_off;
             slot.kubelet.take()
         };
         if let Some(kubelet) = kubelet {
@@ -351,9 +361,8 @@ impl Host for OnMachine {
 
     fn port_in_use(&self, port: u16) -> bool {
         let kubelet = self.powered.kubelet();
-        let runs = |component: &str| {
-            kubelet.as_ref().is_some_and(|kubelet| kubelet.component_health(component).is_ok())
-        };
+        let runs =
+            |component: &str| kubelet.as_ref().is_some_and(|kubelet| kubelet.component_health(component).is_ok());
         match port {
             KUBELET_PORT => kubelet.is_some_and(|kubelet| kubelet.health().is_ok()),
             2379 | 2380 => runs("etcd"),

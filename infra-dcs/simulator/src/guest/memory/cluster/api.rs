@@ -77,11 +77,6 @@ impl<'a> Api<'a> {
         self.server.patch(&target, &patch, &self.params()).map(|(object, _)| object)
     }
 
-    /// Replaces an object.
-    pub fn update(&self, kind: Kind, namespace: &str, name: &str, object: Value) -> Result<Arc<Value>, ApiError> {
-        self.server.update(&target(kind, namespace, name, ""), object, &self.params()).map(|(object, _)| object)
-    }
-
     /// Deletes an object; one that is gone is a success.
     pub fn delete(&self, kind: Kind, namespace: &str, name: &str, grace_seconds: Option<i64>) {
         let params =

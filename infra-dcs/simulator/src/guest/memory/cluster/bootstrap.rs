@@ -7,7 +7,11 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::SignedDuration;
 
-use super::{Clusters, api::{Api, SECRETS}, kubelet::Kubelet};
+use super::{
+    Clusters,
+    api::{Api, SECRETS},
+    kubelet::Kubelet,
+};
 use crate::guest::memory::{
     kubeadm::{
         config,
@@ -54,7 +58,8 @@ pub fn run(root: &mut Root, kubelet: &Kubelet, clusters: &Clusters, node: &str) 
     let leaf = Leaf::client(&format!("system:node:{node}"), &["system:nodes"], now.checked_add(LIFE).unwrap_or(now));
     let certificate = authority.issue(&leaf, &key)?;
     Files::write(root, CURRENT, 0o600, format!("{certificate}{}", key.serialize_pem()).as_bytes());
-    let mut document = kubeconfig::document(&asks.server, "default-cluster", "default-auth", &asks.authority, &Identity::Anonymous);
+    let mut document =
+        kubeconfig::document(&asks.server, "default-cluster", "default-auth", &asks.authority, &Identity::Anonymous);
     document["users"][0]["user"] = serde_json::json!({"client-certificate": CURRENT, "client-key": CURRENT});
     let text = config::yaml(&document).map_err(|error| error.to_string())?;
     Files::write(root, KUBECONFIG, 0o600, text.as_bytes());

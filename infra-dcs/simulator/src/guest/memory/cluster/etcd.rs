@@ -145,8 +145,11 @@ impl Drop for EtcdMember {
 /// Whether a machine's API server can use its own member.
 pub fn is_usable(root: &Root, pod: &Value, cluster: &Cluster) -> Result<(), String> {
     let directory = manifests::flag(pod, "data-dir").unwrap_or_default();
-    let identity = Files::text(root, &format!("{directory}/{IDENTITY}")).and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let id = identity.and_then(|identity| identity["member"].as_u64()).ok_or("dial tcp 127.0.0.1:2379: connect: connection refused")?;
+    let identity = Files::text(root, &format!("{directory}/{IDENTITY}"))
+        .and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let id = identity
+        .and_then(|identity| identity["member"].as_u64())
+        .ok_or("dial tcp 127.0.0.1:2379: connect: connection refused")?;
     if !cluster.etcd.is_voter(id) {
         return Err("etcdserver: rpc not supported for learner".into());
     }
@@ -206,12 +209,18 @@ pub struct KubeadmEtcd(pub Arc<Cluster>);
 
 impl KubeadmEtcd {
     /// Dials these URLs with this certificate.
-    pub fn dial(cluster: Arc<Cluster>, urls: &[String], certificate: &[u8], authority: &pki::Certificate) -> Result<Self, String> {
+    pub fn dial(
+        cluster: Arc<Cluster>,
+        urls: &[String],
+        certificate: &[u8],
+        authority: &pki::Certificate,
+    ) -> Result<Self, String> {
         if !urls.iter().any(|url| cluster.etcd.serves(url)) {
             return Err("context deadline exceeded: no endpoint of etcd answers".into());
         }
         let is_trusted = cluster.etcd.authority == authority.pin()
-            && pki::certificates_of(certificate).is_ok_and(|found| found.iter().any(|leaf| leaf.is_signed_by(authority)));
+            && pki::certificates_of(certificate)
+                .is_ok_and(|found| found.iter().any(|leaf| leaf.is_signed_by(authority)));
         if !is_trusted {
             return Err("remote error: tls: bad certificate".into());
         }

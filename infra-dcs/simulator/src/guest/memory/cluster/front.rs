@@ -43,12 +43,15 @@ pub fn start(
     cluster: &Arc<Cluster>,
     address: SocketAddr,
 ) -> Result<Front, String> {
-    if let Some(etcd) = Files::text(root, &manifests::path("etcd")).and_then(|text| crate::guest::memory::kubeadm::config::from_yaml(&text).ok()) {
+    if let Some(etcd) = Files::text(root, &manifests::path("etcd"))
+        .and_then(|text| crate::guest::memory::kubeadm::config::from_yaml(&text).ok())
+    {
         etcd::is_usable(root, &etcd, cluster)?;
     } else {
         return Err("dial tcp 127.0.0.1:2379: connect: connection refused".into());
     }
-    let services = manifests::flag(pod, "service-cluster-ip-range").and_then(|text| Cidr::parse(text.split(',').next()?));
+    let services =
+        manifests::flag(pod, "service-cluster-ip-range").and_then(|text| Cidr::parse(text.split(',').next()?));
     let listener = listen(address)?;
     if let Some(first) = services.and_then(|range| range.address(1)) {
         first_objects(cluster, &first.to_string());
@@ -78,7 +81,8 @@ fn serve(
 ) -> Result<impl Future<Output = ()> + Send + 'static, String> {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
     let read = |flag: &str| Files::read(&root, manifests::flag(&pod, flag).unwrap_or_default()).unwrap_or_default();
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read("tls-cert-file")).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(&read("tls-cert-file")).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     let key = PrivateKeyDer::from_pem_slice(&read("tls-private-key-file")).map_err(|e| e.to_string())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();

@@ -24,14 +24,7 @@ use super::{
 };
 use crate::guest::memory::{
     cable::Cable,
-    kubeadm::{
-        Cidr,
-        config,
-        files::Files,
-        images::Registries,
-        kubeconfig::Kubeconfig,
-        pki,
-    },
+    kubeadm::{Cidr, config, files::Files, images::Registries, kubeconfig::Kubeconfig, pki},
     machine_clock::MachineClock,
     root::Root,
 };
@@ -252,7 +245,9 @@ impl Kubelet {
             // What runs ends before it starts again: its port is taken.
             let started = state.pods.remove(&name).map_or_else(|| self.clock.now(), |pod| pod.started);
             let images = manifest.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-            let pulled = images.filter_map(|container| container["image"].as_str()).try_for_each(|image| self.registries.pull(image));
+            let pulled = images
+                .filter_map(|container| container["image"].as_str())
+                .try_for_each(|image| self.registries.pull(image));
             let outcome = pulled
                 .map_err(|message| Trouble { reason: "ImagePullBackOff", message })
                 .and_then(|()| static_pod::start(manifest, root))
@@ -271,7 +266,12 @@ impl Kubelet {
                 state.cluster = Some(Arc::clone(&member.cluster));
             }
             if let Err(trouble) = &outcome {
-                tracing::debug!(machine = self.machine.hostname, pod = name, why = trouble.message, "Static pod does not run.");
+                tracing::debug!(
+                    machine = self.machine.hostname,
+                    pod = name,
+                    why = trouble.message,
+                    "Static pod does not run."
+                );
             }
             state.pods.insert(name, StaticPod { manifest: manifest.clone(), outcome, started });
         }
@@ -313,9 +313,9 @@ impl Kubelet {
         let wanted = if network.is_ok() { "True" } else { "False" };
         let ready = found.pointer("/status/conditions").and_then(Value::as_array);
         let ready = ready.and_then(|all| all.iter().find(|condition| condition["type"] == "Ready"));
-        let is_fresh = ready.and_then(|condition| moment(&condition["lastHeartbeatTime"])).is_some_and(|heard| {
-            heard.checked_add(STATUS_PERIOD).is_ok_and(|until| until > self.clock.now())
-        });
+        let is_fresh = ready
+            .and_then(|condition| moment(&condition["lastHeartbeatTime"]))
+            .is_some_and(|heard| heard.checked_add(STATUS_PERIOD).is_ok_and(|until| until > self.clock.now()));
         if node::condition_status(&found, "Ready") == wanted && is_fresh {
             return Some(found);
         }
@@ -358,7 +358,8 @@ impl Kubelet {
             let hash = node::manifest_hash(&pod.manifest);
             let mut shown = api.get(PODS, "kube-system", &mirror);
             if let Some(present) = &shown
-                && (present["metadata"]["annotations"]["kubernetes.io/config.hash"] != hash.as_str() || is_deleting(present))
+                && (present["metadata"]["annotations"]["kubernetes.io/config.hash"] != hash.as_str()
+                    || is_deleting(present))
             {
                 api.delete(PODS, "kube-system", &mirror, Some(0));
                 shown = None;
@@ -398,7 +399,9 @@ impl Kubelet {
                 api.delete(PODS, namespace(&pod), name(&pod), Some(0));
                 continue;
             }
-            if workloads::is_ready(&pod) || ["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default()) {
+            if workloads::is_ready(&pod)
+                || ["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default())
+            {
                 continue;
             }
             let is_on_host = pod["spec"]["hostNetwork"] == true;
@@ -415,7 +418,9 @@ impl Kubelet {
                 (None, false, None) => continue,
             };
             let images = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-            let pulled = images.filter_map(|container| container["image"].as_str()).try_for_each(|image| self.registries.pull(image));
+            let pulled = images
+                .filter_map(|container| container["image"].as_str())
+                .try_for_each(|image| self.registries.pull(image));
             let trouble = pulled.err().map(|message| Trouble { reason: "ImagePullBackOff", message });
             let started = pod["status"]["startTime"].as_str().map_or_else(|| time(self.clock.now()), str::to_owned);
             write_status(api, &pod, &node::pod_status(&pod, trouble.as_ref(), &host, &address, &started));

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, net::IpAddr, sync::LazyLock};
 use serde_json::Value;
 
 use crate::guest::memory::kubeadm::{
-    config::{self, types::{Arg, Taint}},
+    config::{
+        self,
+        types::{Arg, Taint},
+    },
     files::Files,
-    kubelet as written,
-    manifests,
+    kubelet as written, manifests,
     pki::{self, Certificate},
 };
 
@@ -65,7 +67,9 @@ impl KubeletSettings {
         let configuration = config::from_yaml(&text)
             .map_err(|error| format!("failed to load kubelet config file, path: {path}, error: {error}"))?;
         if configuration["kind"] != "KubeletConfiguration" {
-            return Err(format!("failed to load kubelet config file, path: {path}, error: it is no KubeletConfiguration"));
+            return Err(format!(
+                "failed to load kubelet config file, path: {path}, error: it is no KubeletConfiguration"
+            ));
         }
         let flags = written::flags(files);
         if let Some(flag) = flags.iter().find(|flag| !FLAGS.contains(&flag.name.as_str())) {
@@ -95,9 +99,9 @@ fn labels(flags: &[Arg]) -> Result<BTreeMap<String, String>, String> {
     let mut all = BTreeMap::new();
     let given = flags.iter().filter(|flag| flag.name == "node-labels").flat_map(|flag| flag.value.split(','));
     for pair in given.map(str::trim).filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair
-            .split_once('=')
-            .ok_or_else(|| format!("invalid argument {pair:?} for \"--node-labels\" flag: malformed pair, expect string=string"))?;
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            format!("invalid argument {pair:?} for \"--node-labels\" flag: malformed pair, expect string=string")
+        })?;
         all.insert(key.trim().to_owned(), value.trim().to_owned());
     }
     let is_foreign = |key: &str| {
@@ -123,13 +127,14 @@ fn labels(flags: &[Arg]) -> Result<BTreeMap<String, String>, String> {
 }
 
 fn taints(flag: &str, configuration: &Value) -> Result<Vec<Taint>, String> {
-    let mut all: Vec<Taint> =
-        serde_json::from_value(configuration["registerWithTaints"].clone()).unwrap_or_default();
+    let mut all: Vec<Taint> = serde_json::from_value(configuration["registerWithTaints"].clone()).unwrap_or_default();
     for text in flag.split(',').map(str::trim).filter(|text| !text.is_empty()) {
         let (rest, effect) = text
             .rsplit_once(':')
             .filter(|(_, effect)| ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(effect))
-            .ok_or_else(|| format!("invalid argument {flag:?} for \"--register-with-taints\" flag: invalid taint spec: {text}"))?;
+            .ok_or_else(|| {
+                format!("invalid argument {flag:?} for \"--register-with-taints\" flag: invalid taint spec: {text}")
+            })?;
         let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
         all.push(Taint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned(), time_added: None });
     }
@@ -144,11 +149,14 @@ fn serving(files: &dyn Files, configuration: &Value, flags: &[Arg]) -> Result<Op
     };
     let authority = configuration.pointer("/authentication/x509/clientCAFile").and_then(Value::as_str);
     if let Some(path) = authority.filter(|path| !path.is_empty()) {
-        let why = |why: String| format!("failed to construct kubelet dependencies: unable to load client CA file {path}: {why}");
+        let why = |why: String| {
+            format!("failed to construct kubelet dependencies: unable to load client CA file {path}: {why}")
+        };
         let text = files.read(path).ok_or_else(|| why(format!("open {path}: no such file or directory")))?;
         pki::certificates_of(&text).map_err(why)?;
     }
-    let (Some(certificate), Some(key)) = (path("tlsCertFile", "tls-cert-file"), path("tlsPrivateKeyFile", "tls-private-key-file"))
+    let (Some(certificate), Some(key)) =
+        (path("tlsCertFile", "tls-cert-file"), path("tlsPrivateKeyFile", "tls-private-key-file"))
     else {
         return Ok(None);
     };
@@ -187,7 +195,11 @@ mod tests {
     #[test]
     fn kubelet_exits_at_what_it_does_not_accept() {
         assert_eq!(read("--what=1", "").unwrap_err(), "failed to parse kubelet flag: unknown flag: --what");
-        assert!(read("--node-labels=node-role.kubernetes.io/worker=", "").unwrap_err().contains("[node-role.kubernetes.io/worker]"));
+        assert!(
+            read("--node-labels=node-role.kubernetes.io/worker=", "")
+                .unwrap_err()
+                .contains("[node-role.kubernetes.io/worker]")
+        );
         assert!(read("--node-ip=NODE_IP", "").unwrap_err().contains("bad --node-ip"));
         let missing = "tlsCertFile: /k.crt\ntlsPrivateKeyFile: /k.key\n";
         assert!(read("", missing).unwrap_err().contains("open /k.crt: no such file or directory"));

@@ -13,7 +13,7 @@
 //! Nothing polls: a pass over a cluster follows a change, and a timer for leases and for what is due.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::{
         Arc, Weak,
@@ -51,7 +51,7 @@ use super::{
         pki::{Authority, Certificate},
     },
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, guest::faults::GuestCluster};
 
 /// How often nodes renew their leases, as kubelet does.
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
@@ -120,6 +120,14 @@ impl Clusters {
         self.known.lock().len()
     }
 
+    /// What an observer of the site is told of them, by their ids.
+    pub fn describe(&self) -> Vec<GuestCluster> {
+        let known: Vec<Arc<Cluster>> = self.known.lock().values().cloned().collect();
+        let mut all: Vec<GuestCluster> = known.iter().map(|cluster| cluster.describe()).collect();
+        all.sort_by(|one, other| one.id.cmp(&other.id));
+        all
+    }
+
     /// A machine's disk is gone for good: clusters that nobody holds any more end.
     pub fn forget_machine(&self, machine: &str) {
         self.known.lock().retain(|_, cluster| !cluster.etcd.forget_machine(machine));
@@ -149,7 +157,7 @@ pub struct Cluster {
 struct Present {
     fronts: BTreeMap<u64, (IpAddr, Cable)>,
     managers: BTreeMap<u64, (Flags, Option<Arc<Authority>>)>,
-    schedulers: BTreeMap<u64, ()>,
+    schedulers: BTreeSet<u64>,
     /// Since when nothing is heard of a node.
     silent: BTreeMap<String, Instant>,
 }
@@ -220,7 +228,9 @@ impl Cluster {
     }
 
     fn add_scheduler(self: &Arc<Self>) -> Presence {
-        self.presence(|present, ticket| drop(present.schedulers.insert(ticket, ())))
+        self.presence(|present, ticket| {
+            present.schedulers.insert(ticket);
+        })
     }
 
     fn add_front(self: &Arc<Self>, address: IpAddr, cable: Cable) -> Presence {
@@ -270,6 +280,17 @@ impl Cluster {
         authority: &Certificate,
     ) -> Result<Box<dyn EtcdClient>, String> {
         Ok(Box::new(etcd::KubeadmEtcd::dial(Arc::clone(self), urls, certificate, authority)?))
+    }
+
+    fn describe(&self) -> GuestCluster {
+        let mut machines: Vec<String> = self
+            .kubelets()
+            .iter()
+            .filter(|kubelet| kubelet.health().is_ok())
+            .map(|kubelet| kubelet.machine.machine_id.clone())
+            .collect();
+        machines.sort();
+        GuestCluster { id: self.id.clone(), authority: self.authority.clone(), serving: self.is_serving(), machines }
     }
 
     /// The kubelet of a node, where it is alive.

@@ -116,7 +116,9 @@ pub fn conditions(network: Result<(), &str>, now: &str, previous: Option<&Value>
         Ok(()) => ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
         Err(why) => ("Ready", "False", "KubeletNotReady", why),
     });
-    all.into_iter().map(|(kind, status, reason, message)| condition(kind, status, reason, message, now, previous)).collect()
+    all.into_iter()
+        .map(|(kind, status, reason, message)| condition(kind, status, reason, message, now, previous))
+        .collect()
 }
 
 /// The conditions of a node that nothing is heard of, as the node controller writes them.
@@ -153,7 +155,9 @@ fn condition(kind: &str, status: &str, reason: &str, message: &str, now: &str, p
 
 /// Status of a condition of a node.
 pub fn condition_status<'a>(node: &'a Value, kind: &str) -> &'a str {
-    find(node.pointer("/status/conditions"), kind).and_then(|condition| condition["status"].as_str()).unwrap_or_default()
+    find(node.pointer("/status/conditions"), kind)
+        .and_then(|condition| condition["status"].as_str())
+        .unwrap_or_default()
 }
 
 /// Hash of a static pod's manifest, as kubelet names it in annotations.
@@ -203,8 +207,11 @@ pub fn pod_status(pod: &Value, trouble: Option<&Trouble>, host: &str, address: &
     let statuses: Vec<Value> = containers
         .map(|container| {
             let id = hex::encode(
-                digest::digest(&digest::SHA256, format!("{}{}{started}", pod["metadata"]["uid"], container["name"]).as_bytes())
-                    .as_ref(),
+                digest::digest(
+                    &digest::SHA256,
+                    format!("{}{}{started}", pod["metadata"]["uid"], container["name"]).as_bytes(),
+                )
+                .as_ref(),
             );
             let state = match trouble {
                 None => json!({"running": {"startedAt": started}}),
@@ -257,7 +264,10 @@ mod tests {
         assert_eq!(of(&later, "DiskPressure")["lastTransitionTime"], "t1");
         assert_eq!(of(&later, "Ready")["lastHeartbeatTime"], "t3");
         let lost = unknown("t4", Some(&later));
-        assert_eq!((of(&lost, "Ready")["status"].as_str(), of(&lost, "Ready")["lastHeartbeatTime"].as_str()), (Some("Unknown"), Some("t3")));
+        assert_eq!(
+            (of(&lost, "Ready")["status"].as_str(), of(&lost, "Ready")["lastHeartbeatTime"].as_str()),
+            (Some("Unknown"), Some("t3"))
+        );
         assert_eq!(condition_status(&json!({"status": {"conditions": lost}}), "Ready"), "Unknown");
     }
 }

@@ -23,8 +23,11 @@ pub enum Process {
     Etcd(EtcdMember),
     /// An API server.
     ApiServer(Front),
-    /// A controller manager or scheduler.
-    Controller(Presence),
+    /// A controller manager or scheduler, which the cluster knows of as long as this is kept.
+    Controller {
+        /// Kept, never looked at.
+        _presence: Presence,
+    },
     /// Something that nobody here asks for anything.
     Other,
 }
@@ -43,7 +46,7 @@ impl Process {
         match self {
             Self::Etcd(member) => member.health(),
             Self::ApiServer(front) => front.health(),
-            Self::Controller(_) | Self::Other => Ok(()),
+            Self::Controller { .. } | Self::Other => Ok(()),
         }
     }
 }
@@ -75,8 +78,10 @@ pub fn start(pod: &Value, root: &mut Root, surroundings: &Surroundings<'_>) -> R
             let address = listen_address(pod).map_err(crash)?;
             front::start(pod, root, surroundings.kubelet, cluster, address).map(Process::ApiServer).map_err(crash)
         }
-        "kube-controller-manager" => Ok(Process::Controller(cluster()?.add_manager(manager_flags(pod), signer(pod, root)))),
-        "kube-scheduler" => Ok(Process::Controller(cluster()?.add_scheduler())),
+        "kube-controller-manager" => {
+            Ok(Process::Controller { _presence: cluster()?.add_manager(manager_flags(pod), signer(pod, root)) })
+        }
+        "kube-scheduler" => Ok(Process::Controller { _presence: cluster()?.add_scheduler() }),
         _ => Ok(Process::Other),
     }
 }
@@ -97,8 +102,10 @@ fn signer(pod: &Value, root: &Root) -> Option<Arc<Authority>> {
 }
 
 fn manager_flags(pod: &Value) -> Flags {
-    let mask = |flag: &str, default: u8| manifests::flag(pod, flag).and_then(|text| text.parse().ok()).unwrap_or(default);
-    let ranges = manifests::flag(pod, "cluster-cidr").filter(|_| manifests::flag(pod, "allocate-node-cidrs") == Some("true"));
+    let mask =
+        |flag: &str, default: u8| manifests::flag(pod, flag).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let ranges =
+        manifests::flag(pod, "cluster-cidr").filter(|_| manifests::flag(pod, "allocate-node-cidrs") == Some("true"));
     Flags {
         cluster_cidrs: ranges.map(|text| text.split(',').filter_map(Cidr::parse).collect()).unwrap_or_default(),
         ipv4_mask: mask("node-cidr-mask-size-ipv4", mask("node-cidr-mask-size", 24)),

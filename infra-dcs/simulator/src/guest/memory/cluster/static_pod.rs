@@ -132,7 +132,9 @@ fn mount(pod: &Value, files: &mut dyn Files) -> Result<(), Trouble> {
         let path = volume["hostPath"]["path"].as_str().unwrap_or_default();
         let refuse = |what: &str| Trouble {
             reason: "ContainerCreating",
-            message: format!("MountVolume.SetUp failed for volume {name:?} : hostPath type check failed: {path} is not {what}"),
+            message: format!(
+                "MountVolume.SetUp failed for volume {name:?} : hostPath type check failed: {path} is not {what}"
+            ),
         };
         let entry = files.entry(path);
         match (volume["hostPath"]["type"].as_str().unwrap_or_default(), entry) {
@@ -216,8 +218,8 @@ fn pair(view: &View<'_>, certificate_path: &str, key_path: &str) -> Result<(), S
     let why = |why: String| format!("unable to load certificate and key {certificate_path}, {key_path}: {why}");
     let certificate = pki::certificates_of(&view.read(certificate_path).map_err(why)?).map_err(why)?;
     let key = String::from_utf8_lossy(&view.read(key_path).map_err(why)?).into_owned();
-    let key = rcgen::KeyPair::from_pem(&key)
-        .map_err(|_| why("tls: failed to find any PEM data in key input".into()))?;
+    let key =
+        rcgen::KeyPair::from_pem(&key).map_err(|_| why("tls: failed to find any PEM data in key input".into()))?;
     match certificate.first() {
         Some(certificate) if certificate.fits(&key) => Ok(()),
         _ => Err(why("tls: private key does not match public key".into())),
@@ -228,7 +230,10 @@ fn document(content: &[u8], kind: &str) -> Result<(), String> {
     let text = String::from_utf8_lossy(content);
     let document = config::from_yaml(&text).map_err(|error| error.to_string())?;
     if document["kind"] != kind {
-        return Err(format!("no kind {:?} is expected here but {kind:?}", document["kind"].as_str().unwrap_or_default()));
+        return Err(format!(
+            "no kind {:?} is expected here but {kind:?}",
+            document["kind"].as_str().unwrap_or_default()
+        ));
     }
     if kind == "EncryptionConfiguration" { encryption(&document) } else { Ok(()) }
 }
@@ -278,17 +283,17 @@ mod tests {
     #[test]
     fn files_named_by_flags_must_be_in_the_container() {
         let mut files = files::empty();
-        let start = |files: &mut dyn Files, path: &str| {
-            super::start(&pod(&[&format!("--audit-policy-file={path}")], ""), files).map_err(|trouble| trouble.message)
+        let outcome = |files: &mut dyn Files, path: &str| {
+            start(&pod(&[&format!("--audit-policy-file={path}")], ""), files).map_err(|trouble| trouble.message)
         };
-        let why = start(&mut files, "/etc/conf/policy.yaml").unwrap_err();
+        let why = outcome(&mut files, "/etc/conf/policy.yaml").unwrap_err();
         assert!(why.ends_with("open /etc/conf/policy.yaml: no such file or directory"), "{why}");
         Files::write(&mut files, "/srv/conf/policy.yaml", 0o644, b"kind: Policy\n");
-        assert_eq!(start(&mut files, "/etc/conf/policy.yaml"), Ok(()));
+        assert_eq!(outcome(&mut files, "/etc/conf/policy.yaml"), Ok(()));
         // On the machine, but no volume shows it to the container.
-        assert!(start(&mut files, "/srv/conf/policy.yaml").is_err());
+        assert!(outcome(&mut files, "/srv/conf/policy.yaml").is_err());
         Files::write(&mut files, "/srv/conf/policy.yaml", 0o644, b"kind: Other\n");
-        assert!(start(&mut files, "/etc/conf/policy.yaml").unwrap_err().contains("\"Policy\""));
+        assert!(outcome(&mut files, "/etc/conf/policy.yaml").unwrap_err().contains("\"Policy\""));
     }
 
     #[test]

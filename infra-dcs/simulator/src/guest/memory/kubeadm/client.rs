@@ -195,7 +195,8 @@ impl<'a> Client<'a> {
     async fn dial(&self) -> Result<SendRequest<Full<Bytes>>, String> {
         let stream = self.host.connect(&self.name, self.port).await?;
         let name = ServerName::try_from(self.name.clone()).map_err(|error| error.to_string())?;
-        let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.map_err(|error| tls_error(&error))?;
+        let stream =
+            TlsConnector::from(self.tls.clone()).connect(name, stream).await.map_err(|error| tls_error(&error))?;
         let (sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         // Ends with the sender.
@@ -241,7 +242,8 @@ fn tls(now: Timestamp, kubeconfig: &Kubeconfig, unverified: bool) -> Result<Clie
     match &kubeconfig.identity {
         Identity::Certificate { certificate, key } => {
             let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
-            let chain = chain.map_err(|error| format!("tls: failed to find any PEM data in certificate input: {error}"))?;
+            let chain =
+                chain.map_err(|error| format!("tls: failed to find any PEM data in certificate input: {error}"))?;
             let key = PrivateKeyDer::from_pem_slice(key)
                 .map_err(|_| "tls: failed to find any PEM data in key input".to_owned())?;
             builder.with_client_auth_cert(chain, key).map_err(|error| format!("tls: {error}"))
@@ -257,9 +259,10 @@ fn tls_error(error: &std::io::Error) -> String {
     match inner {
         Some(rustls::Error::InvalidCertificate(why)) => match why {
             CertificateError::UnknownIssuer => x509("certificate signed by unknown authority".into()),
-            CertificateError::BadSignature => {
-                x509("certificate signed by unknown authority (possibly because of \"crypto/rsa: verification error\")".into())
-            }
+            CertificateError::BadSignature => x509(
+                "certificate signed by unknown authority (possibly because of \"crypto/rsa: verification error\")"
+                    .into(),
+            ),
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 x509("certificate has expired or is not yet valid: current time is after its end".into())
             }

@@ -1,11 +1,6 @@
 //! The command line: `kubeadm init`, `join`, `version`, `config images list`.
 
-use super::{
-    config::Defaults,
-    files::Files,
-    host::Host,
-    images, init, join,
-};
+use super::{config::Defaults, files::Files, host::Host, images, init, join};
 
 const TOKEN_ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -35,7 +30,10 @@ pub async fn run(
             let version = &host.facts().version;
             print(match rest {
                 ["-o" | "--output", "short"] | ["-o=short" | "--output=short"] => format!("v{version}"),
-                _ => format!("kubeadm version: &version.Info{{Major:\"{}\", Minor:\"{}\", GitVersion:\"v{version}\"}}", version.major, version.minor),
+                _ => format!(
+                    "kubeadm version: &version.Info{{Major:\"{}\", Minor:\"{}\", GitVersion:\"v{version}\"}}",
+                    version.major, version.minor
+                ),
             });
             return 0;
         }
@@ -97,8 +95,7 @@ fn options(words: &[&str]) -> Result<Options, String> {
             return Err(format!("unknown command {word:?} for \"kubeadm\""));
         }
         let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
-        let mut value =
-            || value.or_else(|| words.next()).ok_or_else(|| format!("flag needs an argument: {name}"));
+        let mut value = || value.or_else(|| words.next()).ok_or_else(|| format!("flag needs an argument: {name}"));
         match name {
             "--config" => options.config = Some(value()?.to_owned()),
             "--ignore-preflight-errors" => options.ignored.extend(list(value()?)),
@@ -116,7 +113,9 @@ fn options(words: &[&str]) -> Result<Options, String> {
 
 /// Reads the file of `--config`.
 pub fn config_file(files: &dyn Files, path: &str) -> Result<String, String> {
-    files.text(path).ok_or_else(|| format!("unable to read config from {path:?} : open {path}: no such file or directory"))
+    files
+        .text(path)
+        .ok_or_else(|| format!("unable to read config from {path:?} : open {path}: no such file or directory"))
 }
 
 /// What the machine fills in.

@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::{
     Retry,
     client::{Client, ClientError},
-    config::{self, types::{Discovery, TokenDiscovery}},
+    config::{
+        self,
+        types::{Discovery, TokenDiscovery},
+    },
     files::Files,
     host::Host,
     kubeconfig::{Identity, Kubeconfig},
@@ -48,7 +51,8 @@ async fn by_token(
     discovery: &TokenDiscovery,
     timeout: Duration,
 ) -> Result<Kubeconfig, String> {
-    let pins = pins(&discovery.ca_cert_hashes).map_err(|why| format!("invalid discovery token CA certificate hash: {why}"))?;
+    let pins =
+        pins(&discovery.ca_cert_hashes).map_err(|why| format!("invalid discovery token CA certificate hash: {why}"))?;
     let (id, secret) = tokens::parts(&discovery.token).ok_or("the bootstrap token is invalid")?;
     let server = format!("https://{}", discovery.api_server_endpoint);
     let stranger = Kubeconfig { server: server.clone(), authority: Vec::new(), identity: Identity::Anonymous };
@@ -74,9 +78,11 @@ async fn by_token(
     let mut client = Client::new(host, &known, false)?;
     let told = cluster_info(host, &mut client, id, timeout).await?;
     if told["data"]["kubeconfig"].as_str() != Some(text.as_str()) {
-        return Err("the second kubeconfig from the cluster-info ConfigMap (using validated TLS) was different from the \
+        return Err(
+            "the second kubeconfig from the cluster-info ConfigMap (using validated TLS) was different from the \
                     first"
-            .into());
+                .into(),
+        );
     }
     Ok(insecure)
 }
@@ -104,7 +110,7 @@ fn pins(given: &[String]) -> Result<HashSet<String>, String> {
         .collect()
 }
 
-/// Asks until the ConfigMap is there and signed with this token.
+/// Asks until the `ConfigMap` is there and signed with this token.
 async fn cluster_info(host: &dyn Host, client: &mut Client<'_>, id: &str, timeout: Duration) -> Result<Value, String> {
     let key = format!("{}{id}", tokens::SIGNATURE_PREFIX);
     let mut retry = Retry::new(host, timeout);
@@ -133,7 +139,9 @@ fn signed_kubeconfig(map: &Value, id: &str, secret: &str) -> Result<String, Stri
         ));
     }
     if signature != tokens::signature(text, id, secret) {
-        return Err("failed to verify JWS signature of received cluster info object, can't trust this API Server".into());
+        return Err(
+            "failed to verify JWS signature of received cluster info object, can't trust this API Server".into()
+        );
     }
     Ok(text.to_owned())
 }

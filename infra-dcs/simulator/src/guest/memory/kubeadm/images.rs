@@ -11,7 +11,8 @@ const ETCD: [(u32, &str); 6] =
 const CORE_DNS: [(u32, &str); 6] =
     [(31, "v1.11.3"), (32, "v1.11.3"), (33, "v1.12.0"), (34, "v1.12.1"), (35, "v1.13.1"), (36, "v1.14.2")];
 /// By minor of kubeadm.
-const PAUSE: [(u32, &str); 6] = [(31, "3.10"), (32, "3.10"), (33, "3.10"), (34, "3.10.1"), (35, "3.10.1"), (36, "3.10.2")];
+const PAUSE: [(u32, &str); 6] =
+    [(31, "3.10"), (32, "3.10"), (33, "3.10"), (34, "3.10.1"), (35, "3.10.1"), (36, "3.10.2")];
 
 /// The entry of a minor, or that of the nearest known.
 fn of_minor(table: &[(u32, &'static str)], minor: u32) -> &'static str {
@@ -50,11 +51,8 @@ pub fn etcd_version(cluster: &ClusterConfiguration) -> String {
 pub fn core_dns(cluster: &ClusterConfiguration, kubeadm: &Version) -> String {
     let repository =
         if cluster.dns.image_repository.is_empty() { &cluster.image_repository } else { &cluster.dns.image_repository };
-    let tag = if cluster.dns.image_tag.is_empty() {
-        of_minor(&CORE_DNS, kubeadm.minor)
-    } else {
-        &cluster.dns.image_tag
-    };
+    let tag =
+        if cluster.dns.image_tag.is_empty() { of_minor(&CORE_DNS, kubeadm.minor) } else { &cluster.dns.image_tag };
     let folder = if repository == DEFAULT_REPOSITORY { "/coredns" } else { "" };
     format!("{repository}{folder}/coredns:{tag}")
 }
@@ -103,7 +101,10 @@ impl Registries {
         let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
         let component = name.rsplit('/').next().unwrap_or_default();
         let is_served = self.repositories.is_empty()
-            || self.repositories.iter().any(|known| name.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('/')));
+            || self
+                .repositories
+                .iter()
+                .any(|known| name.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('/')));
         let is_there = match component {
             "kube-apiserver" | "kube-controller-manager" | "kube-scheduler" | "kube-proxy" => Version::parse(tag)
                 .is_some_and(|version| version.major == 1 && (self.minors.0..=self.minors.1).contains(&version.minor)),
@@ -154,7 +155,9 @@ mod tests {
     fn only_what_is_served_can_be_pulled() {
         let any = Registries::default();
         assert_eq!(any.pull("cloud.example/k/kube-apiserver:v1.34.5-3"), Ok(()));
-        assert!(any.pull("registry.k8s.io/kube-apiserver:v1.99.0").is_err_and(|why| why.ends_with(":v1.99.0: not found")));
+        assert!(
+            any.pull("registry.k8s.io/kube-apiserver:v1.99.0").is_err_and(|why| why.ends_with(":v1.99.0: not found"))
+        );
         let one = Registries { repositories: vec!["cloud.example/k".into()], ..any };
         assert_eq!(one.pull("cloud.example/k/etcd:3.6.8-0"), Ok(()));
         assert!(one.pull("cloud.example/kube/etcd:3.6.8-0").is_err());

@@ -6,7 +6,10 @@ use super::{
     Retry,
     client::{Client, ClientError},
     command::{self, Options},
-    config::{self, Init, types::{ClusterConfiguration, NodeRegistration, Taint, Timeouts}},
+    config::{
+        self, Init,
+        types::{ClusterConfiguration, NodeRegistration, Taint, Timeouts},
+    },
     files::Files,
     host::Host,
     kubeconfig::{self, Kubeconfig, endpoint_url},
@@ -175,7 +178,8 @@ impl Run<'_> {
         if self.phases.runs("upload-config") || self.phases.runs("kubeconfig") {
             // The administrators' group gets its rights from the one identity that needs none.
             let super_admin = load("super-admin.conf").unwrap_or_else(|_| admin.clone());
-            let mut client = Client::new(host, &super_admin, false).map_err(|why| failed("upload-config/kubeadm", why))?;
+            let mut client =
+                Client::new(host, &super_admin, false).map_err(|why| failed("upload-config/kubeadm", why))?;
             self.put(&mut client, "upload-config/kubeadm", &[objects::administrators()]).await.map_err(|why| {
                 failed("upload-config/kubeadm", format!("could not bootstrap the admin user in file admin.conf: unable to create ClusterRoleBinding: {why}"))
             })?;
@@ -191,9 +195,14 @@ impl Run<'_> {
         }
         let node = kubelet::node_name(self.registration());
         if self.phases.runs("upload-config/kubelet") {
-            annotate(host, &mut client, node, &self.registration().cri_socket, self.timeouts())
-                .await
-                .map_err(|why| failed("upload-config/kubelet", format!("error writing Crisocket information for the control-plane node: {why}")))?;
+            annotate(host, &mut client, node, &self.registration().cri_socket, self.timeouts()).await.map_err(
+                |why| {
+                    failed(
+                        "upload-config/kubelet",
+                        format!("error writing Crisocket information for the control-plane node: {why}"),
+                    )
+                },
+            )?;
         }
         if self.phases.runs("mark-control-plane") {
             let taints = self.registration().taints.clone().unwrap_or_default();
@@ -215,7 +224,11 @@ impl Run<'_> {
             (
                 "addon/kube-proxy",
                 "kube-proxy",
-                objects::kube_proxy(cluster, &endpoint_url(cluster, &self.given.node.local_api_endpoint), self.given.kube_proxy.as_ref()),
+                objects::kube_proxy(
+                    cluster,
+                    &endpoint_url(cluster, &self.given.node.local_api_endpoint),
+                    self.given.kube_proxy.as_ref(),
+                ),
             ),
         ] {
             if self.phases.runs(phase) {
@@ -371,10 +384,16 @@ pub async fn mark(
     print: Print<'_>,
 ) -> Result<(), String> {
     let labels = ["node-role.kubernetes.io/control-plane", "node.kubernetes.io/exclude-from-external-load-balancers"];
-    print(format!("[mark-control-plane] Marking the node {node} as control-plane by adding the labels: [{}]", labels.join(" ")));
+    print(format!(
+        "[mark-control-plane] Marking the node {node} as control-plane by adding the labels: [{}]",
+        labels.join(" ")
+    ));
     if !taints.is_empty() {
         let flags: Vec<String> = taints.iter().map(Taint::flag).collect();
-        print(format!("[mark-control-plane] Marking the node {node} as control-plane by adding the taints [{}]", flags.join(" ")));
+        print(format!(
+            "[mark-control-plane] Marking the node {node} as control-plane by adding the taints [{}]",
+            flags.join(" ")
+        ));
     }
     patch_node(host, client, node, timeouts, &|present: &Value| {
         let mut all = json!(taints);

@@ -6,7 +6,10 @@ use super::{
     Retry,
     client::Client,
     command::{self, Options},
-    config::{self, Join, types::{ClusterConfiguration, JoinControlPlane, NodeRegistration, Timeouts}},
+    config::{
+        self, Join,
+        types::{ClusterConfiguration, JoinControlPlane, NodeRegistration, Timeouts},
+    },
     discovery::discover,
     files::Files,
     host::{EtcdClient, Host, Member},
@@ -72,15 +75,21 @@ impl Known {
     async fn find(host: &dyn Host, files: &dyn Files, given: &Join, print: Print<'_>) -> Result<Self, String> {
         let timeouts = &given.node.timeouts;
         let kubeconfig = discover(host, files, &given.node.discovery, host.facts().limit(timeouts.discovery())).await?;
-        print("[preflight] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"...".to_owned());
+        print(
+            "[preflight] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"..."
+                .to_owned(),
+        );
         let mut client = Client::new(host, &kubeconfig, kubeconfig.authority.is_empty())
             .map_err(|why| format!("unable to access the cluster: {why}"))?;
         let limit = host.facts().limit(timeouts.api_call());
         let wrong = |why: String| format!("unable to fetch the kubeadm-config ConfigMap: {why}");
-        let stored = system_map(host, &mut client, "kubeadm-config", limit).await.map_err(|why| wrong(format!("failed to get config map: {why}")))?;
+        let stored = system_map(host, &mut client, "kubeadm-config", limit)
+            .await
+            .map_err(|why| wrong(format!("failed to get config map: {why}")))?;
         let text = stored["data"]["ClusterConfiguration"].as_str().unwrap_or_default();
         let cluster = config::read_stored_cluster(text, &command::defaults(host, ""));
-        let cluster = cluster.map_err(|error| wrong(format!("failed to decode cluster configuration data: {error}")))?;
+        let cluster =
+            cluster.map_err(|error| wrong(format!("failed to decode cluster configuration data: {error}")))?;
         let stored = system_map(host, &mut client, "kubelet-config", limit).await.map_err(|why| {
             wrong(format!("failed to get component configs: could not download the kubelet configuration from ConfigMap \"kubelet-config\": {why}"))
         })?;
@@ -123,13 +132,18 @@ impl Run<'_> {
         };
         if self.phases.runs("preflight") {
             if cluster.control_plane_endpoint.is_empty() {
-                return Err(failed("preflight", not_ready(
-                    "unable to add a new control plane instance to a cluster that doesn't have a stable \
+                return Err(failed(
+                    "preflight",
+                    not_ready(
+                        "unable to add a new control plane instance to a cluster that doesn't have a stable \
                      controlPlaneEndpoint address",
-                )));
+                    ),
+                ));
             }
             certificates::shared(files, &certificates, print).map_err(|why| failed("preflight", not_ready(&why)))?;
-            print("[preflight] Running pre-flight checks before initializing the new control plane instance".to_owned());
+            print(
+                "[preflight] Running pre-flight checks before initializing the new control plane instance".to_owned(),
+            );
             let ignored = &self.registration().ignore_preflight_errors;
             preflight::control_plane(host, files, cluster, endpoint.bind_port, true, ignored, print)
                 .and_then(|()| preflight::pull(host, cluster, &self.registration().image_pull_policy, ignored, print))
@@ -148,8 +162,9 @@ impl Run<'_> {
                 keys: host.keys(),
                 joins: true,
             };
-            kubeconfig::run(files, &request, print)
-                .map_err(|(_, why)| failed("control-plane-prepare/kubeconfig", format!("error generating kubeconfig files: {why}")))?;
+            kubeconfig::run(files, &request, print).map_err(|(_, why)| {
+                failed("control-plane-prepare/kubeconfig", format!("error generating kubeconfig files: {why}"))
+            })?;
         }
         if self.phases.runs("control-plane-prepare/control-plane") {
             print(format!("[control-plane] Using manifest folder {:?}", manifests::DIRECTORY));
@@ -247,7 +262,8 @@ impl Run<'_> {
         if !self.phases.runs("etcd-join") {
             return Ok(());
         }
-        let wrong = |why: String| failed("etcd-join", format!("error creating local etcd static pod manifest file: {why}"));
+        let wrong =
+            |why: String| failed("etcd-join", format!("error creating local etcd static pod manifest file: {why}"));
         let (host, cluster, endpoint) = (self.host, &self.known.cluster, &control_plane.local_api_endpoint);
         let admin = Kubeconfig::read(files, "/etc/kubernetes/admin.conf").map_err(wrong)?;
         let mut client = Client::new(host, &admin, false).map_err(wrong)?;
@@ -307,9 +323,12 @@ impl Run<'_> {
             .map_err(|why| failed("kubelet-start", why))?;
         if self.phases.runs("control-plane-join/mark-control-plane") {
             let taints = self.registration().taints.clone().unwrap_or_default();
-            mark(host, &mut client, name, &taints, self.timeouts(), print)
-                .await
-                .map_err(|why| failed("control-plane-join/mark-control-plane", format!("error applying control-plane label and taints: {why}")))?;
+            mark(host, &mut client, name, &taints, self.timeouts(), print).await.map_err(|why| {
+                failed(
+                    "control-plane-join/mark-control-plane",
+                    format!("error applying control-plane label and taints: {why}"),
+                )
+            })?;
         }
         if self.phases.runs("wait-control-plane") {
             let endpoint = control_plane.local_api_endpoint.to_string();
@@ -332,7 +351,8 @@ fn not_ready(why: &str) -> String {
 /// URLs of all members by their pods' annotations.
 async fn etcd_urls(client: &mut Client<'_>) -> Result<Vec<String>, String> {
     let path = "/api/v1/namespaces/kube-system/pods?labelSelector=component%3Detcd%2Ctier%3Dcontrol-plane";
-    let pods = client.get(path).await.map_err(|error| format!("could not retrieve the list of etcd endpoints: {error}"))?;
+    let pods =
+        client.get(path).await.map_err(|error| format!("could not retrieve the list of etcd endpoints: {error}"))?;
     let urls = pods["items"].as_array().into_iter().flatten();
     let urls = urls.filter_map(|pod| pod["metadata"]["annotations"][manifests::ETCD_URL_ANNOTATION].as_str());
     let urls: Vec<String> = urls.map(str::to_owned).collect();
@@ -362,7 +382,7 @@ async fn retry<T>(
     }
 }
 
-/// A ConfigMap of `kube-system`.
+/// A `ConfigMap` of `kube-system`.
 async fn system_map(
     host: &dyn Host,
     client: &mut Client<'_>,

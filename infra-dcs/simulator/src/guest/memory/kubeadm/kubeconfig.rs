@@ -4,7 +4,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    config::{self, types::{ApiEndpoint, ClusterConfiguration}},
+    config::{
+        self,
+        types::{ApiEndpoint, ClusterConfiguration},
+    },
     files::Files,
     pki::{Authority, KeyStore, Leaf, certificates::after, load_certificate, load_key},
 };
@@ -56,7 +59,11 @@ impl Kubeconfig {
         let authority = content(files, cluster, "certificate-authority")?.unwrap_or_default();
         let user = named(&document, "users", context["user"].as_str().unwrap_or_default());
         let user = user.map_or(&Value::Null, |user| &user["user"]);
-        let identity = match (user["token"].as_str(), content(files, user, "client-certificate")?, content(files, user, "client-key")?) {
+        let identity = match (
+            user["token"].as_str(),
+            content(files, user, "client-certificate")?,
+            content(files, user, "client-key")?,
+        ) {
             (Some(token), _, _) => Identity::Token(token.to_owned()),
             (None, Some(certificate), Some(key)) => Identity::Certificate { certificate, key },
             _ => Identity::Anonymous,
@@ -81,9 +88,10 @@ fn content(files: &dyn Files, object: &Value, field: &str) -> Result<Option<Vec<
     }
     match object[field].as_str() {
         None | Some("") => Ok(None),
-        Some(path) => {
-            files.read(path).map(Some).ok_or_else(|| format!("unable to read {field} {path}: no such file or directory"))
-        }
+        Some(path) => files
+            .read(path)
+            .map(Some)
+            .ok_or_else(|| format!("unable to read {field} {path}: no such file or directory")),
     }
 }
 
@@ -149,7 +157,11 @@ pub fn endpoint_url(cluster: &ClusterConfiguration, local: &ApiEndpoint) -> Stri
 }
 
 /// Writes the files that are missing, and checks those that are there.
-pub fn run(files: &mut dyn Files, request: &Request<'_>, print: &mut dyn FnMut(String)) -> Result<(), (String, String)> {
+pub fn run(
+    files: &mut dyn Files,
+    request: &Request<'_>,
+    print: &mut dyn FnMut(String),
+) -> Result<(), (String, String)> {
     print("[kubeconfig] Using kubeconfig folder \"/etc/kubernetes\"".to_owned());
     let node = format!("system:node:{}", request.node);
     let mut specs = vec![Spec {
@@ -167,10 +179,9 @@ pub fn run(files: &mut dyn Files, request: &Request<'_>, print: &mut dyn FnMut(S
         });
         specs.push(Spec { file: "kubelet.conf", user: node, organisations: &["system:nodes"], is_local: true });
     }
-    for (file, user) in [
-        ("controller-manager.conf", "system:kube-controller-manager"),
-        ("scheduler.conf", "system:kube-scheduler"),
-    ] {
+    for (file, user) in
+        [("controller-manager.conf", "system:kube-controller-manager"), ("scheduler.conf", "system:kube-scheduler")]
+    {
         specs.push(Spec { file, user: user.into(), organisations: &[], is_local: true });
     }
     for spec in specs {
@@ -180,7 +191,12 @@ pub fn run(files: &mut dyn Files, request: &Request<'_>, print: &mut dyn FnMut(S
     Ok(())
 }
 
-fn write(files: &mut dyn Files, request: &Request<'_>, spec: &Spec, print: &mut dyn FnMut(String)) -> Result<(), String> {
+fn write(
+    files: &mut dyn Files,
+    request: &Request<'_>,
+    spec: &Spec,
+    print: &mut dyn FnMut(String),
+) -> Result<(), String> {
     let directory = &request.cluster.certificates_dir;
     let path = format!("/etc/kubernetes/{}", spec.file);
     let wrong = |why: String| format!("couldn't create a kubeconfig; the CA files couldn't be loaded: {why}");
@@ -199,7 +215,10 @@ fn write(files: &mut dyn Files, request: &Request<'_>, spec: &Spec, print: &mut 
             return Err(format!("a kubeconfig file {path:?} exists but does not contain a valid CA"));
         }
         if there.server != server {
-            print(format!("W a kubeconfig file {path:?} exists already but has an unexpected API Server URL: expected: {server}, got: {}", there.server));
+            print(format!(
+                "W a kubeconfig file {path:?} exists already but has an unexpected API Server URL: expected: {server}, got: {}",
+                there.server
+            ));
         }
         print(format!("[kubeconfig] Using existing kubeconfig file: {path:?}"));
         return Ok(());

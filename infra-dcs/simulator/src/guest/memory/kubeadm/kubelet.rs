@@ -103,8 +103,18 @@ pub fn write(files: &mut dyn Files, request: &Request<'_>, print: &mut dyn FnMut
     let flags = manifests::command(base, &node.kubelet_extra_args).join(" ");
     print(format!("[kubelet-start] Writing kubelet environment file with flags to file {FLAGS:?}"));
     files.write(FLAGS, 0o644, format!("{VARIABLE}={flags:?}\n").as_bytes());
-    let configuration = patches::apply(files, request.patches, "kubeletconfiguration", request.configuration.clone(), print)
-        .map_err(|why| format!("error writing kubelet configuration to disk: could not apply patches to the KubeletConfiguration: {why}"))?;
+    let configuration = patches::apply(
+        files,
+        request.patches,
+        "kubeletconfiguration",
+        request.configuration.clone(),
+        print,
+    )
+    .map_err(|why| {
+        format!(
+            "error writing kubelet configuration to disk: could not apply patches to the KubeletConfiguration: {why}"
+        )
+    })?;
     print(format!("[kubelet-start] Writing kubelet configuration to file {CONFIGURATION:?}"));
     files.write(CONFIGURATION, 0o644, patches::kubelet_file(&configuration)?.as_bytes());
     Ok(())

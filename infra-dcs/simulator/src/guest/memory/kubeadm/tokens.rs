@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{config::types::BootstrapToken, pki::certificates::after};
 
-/// Prefix of the keys of signatures in the ConfigMap `cluster-info`.
+/// Prefix of the keys of signatures in the `ConfigMap` `cluster-info`.
 pub const SIGNATURE_PREFIX: &str = "jws-kubeconfig-";
 /// Type of the tokens' Secrets.
 pub const SECRET_TYPE: &str = "bootstrap.kubernetes.io/token";

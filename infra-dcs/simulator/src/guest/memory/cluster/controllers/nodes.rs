@@ -47,7 +47,10 @@ fn allocate(context: &Context<'_>, all: &[Arc<Value>], found: &Arc<Value>) -> Ar
         .collect();
     let parts = flags.cluster_cidrs.iter().filter_map(|range| {
         let mask = if range.is_ipv4() { flags.ipv4_mask } else { flags.ipv6_mask };
-        (0..).map_while(|index| range.part(mask, index)).map(|part| part.to_string()).find(|part| !taken.contains(&part.as_str()))
+        (0..)
+            .map_while(|index| range.part(mask, index))
+            .map(|part| part.to_string())
+            .find(|part| !taken.contains(&part.as_str()))
     });
     let parts: Vec<String> = parts.collect();
     if parts.is_empty() {
@@ -65,8 +68,12 @@ fn notice_silence(context: &Context<'_>, found: Arc<Value>) -> Arc<Value> {
         return found;
     }
     let conditions = node::unknown(&context.time(), found.pointer("/status/conditions"));
-    let changed =
-        context.api.by("kube-controller-manager").merge_status(NODES, "", name(&found), json!({"conditions": conditions}));
+    let changed = context.api.by("kube-controller-manager").merge_status(
+        NODES,
+        "",
+        name(&found),
+        json!({"conditions": conditions}),
+    );
     for pod in pods_on(context, name(&found)) {
         not_ready(context, &pod);
     }
@@ -76,7 +83,8 @@ fn notice_silence(context: &Context<'_>, found: Arc<Value>) -> Arc<Value> {
 /// A pod of a silent node is not ready.
 fn not_ready(context: &Context<'_>, pod: &Value) {
     let mut conditions = pod["status"]["conditions"].clone();
-    let Some(ready) = conditions.as_array_mut().and_then(|all| all.iter_mut().find(|one| one["type"] == "Ready")) else {
+    let Some(ready) = conditions.as_array_mut().and_then(|all| all.iter_mut().find(|one| one["type"] == "Ready"))
+    else {
         return;
     };
     if ready["status"] == "True" {
@@ -99,10 +107,9 @@ fn taint(context: &Context<'_>, found: Arc<Value>) -> Arc<Value> {
     if found["spec"]["unschedulable"] == true {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
     }
-    let is_ours = |taint: &Value| {
-        [NOT_READY, UNREACHABLE, UNSCHEDULABLE].iter().any(|key| taint["key"] == *key)
-    };
-    let is_wanted = |taint: &Value| wanted.iter().any(|(key, effect)| taint["key"] == *key && taint["effect"] == *effect);
+    let is_ours = |taint: &Value| [NOT_READY, UNREACHABLE, UNSCHEDULABLE].iter().any(|key| taint["key"] == *key);
+    let is_wanted =
+        |taint: &Value| wanted.iter().any(|(key, effect)| taint["key"] == *key && taint["effect"] == *effect);
     let mut taints: Vec<Value> = present.iter().filter(|taint| !is_ours(taint) || is_wanted(taint)).cloned().collect();
     for (key, effect) in wanted {
         if !taints.iter().any(|taint| taint["key"] == key && taint["effect"] == effect) {
@@ -113,7 +120,8 @@ fn taint(context: &Context<'_>, found: Arc<Value>) -> Arc<Value> {
         return found;
     }
     let taints = if taints.is_empty() { Value::Null } else { taints.into() };
-    let changed = context.api.by("kube-controller-manager").merge(NODES, "", name(&found), json!({"spec": {"taints": taints}}));
+    let changed =
+        context.api.by("kube-controller-manager").merge(NODES, "", name(&found), json!({"spec": {"taints": taints}}));
     changed.unwrap_or(found)
 }
 
@@ -161,7 +169,10 @@ fn pods_on(context: &Context<'_>, node: &str) -> Vec<Arc<Value>> {
 fn collect_pods(context: &Context<'_>, nodes: &[Arc<Value>]) {
     for pod in context.api.list(PODS, "") {
         let Some(node) = pod["spec"]["nodeName"].as_str() else { continue };
-        if !node.is_empty() && !nodes.iter().any(|known| name(known) == node) && context.api.get(NODES, "", node).is_none() {
+        if !node.is_empty()
+            && !nodes.iter().any(|known| name(known) == node)
+            && context.api.get(NODES, "", node).is_none()
+        {
             context.api.by("kube-controller-manager").delete(PODS, namespace(&pod), name(&pod), Some(0));
         }
     }

@@ -116,7 +116,10 @@ mod tests {
         let node = json!({"metadata": {"name": "n", "labels": {"a": "b"}}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
         assert!(!is_eligible(&json!({}), &node));
         assert!(is_eligible(&json!({"tolerations": [{"operator": "Exists"}]}), &node));
-        assert!(is_eligible(&json!({"tolerations": [{"key": "k", "effect": "NoSchedule"}], "nodeSelector": {"a": "b"}}), &node));
+        assert!(is_eligible(
+            &json!({"tolerations": [{"key": "k", "effect": "NoSchedule"}], "nodeSelector": {"a": "b"}}),
+            &node
+        ));
         assert!(!is_eligible(&json!({"tolerations": [{"operator": "Exists"}], "nodeSelector": {"a": "c"}}), &node));
         let affinity = json!({"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [

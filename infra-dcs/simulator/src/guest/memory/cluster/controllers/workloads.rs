@@ -77,7 +77,12 @@ fn deploy(context: &Context<'_>, deployment: &Value) {
         template["metadata"]["labels"]["pod-template-hash"] = hash.as_str().into();
         let mut selector = deployment["spec"]["selector"].clone();
         selector["matchLabels"]["pod-template-hash"] = hash.as_str().into();
-        let revision = sets.iter().filter_map(|set| set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str()?.parse::<u64>().ok()).max();
+        let revision = sets
+            .iter()
+            .filter_map(|set| {
+                set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str()?.parse::<u64>().ok()
+            })
+            .max();
         let revision = (revision.unwrap_or_default() + 1).to_string();
         let set = json!({
             "apiVersion": "apps/v1",
@@ -110,7 +115,8 @@ fn deploy(context: &Context<'_>, deployment: &Value) {
     let is_complete = ready == wanted && total("replicas") == wanted;
     let condition = |kind: &str, status: bool, reason: &str| {
         let status = if status { "True" } else { "False" };
-        let known = deployment["status"]["conditions"].as_array().into_iter().flatten().find(|known| known["type"] == kind);
+        let known =
+            deployment["status"]["conditions"].as_array().into_iter().flatten().find(|known| known["type"] == kind);
         let since = known.filter(|known| known["status"] == status).map(|known| known["lastTransitionTime"].clone());
         let since = since.unwrap_or_else(|| context.time().into());
         json!({"type": kind, "status": status, "reason": reason, "lastTransitionTime": since, "lastUpdateTime": since})
@@ -147,7 +153,8 @@ fn pod_of(owner: &Value, template: &Value) -> Value {
 fn replicate(context: &Context<'_>, set: &Value, pods: &[Arc<Value>]) {
     let api = context.api.by("kube-controller-manager");
     let wanted = usize::try_from(count(&set["spec"]["replicas"], 1)).unwrap_or(usize::MAX);
-    let own: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_controlled_by(pod, uid(set)) && !is_deleting(pod)).collect();
+    let own: Vec<&Arc<Value>> =
+        pods.iter().filter(|pod| is_controlled_by(pod, uid(set)) && !is_deleting(pod)).collect();
     for _ in own.len()..wanted {
         if api.create(PODS, namespace(set), pod_of(set, &set["spec"]["template"])).is_err() {
             break;
@@ -176,9 +183,12 @@ fn spread(context: &Context<'_>, set: &Value, pods: &[Arc<Value>]) {
     let hash = hash(template);
     let mut spec = template["spec"].clone();
     let mut tolerations = spec["tolerations"].as_array().cloned().unwrap_or_default();
-    tolerations.extend(DAEMON_TOLERATIONS.map(|(key, effect)| json!({"key": key, "operator": "Exists", "effect": effect})));
+    tolerations
+        .extend(DAEMON_TOLERATIONS.map(|(key, effect)| json!({"key": key, "operator": "Exists", "effect": effect})));
     if spec["hostNetwork"] == true {
-        tolerations.push(json!({"key": "node.kubernetes.io/network-unavailable", "operator": "Exists", "effect": "NoSchedule"}));
+        tolerations.push(
+            json!({"key": "node.kubernetes.io/network-unavailable", "operator": "Exists", "effect": "NoSchedule"}),
+        );
     }
     spec["tolerations"] = tolerations.clone().into();
     let nodes = context.api.list(NODES, "");
@@ -197,7 +207,9 @@ fn spread(context: &Context<'_>, set: &Value, pods: &[Arc<Value>]) {
     for node in &nodes {
         let here: Vec<&&Arc<Value>> = own.iter().filter(|pod| pod["spec"]["nodeName"] == name(node)).collect();
         if !may_be_on(node) {
-            here.iter().filter(|pod| !is_deleting(pod)).for_each(|pod| api.delete(PODS, namespace(pod), name(pod), None));
+            here.iter()
+                .filter(|pod| !is_deleting(pod))
+                .for_each(|pod| api.delete(PODS, namespace(pod), name(pod), None));
             continue;
         }
         desired += 1;

@@ -13,10 +13,10 @@ use crate::guest::memory::{
 async fn pair(site: &Site) -> (Guest, Guest, Arc<Cluster>) {
     let mut first = site.machine("cp-1", 1);
     let endpoint = format!("{}:6443", site.address(1));
-    first.succeeds("init", &site.init_documents(&endpoint)).await;
+    first.succeeds("init", &Site::init_documents(&endpoint)).await;
     let cluster = site.clusters.by_authority(&first.pin()).unwrap();
     let mut worker = site.machine("w-1", 11);
-    worker.succeeds("join", &site.join_document(&endpoint, &first.pin(), false)).await;
+    worker.succeeds("join", &Site::join_document(&endpoint, &first.pin(), false)).await;
     until("both are ready", || is_ready(&cluster, "cp-1") && is_ready(&cluster, "w-1")).await;
     (first, worker, cluster)
 }

@@ -86,14 +86,19 @@ impl Site {
         let nic = GuestNic { index: 0, mac: "02:00:00:00:00:01".into(), port_group: String::new() };
         let mut network = Network::bare(&[nic]);
         network.nics[0].addresses = vec![format!("{}/8", self.address(host)).parse().unwrap()];
-        let mut machine =
-            Machine::new(system.clone(), Vec::new(), network, Arc::new(clock), Arc::clone(&observer) as Arc<dyn Observer>);
+        let mut machine = Machine::new(
+            system.clone(),
+            Vec::new(),
+            network,
+            Arc::new(clock),
+            Arc::clone(&observer) as Arc<dyn Observer>,
+        );
         machine.hostname = name.to_owned();
         Guest { powered, machine, observer, system }
     }
 
     /// An init's documents.
-    pub fn init_documents(&self, endpoint: &str) -> String {
+    pub fn init_documents(endpoint: &str) -> String {
         format!(
             "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nclusterName: c1\nkubernetesVersion: \
              v1.36.3\ncontrolPlaneEndpoint: {endpoint}\nencryptionAlgorithm: ECDSA-P256\nnetworking:\n  podSubnet: \
@@ -104,7 +109,7 @@ impl Site {
     }
 
     /// A join's document.
-    pub fn join_document(&self, endpoint: &str, pin: &str, control_plane: bool) -> String {
+    pub fn join_document(endpoint: &str, pin: &str, control_plane: bool) -> String {
         let more = if control_plane { "controlPlane: {}\n" } else { "" };
         format!(
             "apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\n{more}discovery:\n  bootstrapToken:\n    token: \
@@ -158,13 +163,8 @@ impl Guest {
         self.write("/run/kubeadm/kubeadm.yaml", configuration);
         let argv: Vec<String> = ["kubeadm", verb, "--config", "/run/kubeadm/kubeadm.yaml"].map(str::to_owned).to_vec();
         let mut programs = Programs(Arc::clone(&self.powered));
-        let call = Call {
-            argv: &argv,
-            stdin: &[],
-            env: &Default::default(),
-            directory: "/",
-            machine: &mut self.machine,
-        };
+        let call =
+            Call { argv: &argv, stdin: &[], env: &Default::default(), directory: "/", machine: &mut self.machine };
         programs.run(call).await.code
     }
 

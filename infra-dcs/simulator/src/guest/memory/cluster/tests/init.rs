@@ -14,7 +14,7 @@ async fn an_init_makes_a_cluster_as_kubeadm_does() {
     let site = Site::new();
     let mut guest = site.machine("cp-1", 1);
     let endpoint = format!("{}:6443", site.address(1));
-    guest.succeeds("init", &site.init_documents(&endpoint)).await;
+    guest.succeeds("init", &Site::init_documents(&endpoint)).await;
     let cluster = site.clusters.by_authority(&guest.pin()).unwrap();
 
     until("the node is ready", || is_ready(&cluster, "cp-1")).await;
@@ -56,8 +56,10 @@ async fn an_init_makes_a_cluster_as_kubeadm_does() {
     .await;
     assert!(get(&cluster, SECRETS, "kube-system", "bootstrap-token-abcdef")["data"]["token-secret"].is_string());
 
-    until("kube-proxy runs", || get(&cluster, DAEMON_SETS, "kube-system", "kube-proxy")["status"]["numberReady"] == 1).await;
-    until("CoreDNS runs", || get(&cluster, DEPLOYMENTS, "kube-system", "coredns")["status"]["readyReplicas"] == 2).await;
+    until("kube-proxy runs", || get(&cluster, DAEMON_SETS, "kube-system", "kube-proxy")["status"]["numberReady"] == 1)
+        .await;
+    until("CoreDNS runs", || get(&cluster, DEPLOYMENTS, "kube-system", "coredns")["status"]["readyReplicas"] == 2)
+        .await;
     let pods = api::Api::new(&cluster.server, "test").list(PODS, "kube-system");
     let dns = pods.iter().find(|pod| api::name(pod).starts_with("coredns-")).unwrap();
     assert!(dns["status"]["podIP"].as_str().unwrap().starts_with("10.244.0."), "{dns}");
@@ -79,7 +81,7 @@ async fn preflight_finds_what_is_in_the_way() {
     let mut guest = site.machine("cp-1", 1);
     guest.write("/etc/kubernetes/manifests/etcd.yaml", "x");
     guest.write("/var/lib/etcd/member/wal", "x");
-    let documents = site.init_documents("").replace("v1.36.3", "v1.35.0").replace("controlPlaneEndpoint: \n", "");
+    let documents = Site::init_documents("").replace("v1.36.3", "v1.35.0").replace("controlPlaneEndpoint: \n", "");
     let said = guest.fails("init", &documents).await;
     for line in [
         "[ERROR FileAvailable--etc-kubernetes-manifests-etcd.yaml]: /etc/kubernetes/manifests/etcd.yaml already exists",
@@ -94,8 +96,13 @@ async fn preflight_finds_what_is_in_the_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn images_that_nobody_serves_cannot_be_pulled() {
     let site = Site::new();
-    let mut guest = site.machine_with("cp-1", 1, crate::guest::memory::root::Volume::new(crate::guest::memory::root::FileSystem::new("ext4", "", "")), "v1.99.0");
-    let said = guest.fails("init", &site.init_documents("").replace("v1.36.3", "v1.99.0")).await;
+    let mut guest = site.machine_with(
+        "cp-1",
+        1,
+        crate::guest::memory::root::Volume::new(crate::guest::memory::root::FileSystem::new("ext4", "", "")),
+        "v1.99.0",
+    );
+    let said = guest.fails("init", &Site::init_documents("").replace("v1.36.3", "v1.99.0")).await;
     assert!(said.contains("[ERROR ImagePull]: failed to pull image registry.k8s.io/kube-apiserver:v1.99.0"), "{said}");
 }
 
@@ -104,12 +111,12 @@ async fn an_authority_and_a_key_that_do_not_belong_together_are_found() {
     let site = Site::new();
     let mut other = site.machine("other", 2);
     let endpoint = format!("{}:6443", site.address(2));
-    other.succeeds("init", &site.init_documents(&endpoint)).await;
+    other.succeeds("init", &Site::init_documents(&endpoint)).await;
     let mut guest = site.machine("cp-1", 1);
     guest.copy_authorities(&other);
     let key = pki::Algorithm::EcdsaP256.generate().unwrap().serialize_pem();
     guest.write("/etc/kubernetes/pki/ca.key", &key);
-    let said = guest.fails("init", &site.init_documents("")).await;
+    let said = guest.fails("init", &Site::init_documents("")).await;
     assert!(
         said.contains(
             "error execution phase certs/apiserver: unable to sign certificate: x509: provided PrivateKey doesn't match \
@@ -124,7 +131,7 @@ async fn a_missing_file_of_a_volume_keeps_the_api_server_from_starting() {
     let site = Site::new();
     let mut guest = site.machine("cp-1", 1);
     let endpoint = format!("{}:6443", site.address(1));
-    let documents = site.init_documents(&endpoint).replace(
+    let documents = Site::init_documents(&endpoint).replace(
         "networking:",
         "apiServer:\n  extraArgs:\n  - name: audit-policy-file\n    value: /etc/audit/policy.yaml\n  extraVolumes:\n  - \
          name: audit\n    hostPath: /etc/kubernetes/audit\n    mountPath: /etc/audit\n    pathType: DirectoryOrCreate\n\
@@ -145,7 +152,7 @@ async fn a_missing_file_of_a_volume_keeps_the_api_server_from_starting() {
 async fn a_kubelet_that_does_not_start_ends_the_init() {
     let site = Site::new();
     let mut guest = site.machine("cp-1", 1);
-    let documents = site.init_documents("").replace("a=b", "node-role.kubernetes.io/x=y");
+    let documents = Site::init_documents("").replace("a=b", "node-role.kubernetes.io/x=y");
     let said = guest.fails("init", &documents).await;
     for line in ["unknown 'kubernetes.io' or 'k8s.io' labels", "failed while waiting for the kubelet to start"] {
         assert!(said.contains(line), "{line}\n{said}");

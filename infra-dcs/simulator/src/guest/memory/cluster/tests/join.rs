@@ -12,7 +12,7 @@ use crate::guest::memory::{
 async fn first(site: &Site) -> (Guest, std::sync::Arc<Cluster>, String) {
     let mut guest = site.machine("cp-1", 1);
     let endpoint = format!("{}:6443", site.address(1));
-    guest.succeeds("init", &site.init_documents(&endpoint)).await;
+    guest.succeeds("init", &Site::init_documents(&endpoint)).await;
     let cluster = site.clusters.by_authority(&guest.pin()).unwrap();
     (guest, cluster, endpoint)
 }
@@ -22,7 +22,7 @@ async fn workers_and_control_planes_join() {
     let site = Site::new();
     let (first, cluster, endpoint) = first(&site).await;
     let mut worker = site.machine("w-1", 11);
-    worker.succeeds("join", &site.join_document(&endpoint, &first.pin(), false)).await;
+    worker.succeeds("join", &Site::join_document(&endpoint, &first.pin(), false)).await;
     until("the worker is ready", || is_ready(&cluster, "w-1")).await;
     let node = get(&cluster, NODES, "", "w-1");
     assert_eq!(node["spec"]["providerID"], "dcs://w");
@@ -34,7 +34,7 @@ async fn workers_and_control_planes_join() {
     for host in [2, 3] {
         let mut guest = site.machine(&format!("cp-{host}"), host);
         guest.copy_authorities(&first);
-        guest.succeeds("join", &site.join_document(&endpoint, &first.pin(), true)).await;
+        guest.succeeds("join", &Site::join_document(&endpoint, &first.pin(), true)).await;
         others.push(guest);
     }
     for name in ["cp-2", "cp-3"] {
@@ -75,18 +75,21 @@ async fn a_stranger_is_not_believed() {
     let (first, _cluster, endpoint) = first(&site).await;
     let mut guest = site.machine("w-1", 11);
     let wrong = format!("sha256:{}", "0".repeat(64));
-    let said = guest.fails("join", &site.join_document(&endpoint, &wrong, false)).await;
+    let said = guest.fails("join", &Site::join_document(&endpoint, &wrong, false)).await;
     assert!(
         said.contains("error execution phase preflight: couldn't validate the identity of the API Server: cluster CA found in cluster-info ConfigMap is invalid: none of the public keys")
             && said.contains(&first.pin()),
         "{said}"
     );
-    let token = site.join_document(&endpoint, &first.pin(), false).replace("0123456789abcdef", "0123456789abcdee");
+    let token = Site::join_document(&endpoint, &first.pin(), false).replace("0123456789abcdef", "0123456789abcdee");
     let said = site_machine(&site, 12).fails("join", &token).await;
     assert!(said.contains("failed to verify JWS signature of received cluster info object"), "{said}");
-    let token = site.join_document(&endpoint, &first.pin(), false).replace("abcdef.", "fedcba.");
+    let token = Site::join_document(&endpoint, &first.pin(), false).replace("abcdef.", "fedcba.");
     let said = site_machine(&site, 13).fails("join", &token).await;
-    assert!(said.contains("could not find a JWS signature in the cluster-info ConfigMap for token ID \"fedcba\""), "{said}");
+    assert!(
+        said.contains("could not find a JWS signature in the cluster-info ConfigMap for token ID \"fedcba\""),
+        "{said}"
+    );
     assert!(!said.contains("0123456789abcdef"), "tokens are secrets");
 }
 
@@ -101,7 +104,7 @@ async fn a_token_ends_with_its_time() {
     site.clock.advance(25 * 3600 * 1000);
     cluster.wake();
     until("the token is gone", || get(&cluster, SECRETS, "kube-system", "bootstrap-token-abcdef").is_null()).await;
-    let said = site_machine(&site, 11).fails("join", &site.join_document(&endpoint, &first.pin(), false)).await;
+    let said = site_machine(&site, 11).fails("join", &Site::join_document(&endpoint, &first.pin(), false)).await;
     assert!(said.contains("could not find a JWS signature"), "{said}");
 }
 
@@ -111,11 +114,11 @@ async fn a_machine_of_another_version_or_name_is_refused() {
     let (first, cluster, endpoint) = first(&site).await;
     let disk = || crate::guest::memory::root::Volume::new(crate::guest::memory::root::FileSystem::new("ext4", "", ""));
     let mut newer = site.machine_with("w-1", 11, disk(), "v1.38.0");
-    let said = newer.fails("join", &site.join_document(&endpoint, &first.pin(), false)).await;
+    let said = newer.fails("join", &Site::join_document(&endpoint, &first.pin(), false)).await;
     assert!(said.contains("only supports deploying clusters with the control plane version >= 1.37.0"), "{said}");
     until("the first is ready", || is_ready(&cluster, "cp-1")).await;
     let mut twin = site.machine("cp-1", 12);
-    let said = twin.fails("join", &site.join_document(&endpoint, &first.pin(), false)).await;
+    let said = twin.fails("join", &Site::join_document(&endpoint, &first.pin(), false)).await;
     assert!(said.contains("a Node with name \"cp-1\" and status \"Ready\" already exists in the cluster"), "{said}");
 }
 
@@ -124,7 +127,7 @@ async fn a_control_plane_needs_its_authorities() {
     let site = Site::new();
     let (first, _cluster, endpoint) = first(&site).await;
     let mut guest = site.machine("cp-2", 2);
-    let said = guest.fails("join", &site.join_document(&endpoint, &first.pin(), true)).await;
+    let said = guest.fails("join", &Site::join_document(&endpoint, &first.pin(), true)).await;
     for line in [
         "One or more conditions for hosting a new control plane instance is not satisfied.",
         "failure loading certificate for CA: couldn't load the certificate file /etc/kubernetes/pki/ca.crt",
@@ -137,13 +140,13 @@ async fn a_control_plane_needs_its_authorities() {
     // Another authority for etcd than the members have.
     let mut stranger = site.machine("stranger", 4);
     let own = format!("{}:6443", site.address(4));
-    stranger.succeeds("init", &site.init_documents(&own)).await;
+    stranger.succeeds("init", &Site::init_documents(&own)).await;
     for end in ["crt", "key"] {
         let path = format!("/etc/kubernetes/pki/etcd/ca.{end}");
         let text = stranger.read(&path);
         guest.write(&path, &text);
     }
-    let said = guest.fails("join", &site.join_document(&endpoint, &first.pin(), true)).await;
+    let said = guest.fails("join", &Site::join_document(&endpoint, &first.pin(), true)).await;
     assert!(said.contains("error execution phase etcd-join") && said.contains("tls: bad certificate"), "{said}");
     assert!(pki::load_certificate(&guest.machine.root, "/etc/kubernetes/pki/etcd/server.crt").is_ok());
     let _ = name;

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use super::{
     ConfigError,
-    types::{ApiEndpoint, ClusterConfiguration, InitConfiguration, JoinConfiguration, LocalEtcd, NodeRegistration, Taint},
+    types::{
+        ApiEndpoint, ClusterConfiguration, InitConfiguration, JoinConfiguration, LocalEtcd, NodeRegistration, Taint,
+    },
     wrong,
 };
 use crate::guest::memory::kubeadm::version::Version;
@@ -29,11 +31,7 @@ pub struct Defaults<'a> {
 
 /// What control plane nodes have where nothing else is said.
 pub fn control_plane_taint() -> Taint {
-    Taint {
-        key: "node-role.kubernetes.io/control-plane".into(),
-        effect: "NoSchedule".into(),
-        ..Taint::default()
-    }
+    Taint { key: "node-role.kubernetes.io/control-plane".into(), effect: "NoSchedule".into(), ..Taint::default() }
 }
 
 impl Defaults<'_> {

@@ -122,7 +122,7 @@ pub fn read_join(text: &str, machine: &Defaults<'_>) -> Result<Join, ConfigError
     Ok(Join { node, warnings })
 }
 
-/// Reads the `ClusterConfiguration` that a cluster keeps in its ConfigMap `kubeadm-config`.
+/// Reads the `ClusterConfiguration` that a cluster keeps in its `ConfigMap` `kubeadm-config`.
 pub fn read_stored_cluster(text: &str, machine: &Defaults<'_>) -> Result<ClusterConfiguration, ConfigError> {
     let document = split(text)?.into_iter().find(|document| document.gvk.kind == "ClusterConfiguration");
     let document = document.ok_or_else(|| wrong("missing ClusterConfiguration document"))?;

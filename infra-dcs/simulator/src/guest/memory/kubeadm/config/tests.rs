@@ -45,7 +45,10 @@ fn refused(text: &str, kubeadm: &str) -> String {
 fn an_init_is_completed_as_kubeadm_does() {
     let init = read(INIT, "v1.36.3").unwrap();
     assert_eq!(init.node.node_registration.name, "machine-1");
-    assert_eq!(init.node.node_registration.taints.as_ref().unwrap()[0].flag(), "node-role.kubernetes.io/control-plane:NoSchedule");
+    assert_eq!(
+        init.node.node_registration.taints.as_ref().unwrap()[0].flag(),
+        "node-role.kubernetes.io/control-plane:NoSchedule"
+    );
     assert_eq!(init.node.local_api_endpoint.to_string(), "127.7.0.9:6443");
     assert_eq!(init.cluster.api_server.cert_sans, ["api.example.org"]);
     assert_eq!(init.cluster.networking.service_subnet, "10.96.0.0/12");
@@ -95,10 +98,25 @@ fn unknown_fields_are_named_with_their_path() {
 fn what_kubeadm_refuses_is_refused_in_its_words() {
     for (from, to, kubeadm, why) in [
         ("", "", "v1.30.4", "no kind \"InitConfiguration\" is registered for version \"kubeadm.k8s.io/v1beta4\""),
-        ("v1.36.3", "v1.33.0", "v1.36.3", "this version of kubeadm only supports deploying clusters with the control plane version >= 1.35.0. Current version: v1.33.0"),
+        (
+            "v1.36.3",
+            "v1.33.0",
+            "v1.36.3",
+            "this version of kubeadm only supports deploying clusters with the control plane version >= 1.35.0. Current version: v1.33.0",
+        ),
         ("v1.36.3", "one", "v1.36.3", "couldn't parse Kubernetes version"),
-        ("10.244.0.0/16", "10.244.0.0/30", "v1.36.3", "networking.podSubnet: Invalid value: \"10.244.0.0/30\": subnet with 4 address(es) is too small, the minimum is 14"),
-        ("10.244.0.0/16", "10.0.0.0/4", "v1.36.3", "pod subnet mask (4) and node-mask (24) difference is greater than 16"),
+        (
+            "10.244.0.0/16",
+            "10.244.0.0/30",
+            "v1.36.3",
+            "networking.podSubnet: Invalid value: \"10.244.0.0/30\": subnet with 4 address(es) is too small, the minimum is 14",
+        ),
+        (
+            "10.244.0.0/16",
+            "10.0.0.0/4",
+            "v1.36.3",
+            "pod subnet mask (4) and node-mask (24) difference is greater than 16",
+        ),
         ("127.7.0.1:6443", "a b", "v1.36.3", "controlPlaneEndpoint: Invalid value: \"a b\": endpoint is not valid"),
         ("InitConfiguration", "ClusterConfiguration", "v1.36.3", "kind \"ClusterConfiguration\" is specified twice"),
         ("kind: InitConfiguration", "kind: \"\"", "v1.36.3", "kind and apiVersion is mandatory"),
@@ -113,8 +131,7 @@ fn what_kubeadm_refuses_is_refused_in_its_words() {
 #[test]
 fn a_join_needs_a_pin_and_a_token() {
     let version = Version::parse("v1.36.3").unwrap();
-    let defaults =
-        Defaults { version: &version, hostname: "w", address: Some([127, 0, 0, 9].into()), fresh_token: "" };
+    let defaults = Defaults { version: &version, hostname: "w", address: Some([127, 0, 0, 9].into()), fresh_token: "" };
     let text = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\ndiscovery:\n  bootstrapToken:\n    \
                 apiServerEndpoint: 127.0.0.9:6443\n    token: abcdef.0123456789abcdeF\n";
     let why = read_join(text, &defaults).err().unwrap().0;

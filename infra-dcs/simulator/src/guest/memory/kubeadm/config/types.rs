@@ -30,7 +30,11 @@ pub struct ClusterConfiguration {
     pub encryption_algorithm: String,
     #[serde(with = "duration::option", skip_serializing_if = "Option::is_none")]
     pub certificate_validity_period: Option<Duration>,
-    #[serde(rename = "caCertificateValidityPeriod", with = "duration::option", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "caCertificateValidityPeriod",
+        with = "duration::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ca_certificate_validity_period: Option<Duration>,
 }
 

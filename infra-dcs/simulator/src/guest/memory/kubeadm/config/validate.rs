@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use super::{
     ConfigError,
-    types::{ApiEndpoint, Arg, ClusterConfiguration, Discovery, InitConfiguration, JoinConfiguration, NodeRegistration},
+    types::{
+        ApiEndpoint, Arg, ClusterConfiguration, Discovery, InitConfiguration, JoinConfiguration, NodeRegistration,
+    },
     wrong,
 };
 use crate::guest::memory::kubeadm::cidr::Cidr;
@@ -207,8 +209,7 @@ fn subnets(cluster: &ClusterConfiguration, path: &str, text: &str, least: u128, 
     }
     for range in &ranges {
         if range.size() < least {
-            let detail =
-                format!("subnet with {} address(es) is too small, the minimum is {least}", range.size());
+            let detail = format!("subnet with {} address(es) is too small, the minimum is {least}", range.size());
             errors.invalid(path, range.to_string(), detail);
         }
         if path.ends_with("serviceSubnet") && range.bits() - range.prefix() > SERVICE_BITS {
@@ -240,11 +241,8 @@ fn subnets(cluster: &ClusterConfiguration, path: &str, text: &str, least: u128, 
 
 /// The mask of one node's part of the pods' range.
 fn node_mask(cluster: &ClusterConfiguration, range: &Cidr) -> u8 {
-    let (flag, default) = if range.is_ipv4() {
-        ("node-cidr-mask-size-ipv4", 24)
-    } else {
-        ("node-cidr-mask-size-ipv6", 64)
-    };
+    let (flag, default) =
+        if range.is_ipv4() { ("node-cidr-mask-size-ipv4", 24) } else { ("node-cidr-mask-size-ipv6", 64) };
     let given = cluster.controller_manager.extra_args.iter().rev().find(|argument| argument.name == flag);
     given.and_then(|argument| argument.value.parse().ok()).unwrap_or(default)
 }

@@ -52,7 +52,9 @@ pub fn apply(
         }
         let path = format!("{}/{name}", directory.trim_end_matches('/'));
         let text = files.text(&path).unwrap_or_default();
-        let failed = |why: String| format!("could not apply the following patch of type {kind:?} to target {target:?} ({path}): {why}");
+        let failed = |why: String| {
+            format!("could not apply the following patch of type {kind:?} to target {target:?} ({path}): {why}")
+        };
         for patch in documents(&text).map_err(failed)? {
             object = patched(object, &patch, kind).map_err(failed)?;
         }
@@ -75,7 +77,9 @@ fn parse_name(name: &str) -> Result<Option<(&'static str, Kind)>, String> {
         None | Some((_, "" | "strategic")) => Ok(Some((target, Kind::Strategic))),
         Some((_, "merge")) => Ok(Some((target, Kind::Merge))),
         Some((_, "json")) => Ok(Some((target, Kind::Json))),
-        Some((_, other)) => Err(format!("unknown patch type {other:?} of {name:?}, must be one of [json merge strategic]")),
+        Some((_, other)) => {
+            Err(format!("unknown patch type {other:?} of {name:?}, must be one of [json merge strategic]"))
+        }
     }
 }
 
@@ -84,8 +88,7 @@ fn patched(mut object: Value, patch: &Value, kind: Kind) -> Result<Value, String
         Kind::Merge => json_patch::merge(&mut object, patch),
         Kind::Strategic => strategic(&mut object, patch),
         Kind::Json => {
-            let patch: json_patch::Patch =
-                serde_json::from_value(patch.clone()).map_err(|error| error.to_string())?;
+            let patch: json_patch::Patch = serde_json::from_value(patch.clone()).map_err(|error| error.to_string())?;
             json_patch::patch(&mut object, &patch).map_err(|error| error.to_string())?;
         }
     }
@@ -162,7 +165,10 @@ mod tests {
 
     #[test]
     fn names_say_target_and_kind() {
-        assert_eq!(parse_name("kubeletconfiguration0+strategic.json"), Ok(Some(("kubeletconfiguration", Kind::Strategic))));
+        assert_eq!(
+            parse_name("kubeletconfiguration0+strategic.json"),
+            Ok(Some(("kubeletconfiguration", Kind::Strategic)))
+        );
         assert_eq!(parse_name("etcd+json.yaml"), Ok(Some(("etcd", Kind::Json))));
         assert_eq!(parse_name("other.yaml"), Ok(None));
         assert!(parse_name("etcd+wrong.yaml").is_err());

@@ -25,9 +25,7 @@ pub fn core_dns(cluster: &ClusterConfiguration, kubeadm: &Version) -> Result<Vec
          success {domain}\n       disable denial {domain}\n    }}\n    loop\n    reload\n    loadbalance\n}}\n"
     );
     let label = json!({"k8s-app": "kube-dns"});
-    let port = |name: &str, port: u16, protocol: &str| {
-        json!({"name": name, "port": port, "protocol": protocol, "targetPort": port})
-    };
+    let port = |name: &str, port: u16, protocol: &str| json!({"name": name, "port": port, "protocol": protocol, "targetPort": port});
     let service = json!({
         "kind": "Service",
         "metadata": {
@@ -64,10 +62,13 @@ pub fn core_dns(cluster: &ClusterConfiguration, kubeadm: &Version) -> Result<Vec
 fn deployment(image: &str, label: &Value) -> Value {
     let probe = |path: &str, port: &str| json!({"httpGet": {"path": path, "port": port, "scheme": "HTTP"}});
     let mut live = probe("/health", "liveness-probe");
-    for (name, value) in [("initialDelaySeconds", 60), ("timeoutSeconds", 5), ("successThreshold", 1), ("failureThreshold", 5)] {
+    for (name, value) in
+        [("initialDelaySeconds", 60), ("timeoutSeconds", 5), ("successThreshold", 1), ("failureThreshold", 5)]
+    {
         live[name] = value.into();
     }
-    let port = |name: &str, port: u16, protocol: &str| json!({"name": name, "containerPort": port, "protocol": protocol});
+    let port =
+        |name: &str, port: u16, protocol: &str| json!({"name": name, "containerPort": port, "protocol": protocol});
     let affinity = json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
         "weight": 100,
         "podAffinityTerm": {

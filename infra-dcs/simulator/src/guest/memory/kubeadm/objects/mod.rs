@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    config::{self, types::{BootstrapToken, ClusterConfiguration}},
+    config::{
+        self,
+        types::{BootstrapToken, ClusterConfiguration},
+    },
     tokens,
     version::Version,
 };
@@ -84,7 +87,7 @@ fn binding(namespace: &str, name: &str, role: &str, subjects: &[Subject<'_>]) ->
     placed("rbac.authorization.k8s.io", plural, namespace, object)
 }
 
-/// Reading one ConfigMap.
+/// Reading one `ConfigMap`.
 fn one_config_map(name: &str) -> Value {
     json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name]}])
 }
@@ -116,7 +119,7 @@ pub fn kubelet_config(configuration: &Value) -> Result<Vec<Placed>, String> {
     ])
 }
 
-/// Phase `bootstrap-token`: tokens, what they allow, and the ConfigMap by which strangers find the cluster.
+/// Phase `bootstrap-token`: tokens, what they allow, and the `ConfigMap` by which strangers find the cluster.
 pub fn bootstrap(
     list: &[BootstrapToken],
     server: &str,

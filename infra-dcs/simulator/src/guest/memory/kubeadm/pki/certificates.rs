@@ -102,8 +102,8 @@ fn authority(
     let fail = |why: String| (name, why);
     match (files.is_file(&crt), files.is_file(&key)) {
         (true, has_key) => {
-            let certificate =
-                load_certificate(files, &crt).map_err(|why| fail(format!("failure loading {base} certificate: {why}")))?;
+            let certificate = load_certificate(files, &crt)
+                .map_err(|why| fail(format!("failure loading {base} certificate: {why}")))?;
             warn_of_period(base, &certificate, request.now, print);
             if !certificate.is_ca {
                 return Err(fail(format!("certificate {base} is not a CA")));
@@ -113,8 +113,8 @@ fn authority(
                 return Ok(None);
             }
             print(format!("[certs] Using existing {base} certificate authority"));
-            let key =
-                load_key(files, &key).map_err(|why| fail(format!("failure loading {base} certificate authority: {why}")))?;
+            let key = load_key(files, &key)
+                .map_err(|why| fail(format!("failure loading {base} certificate authority: {why}")))?;
             Ok(Some((certificate, key)))
         }
         (false, true) => {
@@ -131,10 +131,7 @@ fn authority(
     }
 }
 
-fn new_authority(
-    request: &Request<'_>,
-    base: &str,
-) -> Result<(Certificate, String, String, rcgen::KeyPair), String> {
+fn new_authority(request: &Request<'_>, base: &str) -> Result<(Certificate, String, String, rcgen::KeyPair), String> {
     let name = match base {
         "ca" => "kubernetes",
         "etcd/ca" => "etcd-ca",
@@ -143,16 +140,14 @@ fn new_authority(
     // Never from the stock: an authority identifies its cluster.
     let key = request.cluster.encryption_algorithm.parse::<super::Algorithm>()?.generate()?;
     let life = request.cluster.ca_certificate_validity_period.unwrap_or_default();
-    let mut params = Leaf {
-        dns: vec![name.to_owned()],
-        client: false,
-        ..Leaf::client(name, &[], after(request.now, life))
-    }
-    .params(request.now.checked_sub(SignedDuration::from_mins(5)).unwrap_or(request.now))
-    .map_err(|error| error.to_string())?;
+    let mut params =
+        Leaf { dns: vec![name.to_owned()], client: false, ..Leaf::client(name, &[], after(request.now, life)) }
+            .params(request.now.checked_sub(SignedDuration::from_mins(5)).unwrap_or(request.now))
+            .map_err(|error| error.to_string())?;
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.key_usages.push(rcgen::KeyUsagePurpose::KeyCertSign);
-    let made = params.self_signed(&key).map_err(|error| format!("unable to create self-signed CA certificate: {error}"))?;
+    let made =
+        params.self_signed(&key).map_err(|error| format!("unable to create self-signed CA certificate: {error}"))?;
     Ok((Certificate::from_der(made.der())?, made.pem(), key.serialize_pem(), key))
 }
 
@@ -169,7 +164,8 @@ fn leaf(
     let (crt, key_file) = (format!("{directory}/{base}.crt"), format!("{directory}/{base}.key"));
     let fail = |why: String| (phase, why);
     if files.is_file(&crt) {
-        let found = load_certificate(files, &crt).map_err(|why| fail(format!("failure loading {base} certificate: {why}")))?;
+        let found =
+            load_certificate(files, &crt).map_err(|why| fail(format!("failure loading {base} certificate: {why}")))?;
         let issuer = load_certificate(files, &format!("{directory}/{authority_base}.crt"))
             .map_err(|why| fail(format!("couldn't load CA certificate {authority_base}: {why}")))?;
         warn_of_period(base, &found, request.now, print);
@@ -183,18 +179,15 @@ fn leaf(
     let Some((certificate, key)) = authority else {
         return Err(fail(format!("couldn't load {authority_base} certificate authority from {directory}")));
     };
-    let (dns, addresses) = alternative_names(kind, request).map_err(|why| fail(format!("couldn't create {phase:?} certificate: {why}")))?;
+    let (dns, addresses) = alternative_names(kind, request)
+        .map_err(|why| fail(format!("couldn't create {phase:?} certificate: {why}")))?;
     let life = request.cluster.certificate_validity_period.unwrap_or_default();
     let wanted = Leaf {
         dns,
         addresses,
         server: kind.is_server(),
         client: kind != Kind::ApiServer,
-        ..Leaf::client(
-            kind.common_name(request.node),
-            &[],
-            after(request.now, life),
-        )
+        ..Leaf::client(kind.common_name(request.node), &[], after(request.now, life))
     };
     let mut issue = || -> Result<(), String> {
         let leaf_key = request.keys.take(request.cluster.encryption_algorithm.parse()?)?;
@@ -234,8 +227,9 @@ fn alternative_names(kind: Kind, request: &Request<'_>) -> Result<(Vec<String>, 
             addresses.push(service_address(cluster, 1)?);
             addresses.push(advertised);
             if !cluster.control_plane_endpoint.is_empty() {
-                let (host, _) = super::super::config::host_port(&cluster.control_plane_endpoint)
-                    .ok_or_else(|| format!("error parsing cluster controlPlaneEndpoint {:?}", cluster.control_plane_endpoint))?;
+                let (host, _) = super::super::config::host_port(&cluster.control_plane_endpoint).ok_or_else(|| {
+                    format!("error parsing cluster controlPlaneEndpoint {:?}", cluster.control_plane_endpoint)
+                })?;
                 add_name(host, &mut dns, &mut addresses);
             }
             cluster.api_server.cert_sans.as_slice()
@@ -274,11 +268,7 @@ pub fn service_address(cluster: &ClusterConfiguration, index: u128) -> Result<Ip
     first.ok_or_else(|| format!("unable to get IP address {index} from the given CIDR: {subnet}"))
 }
 
-fn service_account(
-    files: &mut dyn Files,
-    request: &Request<'_>,
-    print: &mut dyn FnMut(String),
-) -> Result<(), String> {
+fn service_account(files: &mut dyn Files, request: &Request<'_>, print: &mut dyn FnMut(String)) -> Result<(), String> {
     let directory = &request.cluster.certificates_dir;
     let (key_file, public) = (format!("{directory}/sa.key"), format!("{directory}/sa.pub"));
     if files.is_file(&key_file) {

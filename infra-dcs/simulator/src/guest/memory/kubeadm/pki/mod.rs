@@ -111,17 +111,15 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> (Vec<String>, Vec<IpA
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
-    <[u8; 4]>::try_from(bytes)
-        .map(IpAddr::from)
-        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-        .ok()
+    <[u8; 4]>::try_from(bytes).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// All certificates of a PEM text.
 pub fn certificates_of(text: &[u8]) -> Result<Vec<Certificate>, String> {
     let mut found = Vec::new();
     for block in Pem::iter_from_buffer(text) {
-        let block = block.map_err(|error| format!("data does not contain any valid RSA or ECDSA certificates: {error}"))?;
+        let block =
+            block.map_err(|error| format!("data does not contain any valid RSA or ECDSA certificates: {error}"))?;
         if block.label == "CERTIFICATE" {
             found.push(Certificate::from_der(&block.contents)?);
         }
@@ -143,9 +141,9 @@ pub fn load_certificate(files: &dyn Files, path: &str) -> Result<Certificate, St
 /// Reads a private key of a machine.
 pub fn load_key(files: &dyn Files, path: &str) -> Result<KeyPair, String> {
     let why = |why: String| format!("couldn't load the private key file {path}: {why}");
-    let text = files.text(path).ok_or_else(|| {
-        why(format!("error reading private key file {path}: open {path}: no such file or directory"))
-    })?;
+    let text = files
+        .text(path)
+        .ok_or_else(|| why(format!("error reading private key file {path}: open {path}: no such file or directory")))?;
     let begin = text.find("-----BEGIN").unwrap_or(0);
     KeyPair::from_pem(&text[begin..]).map_err(|_| {
         why(format!("error reading private key file {path}: data does not contain a valid RSA or ECDSA private key"))
@@ -166,7 +164,8 @@ impl Authority {
             return Err("unable to sign certificate: x509: provided PrivateKey doesn't match parent's PublicKey".into());
         }
         let der = certificate.der.clone().into();
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| format!("unable to sign certificate: {error}"))?;
+        let issuer =
+            Issuer::from_ca_cert_der(&der, key).map_err(|error| format!("unable to sign certificate: {error}"))?;
         Ok(Self { certificate, issuer })
     }
 
@@ -243,4 +242,3 @@ impl Leaf {
         Ok(params)
     }
 }
-
