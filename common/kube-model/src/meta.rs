@@ -22,6 +22,8 @@ const KNOWN: [&str; 15] = [
     "selfLink",
     "uid",
 ];
+/// Names of its kinds need only fit into a path, as `kubeadm:get-nodes` does.
+const RBAC: &str = "rbac.authorization.k8s.io";
 /// Annotations of one object may have this many bytes in all.
 const ANNOTATION_BYTES: usize = 256 * 1024;
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
@@ -75,6 +77,15 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let name = object::name(object);
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
+    } else if resource.group == RBAC {
+        let wrong = match name {
+            "." | ".." => Some(format!("may not be '{name}'")),
+            _ => name
+                .chars()
+                .find(|character| "/%".contains(*character))
+                .map(|found| format!("may not contain '{found}'")),
+        };
+        errors.extend(wrong.map(|why| FieldError::invalid("metadata.name", name, why)));
     } else if !is_subdomain(name) {
         errors.push(FieldError::invalid("metadata.name", name, SUBDOMAIN));
     }

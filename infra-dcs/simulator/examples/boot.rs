@@ -47,7 +47,7 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     let image = ImageDir::open(&args.image_dir)?;
     let _fabric = fabric::start(FabricConfig {
-        bridge: args.bridge.clone(),
+        bridge: Some(args.bridge.clone()),
         registry: Some(("10.77.0.1:5000".parse()?, image.registry())),
         load_balancers: args.load_balancer,
     })

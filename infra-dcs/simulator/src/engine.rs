@@ -22,7 +22,9 @@ use crate::{
     audit::Audit,
     clock::Clock,
     faults::Faults,
-    guest::{GuestDisk, GuestError, GuestEvent, GuestNic, GuestPlatform, GuestSpec, PowerOff, StopReason},
+    guest::{
+        GuestDisk, GuestError, GuestEvent, GuestNic, GuestPlatform, GuestSpec, PowerOff, StopReason, faults::Staging,
+    },
     site::{Effect, Site, VmId, VmStatus, power::OffOutcome},
 };
 
@@ -41,7 +43,7 @@ const TOOLS_DELAY: Duration = Duration::from_millis(200);
 pub struct Engine {
     site: Mutex<Site>,
     /// Time.
-    pub clock: Clock,
+    pub clock: Arc<Clock>,
     /// Faults of calls.
     pub faults: Mutex<Faults>,
     /// Audit.
@@ -61,13 +63,14 @@ impl Engine {
         data_dir: &Path,
         guests: Arc<dyn GuestPlatform>,
         guests_have_content: bool,
+        clock: Arc<Clock>,
     ) -> io::Result<Arc<Self>> {
         for folder in FOLDERS {
             fs::create_dir_all(data_dir.join(folder))?;
         }
         Ok(Arc::new(Self {
             site: Mutex::new(site),
-            clock: Clock::default(),
+            clock,
             faults: Mutex::default(),
             audit: Audit::open(&data_dir.join("audit.jsonl"))?,
             stop: CancellationToken::new(),
@@ -113,6 +116,11 @@ impl Engine {
     /// The last lines of a VM's console.
     pub fn console(&self, vm: u64, lines: usize) -> Vec<String> {
         self.guests.console(&VmId(vm).to_string(), lines)
+    }
+
+    /// What tests can do to guests.
+    pub fn staging(&self) -> &dyn Staging {
+        self.guests.staging()
     }
 
     /// Drives the site until it is stopped, then powers every guest off.

@@ -35,6 +35,7 @@ use engine::Engine;
 use guest::{
     GuestPlatform,
     image::ImageDir,
+    memory::platform::MemoryGuests,
     none::NoGuests,
     sandbox::{SandboxConfig, SandboxGuests},
 };
@@ -60,6 +61,17 @@ pub enum Guests {
         /// This program, which a machine's first process runs.
         launcher: PathBuf,
     },
+    /// Played in this process.
+    Memory(MemorySettings),
+}
+
+/// Settings of memory guests.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySettings {
+    /// Versions of Kubernetes and what can be pulled.
+    pub machines: guest::memory::host::Settings,
+    /// Periods of clusters.
+    pub pace: guest::memory::cluster::Pace,
 }
 
 /// A simulator's settings.
@@ -132,6 +144,7 @@ impl Simulator {
         let tls =
             tls::server_config(&config.data_dir, config.certificate.as_ref(), &[address.ip(), upload_address.ip()])?;
 
+        let clock = Arc::new(clock::Clock::default());
         let (sender, events) = mpsc::channel(EVENTS);
         let (guests, have_content): (Arc<dyn GuestPlatform>, bool) = match config.guests {
             Guests::None => (Arc::new(NoGuests::new(sender)), false),
@@ -140,13 +153,16 @@ impl Simulator {
                 let config = SandboxConfig { data_dir: config.data_dir.clone(), image, bridge, launcher };
                 (Arc::new(SandboxGuests::start(config, sender).await?), true)
             }
+            Guests::Memory(MemorySettings { machines, pace }) => {
+                (Arc::new(MemoryGuests::new(machines, pace, Arc::clone(&clock), sender)), true)
+            }
         };
         let saved = config.data_dir.join("state.json");
-        let now = clock::Clock::default().now();
+        let now = clock.now();
         let mut site = Site::build(&config.site, now).context("site file")?;
         // Nobody can take a loop device out of a machine that has it mounted: two machines would write to one disk.
         site.policy.disk_hot_unplug &= !have_content;
-        let engine = Engine::new(site, &config.data_dir, guests, have_content)?;
+        let engine = Engine::new(site, &config.data_dir, guests, have_content, clock)?;
         if saved.exists() {
             engine.load(&saved).await.with_context(|| format!("cannot load the saved state {}", saved.display()))?;
             tracing::info!(path = %saved.display(), "Saved state is loaded; the site file is not used.");

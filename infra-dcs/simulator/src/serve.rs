@@ -8,9 +8,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    Config, Guests, Simulator,
+    Config, Guests, MemorySettings, Simulator,
     fabric::{self, FabricConfig, load_balancer::LoadBalancerSpec},
-    guest::image::ImageDir,
+    guest::{
+        image::ImageDir,
+        memory::{
+            cluster::Pace,
+            host::Settings,
+            kubeadm::{images::Registries, version::Version},
+        },
+    },
     site::inventory::SiteFile,
     tls::CertificateFiles,
 };
@@ -22,6 +29,8 @@ enum GuestKind {
     None,
     /// Linux sandboxes that boot the guest image; need root.
     Sandbox,
+    /// Played in this process, on loopback, without root: thousands fit.
+    Memory,
 }
 
 /// Format of the logs.
@@ -48,12 +57,28 @@ pub struct ServeArgs {
     /// Address of the control API and page (HTTP, loopback only).
     #[arg(long, env = "BASALT_SIMULATOR_CONTROL_LISTEN", default_value = "127.0.0.1:7480")]
     control_listen: SocketAddr,
-    /// What powered-on machines are.
+    /// What powered-on machines are. Memory guests need addresses of 127.0.0.0/8: in the pools that machines get theirs
+    /// from, and in --load-balancer.
     #[arg(long, env = "BASALT_SIMULATOR_GUESTS", value_enum, default_value = "none")]
     guests: GuestKind,
     /// Bridge to which the machines' NICs are plugged, and which carries registry and load balancers.
     #[arg(long, env = "BASALT_SIMULATOR_BRIDGE", default_value = "br0")]
     bridge: String,
+    /// Version of Kubernetes in memory guests whose VM template's name does not tell one (as `node-v1.35.4` does).
+    #[arg(long, env = "BASALT_SIMULATOR_KUBERNETES_VERSION", value_name = "VERSION", default_value = "v1.36.3", value_parser = kubernetes_version)]
+    kubernetes_version: Version,
+    /// Where memory guests can pull from: an image's name must begin with one of these [default: anything is served].
+    #[arg(
+        long = "image-repository",
+        env = "BASALT_SIMULATOR_IMAGE_REPOSITORIES",
+        value_name = "PREFIX",
+        value_delimiter = ','
+    )]
+    image_repositories: Vec<String>,
+    /// Factor on the time that memory guests and their clusters take before they give up or notice a silence: kubeadm's
+    /// four minutes, the forty seconds until a node counts as unknown. 1 is Kubernetes' own.
+    #[arg(long, env = "BASALT_SIMULATOR_GUEST_PACE", value_name = "FACTOR", default_value_t = 1.0)]
+    guest_pace: f64,
     /// Guest image, or the cache that `image build` filled. Needed for `--guests sandbox` and for the registry.
     #[arg(long, env = "BASALT_SIMULATOR_IMAGE_DIR", value_name = "DIR", required_if_eq("guests", "sandbox"))]
     image_dir: Option<PathBuf>,
@@ -99,6 +124,9 @@ pub fn run(args: ServeArgs) -> Result<()> {
 }
 
 async fn serve(args: ServeArgs) -> Result<()> {
+    if args.guests == GuestKind::Memory {
+        allow_many_files();
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let sandbox = args.guests == GuestKind::Sandbox;
@@ -107,8 +135,8 @@ async fn serve(args: ServeArgs) -> Result<()> {
         _ => None,
     };
     let _fabric = if registry.is_some() || !args.load_balancers.is_empty() {
-        let config =
-            FabricConfig { bridge: args.bridge.clone(), registry, load_balancers: args.load_balancers.clone() };
+        let bridge = (args.guests != GuestKind::Memory).then(|| args.bridge.clone());
+        let config = FabricConfig { bridge, registry, load_balancers: args.load_balancers.clone() };
         Some(fabric::start(config).await?)
     } else {
         None
@@ -126,6 +154,21 @@ async fn serve(args: ServeArgs) -> Result<()> {
     simulator.shutdown().await
 }
 
+/// Every control plane machine listens, and every connection of a cluster ends in this process.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(limit = limit.current, %error, "Cannot raise the number of open files; few clusters will fit.");
+    }
+}
+
+fn kubernetes_version(text: &str) -> Result<Version, String> {
+    let version = Version::parse(text).filter(|version| version.major == 1);
+    version.ok_or_else(|| format!("`{text}` is no version of Kubernetes, such as v1.36.3"))
+}
+
 fn config(args: ServeArgs) -> Result<Config> {
     let mut site = match &args.site_file {
         None => SiteFile::default(),
@@ -136,7 +179,18 @@ fn config(args: ServeArgs) -> Result<Config> {
     };
     site.latency.scale = args.latency_scale.unwrap_or(site.latency.scale);
     site.seed = args.seed.unwrap_or(site.seed);
+    anyhow::ensure!(
+        args.guest_pace.is_finite() && args.guest_pace > 0.0,
+        "--guest-pace: {} is no factor; give a number above 0",
+        args.guest_pace
+    );
     let guests = match (args.guests, args.image_dir) {
+        (GuestKind::Memory, _) => {
+            let registries = Registries { repositories: args.image_repositories, ..Registries::default() };
+            let machines = Settings { kubernetes: args.kubernetes_version, registries, wait_scale: args.guest_pace };
+            let pace = Pace { scale: args.guest_pace, ..Pace::default() };
+            Guests::Memory(MemorySettings { machines, pace })
+        }
         (GuestKind::Sandbox, Some(image_dir)) => {
             let launcher = std::env::current_exe().context("own program")?;
             Guests::Sandbox { image_dir, bridge: args.bridge, launcher }

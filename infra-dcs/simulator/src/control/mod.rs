@@ -15,6 +15,8 @@ use http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+mod guests;
+
 use crate::{
     audit::Record,
     engine::Engine,
@@ -41,6 +43,13 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .route("/vms/{vm}", delete(lose_vm))
         .route("/vms/{vm}/power-off", post(cut_power))
         .route("/vms/{vm}/status", put(set_status))
+        .route("/vms/{vm}/guest", get(guests::show).put(guests::afflict))
+        .route("/vms/{vm}/crash", post(guests::crash))
+        .route("/vms/{vm}/reboot", post(guests::reboot))
+        .route("/guest-clusters", get(guests::clusters))
+        .route("/guest-clusters/{id}/guest", put(guests::afflict_cluster))
+        .route("/guest-clusters/{id}/crash", post(guests::crash_cluster))
+        .route("/guest-clusters/{id}/reboot", post(guests::reboot_cluster))
         .route("/volumes", get(volumes))
         .route("/volumes/{id}", delete(lose_volume))
         .route("/tasks", get(tasks))

@@ -13,6 +13,9 @@ use std::{
     time::Duration,
 };
 
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -20,7 +23,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -38,6 +41,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const FAILURES: u32 = 3;
 /// Connections at a time: a bound, far above what a cluster's nodes open.
 const CONNECTIONS: usize = 4096;
+/// Longest answer to a health check that is read.
+const ANSWER: usize = 64 << 10;
+
+/// A connection for health checks.
+type Checks = http1::SendRequest<Empty<Bytes>>;
 
 /// One load balancer as configured: `address:port=backend,backend,…`, where a back end without a port has the listener's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,10 +143,17 @@ async fn pass(mut client: TcpStream, back_ends: &[BackEnd], turn: &AtomicUsize) 
 /// Checks one back end again and again.
 async fn judge(back_end: &BackEnd, tls: &TlsConnector) {
     let mut failures = 0;
+    let mut kept = None;
     loop {
-        match tokio::time::timeout(CHECK_TIMEOUT, is_healthy(back_end.address, tls)).await {
+        match tokio::time::timeout(CHECK_TIMEOUT, check(back_end.address, tls, &mut kept)).await {
             Ok(Ok(true)) => failures = 0,
-            _ => failures += 1,
+            outcome => {
+                // The next check makes a connection of its own, as a client would have to.
+                if !matches!(outcome, Ok(Ok(false))) {
+                    kept = None;
+                }
+                failures += 1;
+            }
         }
         let live = failures == 0 || (*back_end.live.borrow() && failures < FAILURES);
         let changed = back_end.live.send_if_modified(|known| std::mem::replace(known, live) != live);
@@ -149,14 +164,33 @@ async fn judge(back_end: &BackEnd, tls: &TlsConnector) {
     }
 }
 
-async fn is_healthy(address: SocketAddr, tls: &TlsConnector) -> std::io::Result<bool> {
+/// Asks over the connection that the check before left open: a handshake every other second for each of a thousand back
+/// ends would be all that this process does. A connection that has ended meanwhile says nothing yet.
+async fn check(address: SocketAddr, tls: &TlsConnector, kept: &mut Option<Checks>) -> std::io::Result<bool> {
+    if let Some(checks) = kept
+        && !checks.is_closed()
+        && let Ok(is_healthy) = ask(checks, address).await
+    {
+        return Ok(is_healthy);
+    }
     let stream = TcpStream::connect(address).await?;
-    let mut stream = tls.connect(ServerName::from(address.ip()), stream).await?;
-    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut status = [0; 12];
-    stream.read_exact(&mut status).await?;
-    Ok(&status == b"HTTP/1.1 200")
+    let stream = tls.connect(ServerName::from(address.ip()), stream).await?;
+    let (checks, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+    // Ends with the handle.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    ask(kept.insert(checks), address).await
+}
+
+async fn ask(checks: &mut Checks, address: SocketAddr) -> std::io::Result<bool> {
+    let request = http::Request::get("/healthz").header(http::header::HOST, address.to_string());
+    let request = request.body(Empty::new()).map_err(std::io::Error::other)?;
+    let answer = checks.send_request(request).await.map_err(std::io::Error::other)?;
+    let is_healthy = answer.status() == http::StatusCode::OK;
+    // Read to its end, so that the connection can be used again; a health check says a word or a few lines.
+    Limited::new(answer.into_body(), ANSWER).collect().await.map_err(std::io::Error::other)?;
+    Ok(is_healthy)
 }
 
 /// A client that accepts any certificate, as load balancers' health checks do: it learns one bit and sends nothing secret.
@@ -173,8 +207,9 @@ fn unverified() -> ClientConfig {
     }
 }
 
+/// Believes any certificate.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+pub(crate) struct AnyCertificate(pub(crate) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

@@ -15,8 +15,9 @@ use registry::Registry;
 /// What to offer and where.
 #[derive(Clone, Debug)]
 pub struct FabricConfig {
-    /// Bridge that carries the addresses; those it lacks are added to it.
-    pub bridge: String,
+    /// Bridge that carries the addresses; those it lacks are added to it. Without one everything is on loopback, where
+    /// Linux answers on all of 127.0.0.0/8.
+    pub bridge: Option<String>,
     /// Listener of the image registry and the image store it serves.
     pub registry: Option<(SocketAddr, PathBuf)>,
     /// Load balancers.
@@ -31,11 +32,14 @@ pub struct Fabric {
 
 /// Starts everything; when this returns, all listeners are open.
 pub async fn start(config: FabricConfig) -> Result<Fabric> {
-    pin_address(&config.bridge).await?;
+    let bridge = config.bridge.as_deref();
+    if let Some(bridge) = bridge {
+        pin_address(bridge).await?;
+    }
     let mut services = JoinSet::new();
     if let Some((address, store)) = config.registry {
         let router = Registry::open(&store)?.router();
-        let listener = listen(address, &config.bridge).await.context("image registry")?;
+        let listener = listen(address, bridge).await.context("image registry")?;
         info!(%address, "Image registry is open.");
         services.spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -44,7 +48,7 @@ pub async fn start(config: FabricConfig) -> Result<Fabric> {
         });
     }
     for spec in config.load_balancers {
-        let listener = listen(spec.listen, &config.bridge).await.context("load balancer")?;
+        let listener = listen(spec.listen, bridge).await.context("load balancer")?;
         info!(address = %spec.listen, back_ends = ?spec.back_ends, "Load balancer is open.");
         services.spawn(async move { load_balancer::serve(listener, &spec.back_ends).await });
     }
@@ -74,15 +78,19 @@ async fn ip(arguments: &[&str]) -> Result<String> {
 }
 
 /// Listens on an address, after giving it to the bridge where this host does not have it.
-async fn listen(address: SocketAddr, bridge: &str) -> Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+async fn listen(address: SocketAddr, bridge: Option<&str>) -> Result<TcpListener> {
+    match (TcpListener::bind(address).await, bridge) {
+        (Err(error), Some(bridge)) if error.kind() == io::ErrorKind::AddrNotAvailable => {
             let prefix = if address.is_ipv4() { 32 } else { 128 };
             let network = format!("{}/{prefix}", address.ip());
             ip(&["address", "replace", &network, "dev", bridge]).await?;
             TcpListener::bind(address).await
         }
-        other => other,
+        (Err(error), None) if error.kind() == io::ErrorKind::AddrNotAvailable => bail!(
+            "cannot listen on {address}: this host does not have the address, and memory guests have no bridge that could \
+             carry it; take one of 127.0.0.0/8"
+        ),
+        (other, _) => other,
     }
     .with_context(|| format!("cannot listen on {address}"))
 }

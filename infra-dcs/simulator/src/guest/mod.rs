@@ -9,8 +9,10 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 use futures::future::BoxFuture;
 
 pub mod cli;
+pub mod faults;
 pub mod image;
 pub mod iso;
+pub mod memory;
 pub mod none;
 pub mod sandbox;
 
@@ -154,4 +156,8 @@ pub trait GuestPlatform: Send + Sync {
     fn console(&self, id: &str, lines: usize) -> Vec<String>;
     /// Cuts the power of every machine and gives back everything held of the host.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
+    /// What tests can do to its machines beside the API.
+    fn staging(&self) -> &dyn faults::Staging {
+        &faults::Unstaged
+    }
 }

@@ -1,0 +1,84 @@
+//! Accidents of machines: per VM, and the same for all machines of a Kubernetes cluster.
+//!
+//! | Route | |
+//! |---|---|
+//! | `GET /vms/{vm}/guest` | what the machine suffers from |
+//! | `PUT /vms/{vm}/guest` | `{"partitioned": bool, "slowDisk": bool, "clockSkewMs": number}`; what is not named stays |
+//! | `POST /vms/{vm}/crash` | the guest dies; VRM shows a stopped VM |
+//! | `POST /vms/{vm}/reboot` | the guest starts anew from its disks; VRM shows nothing |
+//! | `GET /guest-clusters` | id, pin of the authority, whether an API server answers, machines that are on |
+//! | `PUT /guest-clusters/{id}/guest`, `POST …/crash`, `POST …/reboot` | the same for all these machines |
+//!
+//! Only memory guests take them.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State},
+};
+use futures::future::try_join_all;
+use serde_json::{Value, json};
+
+use super::{Answer, App, Refusal, body, done, find_vm};
+use crate::{
+    engine::Engine,
+    guest::faults::{Accident, AfflictionsChange},
+    site::VmId,
+};
+
+fn id_of(engine: &Engine, vm: &str) -> Result<String, Refusal> {
+    engine.with(|site, _| find_vm(site, vm)).map(|id| VmId(id).to_string())
+}
+
+/// Machines of a cluster, by its id or the pin of its authority.
+fn machines_of(engine: &Engine, cluster: &str) -> Result<Vec<String>, Refusal> {
+    let all = engine.staging().clusters();
+    let found = all.into_iter().find(|known| known.id == cluster || known.authority == cluster);
+    found.map(|known| known.machines).ok_or_else(|| Refusal(format!("there is no guest cluster {cluster:?}")))
+}
+
+pub(super) async fn show(State(engine): App, Path(vm): Path<String>) -> Answer {
+    let id = id_of(&engine, &vm)?;
+    Ok(Json(serde_json::to_value(engine.staging().afflictions(&id)?)?))
+}
+
+pub(super) async fn afflict(State(engine): App, Path(vm): Path<String>, bytes: Bytes) -> Answer {
+    let change: AfflictionsChange = body(&bytes)?;
+    let id = id_of(&engine, &vm)?;
+    Ok(Json(serde_json::to_value(engine.staging().afflict(&id, change)?)?))
+}
+
+pub(super) async fn crash(State(engine): App, Path(vm): Path<String>) -> Answer {
+    strike(&engine, &[id_of(&engine, &vm)?], Accident::Crash).await
+}
+
+pub(super) async fn reboot(State(engine): App, Path(vm): Path<String>) -> Answer {
+    strike(&engine, &[id_of(&engine, &vm)?], Accident::Reboot).await
+}
+
+pub(super) async fn clusters(State(engine): App) -> Json<Value> {
+    Json(json!(engine.staging().clusters()))
+}
+
+pub(super) async fn afflict_cluster(State(engine): App, Path(id): Path<String>, bytes: Bytes) -> Answer {
+    let change: AfflictionsChange = body(&bytes)?;
+    for machine in machines_of(&engine, &id)? {
+        engine.staging().afflict(&machine, change)?;
+    }
+    done()
+}
+
+pub(super) async fn crash_cluster(State(engine): App, Path(id): Path<String>) -> Answer {
+    strike(&engine, &machines_of(&engine, &id)?, Accident::Crash).await
+}
+
+pub(super) async fn reboot_cluster(State(engine): App, Path(id): Path<String>) -> Answer {
+    strike(&engine, &machines_of(&engine, &id)?, Accident::Reboot).await
+}
+
+async fn strike(engine: &Arc<Engine>, machines: &[String], accident: Accident) -> Answer {
+    try_join_all(machines.iter().map(|machine| engine.staging().strike(machine, accident))).await?;
+    done()
+}

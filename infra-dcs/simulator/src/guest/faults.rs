@@ -1,0 +1,118 @@
+//! Accidents of machines, as a test stages them: beside the API, as nobody could on a real site.
+
+use futures::future::{BoxFuture, FutureExt};
+use serde::{Deserialize, Serialize};
+
+use super::GuestError;
+
+/// What a machine suffers from until it is taken away again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Afflictions {
+    /// Its network cable is pulled: connections stall, new ones do not come about.
+    pub partitioned: bool,
+    /// Its disk is slow: etcd's writes take half a second where it leads.
+    pub slow_disk: bool,
+    /// Its clock is wrong by this many milliseconds.
+    pub clock_skew_ms: i64,
+}
+
+/// A change of [`Afflictions`]: what is not named stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AfflictionsChange {
+    /// See [`Afflictions::partitioned`].
+    pub partitioned: Option<bool>,
+    /// See [`Afflictions::slow_disk`].
+    pub slow_disk: Option<bool>,
+    /// See [`Afflictions::clock_skew_ms`].
+    pub clock_skew_ms: Option<i64>,
+}
+
+impl Afflictions {
+    /// With a change made.
+    #[must_use]
+    pub fn changed(self, change: AfflictionsChange) -> Self {
+        Self {
+            partitioned: change.partitioned.unwrap_or(self.partitioned),
+            slow_disk: change.slow_disk.unwrap_or(self.slow_disk),
+            clock_skew_ms: change.clock_skew_ms.unwrap_or(self.clock_skew_ms),
+        }
+    }
+}
+
+/// What happens to a machine once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accident {
+    /// The guest dies; the site sees a machine that is off.
+    Crash,
+    /// The guest starts anew from its disks; the site sees nothing.
+    Reboot,
+}
+
+/// A Kubernetes cluster that lives on machines of the site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuestCluster {
+    /// Identity of its data.
+    pub id: String,
+    /// Pin of its certificate authority: `sha256:` and the hash of its public key.
+    pub authority: String,
+    /// Whether an API server answers.
+    pub serving: bool,
+    /// Ids of its machines that are powered on, sorted.
+    pub machines: Vec<String>,
+}
+
+/// What tests can do to guests. Platforms that cannot do it say so.
+pub trait Staging: Send + Sync {
+    /// What a machine suffers from.
+    fn afflictions(&self, id: &str) -> Result<Afflictions, GuestError> {
+        let _ = id;
+        Err(unstaged())
+    }
+
+    /// Changes what a machine suffers from; it stays over power cycles.
+    fn afflict(&self, id: &str, change: AfflictionsChange) -> Result<Afflictions, GuestError> {
+        let _ = (id, change);
+        Err(unstaged())
+    }
+
+    /// Lets something happen to a machine.
+    fn strike<'a>(&'a self, id: &'a str, accident: Accident) -> BoxFuture<'a, Result<(), GuestError>> {
+        let _ = (id, accident);
+        std::future::ready(Err(unstaged())).boxed()
+    }
+
+    /// The clusters on the site's machines.
+    fn clusters(&self) -> Vec<GuestCluster> {
+        Vec::new()
+    }
+}
+
+/// A platform that takes no faults.
+#[derive(Clone, Copy, Debug)]
+pub struct Unstaged;
+
+impl Staging for Unstaged {}
+
+fn unstaged() -> GuestError {
+    GuestError::Host {
+        what: "fault of a guest".into(),
+        reason: "only memory guests take faults from here; start the simulator with --guests memory".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_name() {
+        let now = Afflictions { partitioned: true, slow_disk: false, clock_skew_ms: 5 };
+        let change: AfflictionsChange = serde_json::from_str(r#"{"slowDisk": true}"#).unwrap();
+        assert_eq!(now.changed(change), Afflictions { partitioned: true, slow_disk: true, clock_skew_ms: 5 });
+        assert!(serde_json::from_str::<AfflictionsChange>(r#"{"slow": true}"#).is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! What kube-controller-manager and kube-scheduler do, one pass at a time over the objects as they are. A pass that
+//! changed something is followed by another, until nothing changes.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::api::Api;
+
+pub mod nodes;
+pub mod scheduling;
+pub mod tokens;
+pub mod workloads;
+
+/// What the controller manager was started with, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Ranges of which nodes get their parts; none are given without `--allocate-node-cidrs`.
+    pub cluster_cidrs: Vec<crate::guest::memory::kubeadm::Cidr>,
+    /// `--node-cidr-mask-size-ipv4`
+    pub ipv4_mask: u8,
+    /// `--node-cidr-mask-size-ipv6`
+    pub ipv6_mask: u8,
+}
+
+/// What a pass knows beside the objects.
+pub struct Context<'a> {
+    /// The API.
+    pub api: Api<'a>,
+    /// The cluster's clock.
+    pub now: Timestamp,
+    /// The running controller manager; none runs.
+    pub manager: Option<&'a Flags>,
+    /// Whether a scheduler runs.
+    pub schedules: bool,
+    /// Nodes by name, and whether anything is still heard of them.
+    pub heard: &'a BTreeMap<String, bool>,
+}
+
+impl Context<'_> {
+    /// Now, as objects record it.
+    pub fn time(&self) -> String {
+        time(self.now)
+    }
+}
+
+/// A moment as metadata records it: whole seconds.
+pub fn time(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// One pass of all controllers. Answers when the next is due even if nothing changes.
+pub fn pass(context: &Context<'_>) -> Option<Timestamp> {
+    let mut due = None;
+    if context.manager.is_some() {
+        due = earliest(due, nodes::pass(context));
+        due = earliest(due, tokens::pass(context));
+        workloads::pass(context);
+    }
+    if context.schedules {
+        scheduling::pass(context);
+    }
+    due
+}
+
+/// The earlier of two moments.
+pub fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A moment that an object records.
+pub fn moment(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}

@@ -1,0 +1,437 @@
+//! kubelet on a machine: its node, its static pods, the pods that are bound to it.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::{
+    Cluster, Clusters,
+    api::{Api, LEASES, NODES, PODS, is_deleting, name, namespace},
+    controllers::{moment, time, workloads},
+    kubelet_settings::KubeletSettings,
+    node::{self, MachineFacts},
+    process::{self, Process, Surroundings},
+    static_pod::{self, Trouble},
+};
+use crate::guest::memory::{
+    cable::Cable,
+    kubeadm::{Cidr, config, files::Files, images::Registries, kubeconfig::Kubeconfig, pki},
+    machine_clock::MachineClock,
+    root::Root,
+};
+
+/// How old the heartbeat in a node's status may become: leases are what is watched.
+const STATUS_PERIOD: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+/// kubelet's kubeconfig.
+const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
+
+/// A machine's kubelet. It lives as long as the machine is powered.
+pub struct Kubelet {
+    /// The machine.
+    pub machine: MachineFacts,
+    /// The machine's cable.
+    pub cable: Cable,
+    /// Whether its disk is slow.
+    pub slow_disk: Arc<AtomicBool>,
+    /// The machine's clock.
+    pub clock: MachineClock,
+    /// What can be pulled.
+    pub registries: Registries,
+    clusters: Arc<Clusters>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Runs, or why it does not.
+    health: Option<Result<(), String>>,
+    root: Option<Root>,
+    settings: KubeletSettings,
+    server: String,
+    cluster: Option<Arc<Cluster>>,
+    pods: BTreeMap<String, StaticPod>,
+    is_registered: bool,
+    next_address: u128,
+    is_off: bool,
+}
+
+/// A static pod of the machine.
+struct StaticPod {
+    manifest: Value,
+    outcome: Result<Process, Trouble>,
+    started: Timestamp,
+}
+
+impl Kubelet {
+    /// A kubelet that does not run yet.
+    pub fn new(
+        machine: MachineFacts,
+        cable: Cable,
+        clock: MachineClock,
+        registries: Registries,
+        clusters: Arc<Clusters>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            machine,
+            cable,
+            slow_disk: Arc::default(),
+            clock,
+            registries,
+            clusters,
+            state: Mutex::default(),
+        })
+    }
+
+    /// `systemctl restart kubelet`: it reads its files again. What its static pods run goes on.
+    pub fn restart(self: &Arc<Self>, root: &Root) {
+        let joined = {
+            let mut state = self.state.lock();
+            if state.is_off {
+                return;
+            }
+            let read = KubeletSettings::read(root, &self.machine.hostname);
+            state.root = Some(root.clone());
+            state.is_registered = false;
+            match read {
+                Ok(settings) => {
+                    state.settings = settings;
+                    state.health = Some(Ok(()));
+                }
+                Err(why) => state.health = Some(Err(why)),
+            }
+            self.work(&mut state);
+            state.cluster.clone()
+        };
+        if let Some(cluster) = joined {
+            cluster.adopt(self);
+            cluster.wake();
+        }
+    }
+
+    /// Whether it answers its health check; otherwise why not.
+    pub fn health(&self) -> Result<(), String> {
+        self.state.lock().health.clone().unwrap_or_else(|| Err("it was not started".into()))
+    }
+
+    /// Whether a static pod of the machine runs; otherwise why not.
+    pub fn component_health(&self, component: &str) -> Result<(), String> {
+        match self.state.lock().pods.get(component).map(|pod| &pod.outcome) {
+            None => Err(format!("there is no static pod {component:?}")),
+            Some(Ok(process)) => process.health(),
+            Some(Err(trouble)) => Err(format!("{}: {}", trouble.reason, trouble.message)),
+        }
+    }
+
+    /// The machine loses its power: everything on it ends at once.
+    pub fn power_off(&self) {
+        let (cluster, pods) = {
+            let mut state = self.state.lock();
+            state.is_off = true;
+            state.health = None;
+            (state.cluster.take(), std::mem::take(&mut state.pods))
+        };
+        drop(pods);
+        if let Some(cluster) = cluster {
+            cluster.wake();
+        }
+    }
+
+    /// Makes the machine's disk slow, or quick again.
+    pub fn set_slow_disk(&self, slow: bool) {
+        self.slow_disk.store(slow, Ordering::Relaxed);
+    }
+
+    /// The cable or another circumstance has changed.
+    pub fn nudge(&self) {
+        if let Some(cluster) = self.state.lock().cluster.clone() {
+            cluster.wake();
+        }
+    }
+
+    /// Name of its node.
+    pub fn node(&self) -> String {
+        self.state.lock().settings.node.clone()
+    }
+
+    /// Its serving certificate; none where it signs its own.
+    pub fn serving_certificate(&self) -> Option<pki::Certificate> {
+        self.state.lock().settings.serving.clone()
+    }
+
+    /// Whether it is alive and reaches its API server.
+    pub fn is_connected(&self) -> bool {
+        let state = self.state.lock();
+        let is_alive = matches!(state.health, Some(Ok(()))) && state.settings.registers;
+        let server = state.server.clone();
+        let cluster = state.cluster.clone();
+        drop(state);
+        is_alive && cluster.is_some_and(|cluster| cluster.reaches(self, &server))
+    }
+
+    /// One pass over everything that it looks after.
+    pub fn sync(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        self.work(&mut state);
+    }
+
+    fn work(self: &Arc<Self>, state: &mut State) {
+        if state.is_off || !matches!(state.health, Some(Ok(()))) {
+            return;
+        }
+        self.join(state);
+        self.run_static_pods(state);
+        let Some(cluster) = state.cluster.clone() else { return };
+        if !state.settings.registers || !cluster.reaches(self, &state.server) {
+            return;
+        }
+        let api = Api::new(&cluster.server, "kubelet");
+        if let Some(node) = self.keep_node(state, &api) {
+            self.mirror(state, &api, &node);
+            self.run_pods(state, &api, &node);
+        }
+    }
+
+    /// Finds the cluster by kubelet's kubeconfig; makes that first where kubeadm left one to ask with.
+    fn join(&self, state: &mut State) {
+        let Some(root) = &mut state.root else { return };
+        if !Files::is_file(root, KUBECONFIG)
+            && let Err(why) = super::bootstrap::run(root, self, &self.clusters, &state.settings.node)
+        {
+            tracing::debug!(machine = self.machine.hostname, why, "kubelet has no certificate yet.");
+            return;
+        }
+        let Ok(kubeconfig) = Kubeconfig::read(root, KUBECONFIG) else { return };
+        state.server = kubeconfig.server.clone();
+        if state.cluster.is_none()
+            && let Ok(authorities) = pki::certificates_of(&kubeconfig.authority)
+        {
+            state.cluster = authorities.iter().find_map(|authority| self.clusters.by_authority(&authority.pin()));
+        }
+    }
+
+    fn run_static_pods(self: &Arc<Self>, state: &mut State) {
+        let Some(root) = &mut state.root else { return };
+        let directory = state.settings.static_pods.clone();
+        let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
+        for file in Files::list(root, &directory) {
+            let path = format!("{}/{file}", directory.trim_end_matches('/'));
+            let manifest = Files::text(root, &path).and_then(|text| config::from_yaml(&text).ok());
+            if let Some(manifest) = manifest.filter(|manifest| manifest["kind"] == "Pod") {
+                wanted.insert(name(&manifest).to_owned(), manifest);
+            }
+        }
+        // A pod whose file is gone or has changed ends.
+        state.pods.retain(|name, pod| wanted.get(name) == Some(&pod.manifest));
+        let authority = Kubeconfig::read(root, KUBECONFIG).map(|kubeconfig| kubeconfig.authority).unwrap_or_default();
+        // The API server waits for etcd, and the others for it.
+        let order = |name: &String| ["etcd", "kube-apiserver"].iter().position(|known| known == name).unwrap_or(2);
+        let mut names: Vec<String> = wanted.keys().cloned().collect();
+        names.sort_by_key(order);
+        for name in names {
+            let manifest = &wanted[&name];
+            let is_well = state.pods.get(&name).is_some_and(|pod| pod.outcome.as_ref().is_ok_and(Process::is_alive));
+            if is_well {
+                continue;
+            }
+            // What runs ends before it starts again: its port is taken.
+            let started = state.pods.remove(&name).map_or_else(|| self.clock.now(), |pod| pod.started);
+            let images = manifest.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
+            let pulled = images
+                .filter_map(|container| container["image"].as_str())
+                .try_for_each(|image| self.registries.pull(image));
+            let outcome = pulled
+                .map_err(|message| Trouble { reason: "ImagePullBackOff", message })
+                .and_then(|()| static_pod::start(manifest, root))
+                .and_then(|()| {
+                    let surroundings = Surroundings {
+                        kubelet: self,
+                        clusters: &self.clusters,
+                        cluster: state.cluster.as_ref(),
+                        authority: &authority,
+                    };
+                    process::start(manifest, root, &surroundings)
+                });
+            if state.cluster.is_none()
+                && let Ok(Process::Etcd(member)) = &outcome
+            {
+                state.cluster = Some(Arc::clone(&member.cluster));
+            }
+            if let Err(trouble) = &outcome {
+                tracing::debug!(
+                    machine = self.machine.hostname,
+                    pod = name,
+                    why = trouble.message,
+                    "Static pod does not run."
+                );
+            }
+            state.pods.insert(name, StaticPod { manifest: manifest.clone(), outcome, started });
+        }
+    }
+
+    /// Registers the node and keeps its status. None where the node was deleted: kubelet registers once.
+    fn keep_node(&self, state: &mut State, api: &Api<'_>) -> Option<Arc<Value>> {
+        let settings = &state.settings;
+        let now = time(self.clock.now());
+        let found = match api.get(NODES, "", &settings.node) {
+            Some(found) => found,
+            None if state.is_registered => return None,
+            None => {
+                let mut object = node::object(settings, &self.machine);
+                let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+                match object["spec"]["taints"].as_array_mut() {
+                    Some(taints) => taints.push(taint),
+                    None => object["spec"]["taints"] = json!([taint]),
+                }
+                let mut status = node::status(settings, &self.machine);
+                status["conditions"] = node::conditions(Err(node::NO_NETWORK), &now, None);
+                object["status"] = status;
+                api.create(NODES, "", object).ok()?
+            }
+        };
+        if !state.is_registered {
+            state.is_registered = true;
+            // A node of an earlier boot: its labels and versions may have changed.
+            let fresh = node::object(settings, &self.machine);
+            let mut patch = json!({"metadata": {"labels": fresh["metadata"]["labels"]}});
+            if found["spec"]["providerID"].as_str().is_none_or(str::is_empty) && !settings.provider_id.is_empty() {
+                patch["spec"]["providerID"] = settings.provider_id.as_str().into();
+            }
+            let _ = api.merge(NODES, "", &settings.node, patch);
+            let _ = api.merge_status(NODES, "", &settings.node, node::status(settings, &self.machine));
+        }
+        let found = api.get(NODES, "", &settings.node)?;
+        let network = if found["spec"]["podCIDR"].is_string() { Ok(()) } else { Err(node::NO_NETWORK) };
+        let wanted = if network.is_ok() { "True" } else { "False" };
+        let ready = found.pointer("/status/conditions").and_then(Value::as_array);
+        let ready = ready.and_then(|all| all.iter().find(|condition| condition["type"] == "Ready"));
+        let is_fresh = ready
+            .and_then(|condition| moment(&condition["lastHeartbeatTime"]))
+            .is_some_and(|heard| heard.checked_add(STATUS_PERIOD).is_ok_and(|until| until > self.clock.now()));
+        if node::condition_status(&found, "Ready") == wanted && is_fresh {
+            return Some(found);
+        }
+        let conditions = node::conditions(network, &now, found.pointer("/status/conditions"));
+        api.merge_status(NODES, "", &settings.node, json!({"conditions": conditions})).ok()
+    }
+
+    /// Renews the node's lease.
+    pub fn renew_lease(&self) {
+        let (node, cluster) = {
+            let state = self.state.lock();
+            (state.settings.node.clone(), state.cluster.clone())
+        };
+        let Some(cluster) = cluster else { return };
+        let api = Api::new(&cluster.server, "kubelet");
+        let now = self.clock.now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+        let renewed = api.merge(LEASES, "kube-node-lease", &node, json!({"spec": {"renewTime": now}}));
+        if renewed.is_err()
+            && let Some(owner) = api.get(NODES, "", &node)
+        {
+            let lease = json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": node, "ownerReferences": [{
+                    "apiVersion": "v1", "kind": "Node", "name": node, "uid": owner["metadata"]["uid"],
+                }]},
+                "spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": now},
+            });
+            let _ = api.create(LEASES, "kube-node-lease", lease);
+        }
+    }
+
+    /// Shows the static pods in the API.
+    fn mirror(&self, state: &State, api: &Api<'_>, node: &Value) {
+        let host = self.machine.address.to_string();
+        let prefix = name(node);
+        for (component, pod) in &state.pods {
+            let mirror = format!("{component}-{prefix}");
+            let started = time(pod.started);
+            let hash = node::manifest_hash(&pod.manifest);
+            let mut shown = api.get(PODS, "kube-system", &mirror);
+            if let Some(present) = &shown
+                && (present["metadata"]["annotations"]["kubernetes.io/config.hash"] != hash.as_str()
+                    || is_deleting(present))
+            {
+                api.delete(PODS, "kube-system", &mirror, Some(0));
+                shown = None;
+            }
+            let shown = match shown {
+                Some(shown) => shown,
+                None => match api.create(PODS, "kube-system", node::mirror(&pod.manifest, node, &started)) {
+                    Ok(shown) => shown,
+                    Err(_) => continue,
+                },
+            };
+            let sick = pod.outcome.as_ref().ok().and_then(|process| process.health().err());
+            let sick = sick.map(|message| Trouble { reason: "CrashLoopBackOff", message });
+            let trouble = sick.as_ref().or(pod.outcome.as_ref().err());
+            write_status(api, &shown, &node::pod_status(&shown, trouble, &host, &host, &started));
+        }
+        // Mirrors of pods whose file is gone.
+        for pod in api.list(PODS, "kube-system") {
+            let is_mirror = pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string();
+            let component = name(&pod).strip_suffix(prefix).and_then(|name| name.strip_suffix('-')).unwrap_or_default();
+            if is_mirror && pod["spec"]["nodeName"] == prefix && !state.pods.contains_key(component) {
+                api.delete(PODS, "kube-system", name(&pod), Some(0));
+            }
+        }
+    }
+
+    /// Runs the pods that are bound to the node.
+    fn run_pods(&self, state: &mut State, api: &Api<'_>, node: &Value) {
+        let range = node["spec"]["podCIDR"].as_str().and_then(Cidr::parse);
+        let host = self.machine.address.to_string();
+        for pod in api.list(PODS, "") {
+            let is_mirror = pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string();
+            if pod["spec"]["nodeName"] != name(node) || is_mirror {
+                continue;
+            }
+            if is_deleting(&pod) {
+                api.delete(PODS, namespace(&pod), name(&pod), Some(0));
+                continue;
+            }
+            if workloads::is_ready(&pod)
+                || ["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default())
+            {
+                continue;
+            }
+            let is_on_host = pod["spec"]["hostNetwork"] == true;
+            let address = match (pod["status"]["podIP"].as_str(), is_on_host, &range) {
+                (Some(address), ..) => address.to_owned(),
+                (None, true, _) => host.clone(),
+                (None, false, Some(range)) => {
+                    state.next_address += 1;
+                    // The first two are the network and its gateway; numbers come round when all are given.
+                    let offset = 2 + state.next_address % range.size().saturating_sub(3).max(1);
+                    range.address(offset).map_or_else(|| host.clone(), |address: IpAddr| address.to_string())
+                }
+                // Its sandbox cannot be made before there is a network.
+                (None, false, None) => continue,
+            };
+            let images = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
+            let pulled = images
+                .filter_map(|container| container["image"].as_str())
+                .try_for_each(|image| self.registries.pull(image));
+            let trouble = pulled.err().map(|message| Trouble { reason: "ImagePullBackOff", message });
+            let started = pod["status"]["startTime"].as_str().map_or_else(|| time(self.clock.now()), str::to_owned);
+            write_status(api, &pod, &node::pod_status(&pod, trouble.as_ref(), &host, &address, &started));
+        }
+    }
+}
+
+fn write_status(api: &Api<'_>, pod: &Value, wanted: &Value) {
+    let mut merged = pod["status"].clone();
+    json_patch::merge(&mut merged, wanted);
+    if merged != pod["status"] {
+        let _ = api.merge_status(PODS, namespace(pod), name(pod), wanted.clone());
+    }
+}

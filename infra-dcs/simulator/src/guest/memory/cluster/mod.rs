@@ -1,0 +1,473 @@
+//! What a workload cluster does by itself: kubelets, static pods, nodes, controllers.
+//!
+//! A cluster begins with the first etcd member that starts with an empty disk, and ends with the last machine that holds
+//! its data. Its API server's content is one model in this process, shared by the API servers of all its control plane
+//! machines, as the real ones share etcd.
+//!
+//! ```text
+//!  machine ── kubelet ── static pods ── etcd ──► membership, quorum
+//!                │             ├─ kube-apiserver ──► front: TLS, who may do what ──► model
+//!                │             └─ controller manager, scheduler ──► controllers/
+//!                └─ node, lease, mirror pods, pods ───────────────────────────────► model
+//! ```
+//! Nothing polls: a pass over a cluster follows a change, and a timer for leases and for what is due.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use kube_model::{After, ApiError, Before, Call, Faults, Options, Server, Sources};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::{sync::Notify, time::Instant};
+
+mod api;
+mod bootstrap;
+mod controllers;
+mod etcd;
+mod front;
+mod kubelet;
+mod kubelet_settings;
+mod node;
+mod process;
+mod static_pod;
+
+pub use kubelet::Kubelet;
+pub use node::MachineFacts;
+
+use self::{api::Api, controllers::Flags, etcd::ClusterEtcd};
+use super::{
+    cable::Cable,
+    kubeadm::{
+        host::EtcdClient,
+        pki::{Authority, Certificate},
+    },
+};
+use crate::{clock::Clock, guest::faults::GuestCluster};
+
+/// How often nodes renew their leases, as kubelet does.
+const LEASE_PERIOD: Duration = Duration::from_secs(10);
+/// How long a node may be silent before the node controller calls it unknown, as kube-controller-manager's default.
+const GRACE_PERIOD: Duration = Duration::from_secs(40);
+/// Several writes that come together are looked at together.
+const GATHER: Duration = Duration::from_millis(5);
+/// Passes after one change; more means that two controllers undo each other.
+const PASSES: usize = 32;
+/// Changes of each kind that watches may catch up on. The real API server keeps more; a thousand clusters cannot.
+const HISTORY: usize = 256;
+/// How long a request waits for etcd before it is told that there is none.
+const NO_LEADER: Duration = Duration::from_secs(2);
+
+/// Habits of all clusters.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Factor on periods and grace periods: 1 is Kubernetes' own.
+    pub scale: f64,
+    /// What a write waits for on a slow disk.
+    pub slow_disk: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { scale: 1.0, slow_disk: Duration::from_millis(500) }
+    }
+}
+
+/// All clusters of the site.
+pub struct Clusters {
+    known: Mutex<HashMap<String, Arc<Cluster>>>,
+    clock: Arc<Clock>,
+    pace: Pace,
+}
+
+impl Clusters {
+    /// None yet.
+    pub fn new(clock: Arc<Clock>, pace: Pace) -> Arc<Self> {
+        Arc::new(Self { known: Mutex::default(), clock, pace })
+    }
+
+    /// Begins a cluster. Two may have one authority, as two machines that both run `kubeadm init` with it make two.
+    fn create(self: &Arc<Self>, authority: &str, etcd: ClusterEtcd) -> Arc<Cluster> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let cluster = Cluster::start(id.clone(), authority.to_owned(), etcd, Arc::clone(&self.clock), self.pace);
+        self.known.lock().insert(id, Arc::clone(&cluster));
+        cluster
+    }
+
+    /// The cluster of this authority; of several, one that serves.
+    pub fn by_authority(&self, pin: &str) -> Option<Arc<Cluster>> {
+        let known = self.known.lock();
+        let mut all: Vec<&Arc<Cluster>> = known.values().filter(|cluster| cluster.authority == pin).collect();
+        all.sort_by_key(|cluster| !cluster.is_serving());
+        all.first().map(|cluster| Arc::clone(cluster))
+    }
+
+    /// The cluster whose data a machine holds.
+    fn by_id(&self, id: &str) -> Option<Arc<Cluster>> {
+        self.known.lock().get(id).cloned()
+    }
+
+    /// Number of clusters.
+    pub fn count(&self) -> usize {
+        self.known.lock().len()
+    }
+
+    /// What an observer of the site is told of them, by their ids.
+    pub fn describe(&self) -> Vec<GuestCluster> {
+        let known: Vec<Arc<Cluster>> = self.known.lock().values().cloned().collect();
+        let mut all: Vec<GuestCluster> = known.iter().map(|cluster| cluster.describe()).collect();
+        all.sort_by(|one, other| one.id.cmp(&other.id));
+        all
+    }
+
+    /// A machine's disk is gone for good: clusters that nobody holds any more end.
+    pub fn forget_machine(&self, machine: &str) {
+        self.known.lock().retain(|_, cluster| !cluster.etcd.forget_machine(machine));
+    }
+}
+
+/// One workload cluster.
+pub struct Cluster {
+    /// Identity of its data.
+    pub id: String,
+    /// Pin of its authority.
+    pub authority: String,
+    /// What its API servers serve.
+    pub server: Arc<Server>,
+    /// Who holds its data.
+    pub etcd: ClusterEtcd,
+    clock: Arc<Clock>,
+    pace: Pace,
+    wake: Arc<Notify>,
+    kubelets: Mutex<Vec<Weak<Kubelet>>>,
+    present: Mutex<Present>,
+    tickets: AtomicU64,
+}
+
+/// What runs at present, by ticket.
+#[derive(Default)]
+struct Present {
+    fronts: BTreeMap<u64, (IpAddr, Cable)>,
+    managers: BTreeMap<u64, (Flags, Option<Arc<Authority>>)>,
+    schedulers: BTreeSet<u64>,
+    /// Since when nothing is heard of a node.
+    silent: BTreeMap<String, Instant>,
+}
+
+/// Something that runs, until this is dropped.
+pub struct Presence {
+    cluster: Weak<Cluster>,
+    ticket: u64,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if let Some(cluster) = self.cluster.upgrade() {
+            let mut present = cluster.present.lock();
+            present.fronts.remove(&self.ticket);
+            present.managers.remove(&self.ticket);
+            present.schedulers.remove(&self.ticket);
+            drop(present);
+            cluster.wake();
+        }
+    }
+}
+
+impl Cluster {
+    fn start(id: String, authority: String, etcd: ClusterEtcd, clock: Arc<Clock>, pace: Pace) -> Arc<Self> {
+        let wake = Arc::new(Notify::new());
+        let options = Options { history: HISTORY, ..Options::default() };
+        let cluster = Arc::new_cyclic(|this: &Weak<Self>| {
+            let sources = Arc::new(SiteSources(Arc::clone(&clock)));
+            let faults = Arc::new(Storage { cluster: Weak::clone(this), wake: Arc::clone(&wake) });
+            let server = Server::new(sources, options).with_faults(faults);
+            Self {
+                id,
+                authority,
+                server: Arc::new(server),
+                etcd,
+                clock,
+                pace,
+                wake,
+                kubelets: Mutex::default(),
+                present: Mutex::default(),
+                tickets: AtomicU64::default(),
+            }
+        });
+        tokio::spawn(run(Arc::downgrade(&cluster), Arc::clone(&cluster.wake), pace));
+        cluster
+    }
+
+    /// Something has changed: a pass follows.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    fn presence(self: &Arc<Self>, add: impl FnOnce(&mut Present, u64)) -> Presence {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        add(&mut self.present.lock(), ticket);
+        self.wake();
+        Presence { cluster: Arc::downgrade(self), ticket }
+    }
+
+    fn add_manager(self: &Arc<Self>, flags: Flags, signer: Option<Arc<Authority>>) -> Presence {
+        self.presence(|present, ticket| drop(present.managers.insert(ticket, (flags, signer))))
+    }
+
+    /// The authority that a running controller manager signs with.
+    fn signer(&self) -> Option<Arc<Authority>> {
+        self.present.lock().managers.values().find_map(|(_, signer)| signer.clone())
+    }
+
+    fn add_scheduler(self: &Arc<Self>) -> Presence {
+        self.presence(|present, ticket| {
+            present.schedulers.insert(ticket);
+        })
+    }
+
+    fn add_front(self: &Arc<Self>, address: IpAddr, cable: Cable) -> Presence {
+        self.presence(|present, ticket| drop(present.fronts.insert(ticket, (address, cable))))
+    }
+
+    /// A kubelet belongs to this cluster from now on.
+    fn adopt(&self, kubelet: &Arc<Kubelet>) {
+        let mut kubelets = self.kubelets.lock();
+        kubelets.retain(|known| known.strong_count() > 0);
+        if !kubelets.iter().any(|known| known.as_ptr() == Arc::as_ptr(kubelet)) {
+            kubelets.push(Arc::downgrade(kubelet));
+        }
+    }
+
+    fn kubelets(&self) -> Vec<Arc<Kubelet>> {
+        self.kubelets.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether any API server can answer.
+    pub fn is_serving(&self) -> bool {
+        self.etcd.has_quorum() && self.present.lock().fronts.values().any(|(_, cable)| !cable.is_unplugged())
+    }
+
+    /// Whether a kubelet reaches an API server by the address in its kubeconfig: a machine's, or one of a load balancer.
+    fn reaches(&self, kubelet: &Kubelet, server: &str) -> bool {
+        if !self.etcd.has_quorum() {
+            return false;
+        }
+        let host = server.strip_prefix("https://").unwrap_or(server);
+        let host = super::kubeadm::config::host_port(host).map_or("", |(host, _)| host);
+        let present = self.present.lock();
+        let named = present.fronts.values().find(|(address, _)| address.to_string() == host);
+        match named {
+            // A machine reaches itself without a cable.
+            Some((address, _)) if *address == kubelet.machine.address => true,
+            Some((_, cable)) => !cable.is_unplugged() && !kubelet.cable.is_unplugged(),
+            None => !kubelet.cable.is_unplugged() && present.fronts.values().any(|(_, cable)| !cable.is_unplugged()),
+        }
+    }
+
+    /// A client of the cluster's etcd that dials these URLs with this certificate.
+    pub fn etcd_client(
+        self: &Arc<Self>,
+        urls: &[String],
+        certificate: &[u8],
+        authority: &Certificate,
+    ) -> Result<Box<dyn EtcdClient>, String> {
+        Ok(Box::new(etcd::KubeadmEtcd::dial(Arc::clone(self), urls, certificate, authority)?))
+    }
+
+    fn describe(&self) -> GuestCluster {
+        let mut machines: Vec<String> = self
+            .kubelets()
+            .iter()
+            .filter(|kubelet| kubelet.health().is_ok())
+            .map(|kubelet| kubelet.machine.machine_id.clone())
+            .collect();
+        machines.sort();
+        GuestCluster { id: self.id.clone(), authority: self.authority.clone(), serving: self.is_serving(), machines }
+    }
+
+    /// The kubelet of a node, where it is alive.
+    fn kubelet_of(&self, node: &str) -> Option<Arc<Kubelet>> {
+        self.kubelets().into_iter().find(|kubelet| kubelet.node() == node && kubelet.health().is_ok())
+    }
+
+    fn scaled(&self, period: Duration) -> Duration {
+        period.mul_f64(self.pace.scale.clamp(0.001, 1000.0))
+    }
+
+    /// Passes until nothing changes any more. Answers when the next is due by itself.
+    fn settle(&self) -> Option<Duration> {
+        let mut due = None;
+        for _ in 0..PASSES {
+            let before = self.server.version();
+            due = self.pass();
+            if self.server.version() == before {
+                break;
+            }
+        }
+        due
+    }
+
+    fn pass(&self) -> Option<Duration> {
+        let kubelets = self.kubelets();
+        kubelets.iter().for_each(Kubelet::sync);
+        if !self.is_serving() {
+            return None;
+        }
+        let connected: BTreeMap<String, bool> =
+            kubelets.iter().map(|kubelet| (kubelet.node(), kubelet.is_connected())).collect();
+        let api = Api::new(&self.server, "kube-controller-manager");
+        let grace = self.scaled(GRACE_PERIOD);
+        let now = Instant::now();
+        let mut next: Option<Duration> = None;
+        let (heard, manager, schedules) = {
+            let mut present = self.present.lock();
+            let mut heard = BTreeMap::new();
+            let names: Vec<String> = api.list(api::NODES, "").iter().map(|node| api::name(node).to_owned()).collect();
+            present.silent.retain(|node, _| names.contains(node));
+            for node in names {
+                if connected.get(&node).copied().unwrap_or(false) {
+                    present.silent.remove(&node);
+                    heard.insert(node, true);
+                    continue;
+                }
+                let end = *present.silent.entry(node.clone()).or_insert(now) + grace;
+                if end > now {
+                    next = Some(next.map_or(end - now, |next| next.min(end - now)));
+                }
+                heard.insert(node, end > now);
+            }
+            (heard, present.managers.values().next().map(|(flags, _)| flags.clone()), !present.schedulers.is_empty())
+        };
+        let now = SiteSources(Arc::clone(&self.clock)).now();
+        let context = controllers::Context { api, now, manager: manager.as_ref(), schedules, heard: &heard };
+        let due = controllers::pass(&context).map(|due| {
+            let left = u64::try_from((due.as_millisecond() - now.as_millisecond()).max(0)).unwrap_or_default();
+            Duration::from_millis(left + 1)
+        });
+        match (next, due) {
+            (Some(next), Some(due)) => Some(next.min(due)),
+            (next, due) => next.or(due),
+        }
+    }
+
+    /// Leases of all nodes that are heard of, and the bookmarks that watches wait for.
+    fn pulse(&self) {
+        if !self.is_serving() {
+            return;
+        }
+        for kubelet in self.kubelets() {
+            if kubelet.is_connected() {
+                kubelet.renew_lease();
+            }
+        }
+        self.server.send_bookmarks();
+    }
+}
+
+/// The life of a cluster: passes and pulses, until nobody holds it.
+async fn run(cluster: Weak<Cluster>, wake: Arc<Notify>, pace: Pace) {
+    let period = LEASE_PERIOD.mul_f64(pace.scale.clamp(0.001, 1000.0));
+    // Clusters that were made together must not beat together.
+    let mut pulse = Instant::now() + period.mul_f64(rand::random::<f64>());
+    let mut due: Option<Instant> = None;
+    loop {
+        let next = due.map_or(pulse, |due| due.min(pulse));
+        let woken = tokio::time::timeout_at(next, wake.notified()).await.is_ok();
+        if woken {
+            tokio::time::sleep(GATHER).await;
+        }
+        let Some(cluster) = cluster.upgrade() else { return };
+        let is_pulse = Instant::now() >= pulse;
+        if is_pulse {
+            pulse = Instant::now() + period;
+            cluster.pulse();
+        }
+        // A pulse alone changes nothing that a pass would look at, but for heartbeats in the nodes' status.
+        due = cluster.settle().map(|left| Instant::now() + left);
+    }
+}
+
+/// Time and chance of a cluster's API servers: they run by the site's clock.
+struct SiteSources(Arc<Clock>);
+
+impl Sources for SiteSources {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(i64::try_from(self.0.now()).unwrap_or(i64::MAX)).unwrap_or(Timestamp::MAX)
+    }
+
+    fn uid(&self) -> String {
+        uuid::Uuid::new_v4().to_string()
+    }
+
+    fn name_suffix(&self) -> String {
+        const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+        let random: [u8; 5] = rand::random();
+        random.iter().map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
+    }
+}
+
+/// etcd under the API servers: it may be slow, or without a leader.
+struct Storage {
+    cluster: Weak<Cluster>,
+    wake: Arc<Notify>,
+}
+
+fn is_write(call: &Call) -> bool {
+    matches!(call.verb, "create" | "update" | "patch" | "delete" | "deletecollection")
+}
+
+impl Faults for Storage {
+    fn before(&self, call: &Call) -> BoxFuture<'static, Before> {
+        let cluster = self.cluster.upgrade();
+        let writes = is_write(call);
+        let is_health_check = call.target.plural.is_empty();
+        Box::pin(async move {
+            let Some(cluster) = cluster else { return Before::Lose };
+            if !cluster.etcd.has_quorum() {
+                if is_health_check {
+                    return Before::Refuse(ApiError::internal("etcd failed: etcdserver: no leader"));
+                }
+                tokio::time::sleep(cluster.scaled(NO_LEADER)).await;
+                if !cluster.etcd.has_quorum() {
+                    return Before::Refuse(ApiError::internal("etcdserver: request timed out"));
+                }
+            }
+            if writes && cluster.etcd.is_slow() { Before::Delay(cluster.pace.slow_disk) } else { Before::Serve }
+        })
+    }
+
+    fn after(&self, call: &Call, refused: Option<&ApiError>) -> BoxFuture<'static, After> {
+        if is_write(call) && refused.is_none() {
+            self.wake.notify_one();
+        }
+        Box::pin(std::future::ready(After::Answer))
+    }
+}
+
+/// What the API server makes by itself when it starts for the first time.
+fn first_objects(cluster: &Cluster, service_address: &str) {
+    let api = Api::new(&cluster.server, "kube-apiserver");
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "clusterIP": service_address,
+            "clusterIPs": [service_address],
+            "type": "ClusterIP",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
+        },
+    });
+    let _ = api.create(api::SERVICES, "default", service);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! Node objects and mirror pods: what a kubelet tells the API server of its machine. Pure.
+
+use std::net::IpAddr;
+
+use aws_lc_rs::digest;
+use serde_json::{Map, Value, json};
+
+use super::{kubelet_settings::KubeletSettings, static_pod::Trouble};
+use crate::guest::memory::kubeadm::version::Version;
+
+/// The machine under a node.
+#[derive(Clone, Debug)]
+pub struct MachineFacts {
+    /// Host name.
+    pub hostname: String,
+    /// Address on the default route.
+    pub address: IpAddr,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mb: u64,
+    /// Size of the system disk in bytes.
+    pub disk_bytes: u64,
+    /// kubelet's version.
+    pub version: Version,
+    /// A UUID that stays with the machine.
+    pub machine_id: String,
+    /// A UUID of this boot.
+    pub boot_id: String,
+}
+
+/// Why a node is not ready, in kubelet's words.
+pub const NO_NETWORK: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
+     message:Network plugin returns error: cni plugin not initialized";
+
+/// A node as kubelet registers it.
+pub fn object(settings: &KubeletSettings, machine: &MachineFacts) -> Value {
+    let mut labels: Map<String, Value> =
+        settings.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+    for (key, value) in [
+        ("beta.kubernetes.io/arch", "amd64"),
+        ("beta.kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", "amd64"),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/hostname", machine.hostname.as_str()),
+    ] {
+        labels.insert(key.to_owned(), value.into());
+    }
+    let mut spec = json!({});
+    if !settings.provider_id.is_empty() {
+        spec["providerID"] = settings.provider_id.as_str().into();
+    }
+    if !settings.taints.is_empty() {
+        spec["taints"] = json!(settings.taints);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": settings.node,
+            "labels": labels,
+            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+        },
+        "spec": spec,
+    })
+}
+
+/// The status that kubelet keeps, but for the conditions.
+pub fn status(settings: &KubeletSettings, machine: &MachineFacts) -> Value {
+    let address = settings.node_ip.unwrap_or(machine.address).to_string();
+    let memory = machine.memory_mb * 1024;
+    let capacity = |memory: u64| {
+        json!({
+            "cpu": machine.cpus.to_string(),
+            "memory": format!("{memory}Ki"),
+            "ephemeral-storage": format!("{}Ki", machine.disk_bytes / 1024),
+            "hugepages-1Gi": "0",
+            "hugepages-2Mi": "0",
+            "pods": settings.max_pods.to_string(),
+        })
+    };
+    json!({
+        "addresses": [
+            {"type": "InternalIP", "address": address},
+            {"type": "Hostname", "address": machine.hostname},
+        ],
+        "capacity": capacity(memory),
+        // kubelet keeps 100 MiB free before it evicts.
+        "allocatable": capacity(memory.saturating_sub(100 * 1024)),
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+        "nodeInfo": {
+            "architecture": "amd64",
+            "bootID": machine.boot_id,
+            "containerRuntimeVersion": "containerd://2.2.9",
+            "kernelVersion": "0.0.0-memory",
+            "kubeProxyVersion": "",
+            "kubeletVersion": format!("v{}", machine.version),
+            "machineID": machine.machine_id.replace('-', ""),
+            "operatingSystem": "linux",
+            "osImage": "Memory guest",
+            "systemUUID": machine.machine_id,
+        },
+    })
+}
+
+/// The conditions of a node whose kubelet is alive. `since` is when each took its state.
+pub fn conditions(network: Result<(), &str>, now: &str, previous: Option<&Value>) -> Value {
+    let pressure = [
+        ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ];
+    let mut all: Vec<(&str, &str, &str, &str)> =
+        pressure.map(|(kind, reason, message)| (kind, "False", reason, message)).to_vec();
+    all.push(match network {
+        Ok(()) => ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+        Err(why) => ("Ready", "False", "KubeletNotReady", why),
+    });
+    all.into_iter()
+        .map(|(kind, status, reason, message)| condition(kind, status, reason, message, now, previous))
+        .collect()
+}
+
+/// The conditions of a node that nothing is heard of, as the node controller writes them.
+pub fn unknown(now: &str, previous: Option<&Value>) -> Value {
+    let message = "Kubelet stopped posting node status.";
+    ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]
+        .into_iter()
+        .map(|kind| {
+            let mut condition = condition(kind, "Unknown", "NodeStatusUnknown", message, now, previous);
+            // The node controller has heard nothing: the last word stays.
+            if let Some(known) = find(previous, kind) {
+                condition["lastHeartbeatTime"] = known["lastHeartbeatTime"].clone();
+            }
+            condition
+        })
+        .collect()
+}
+
+fn find<'a>(conditions: Option<&'a Value>, kind: &str) -> Option<&'a Value> {
+    conditions?.as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+fn condition(kind: &str, status: &str, reason: &str, message: &str, now: &str, previous: Option<&Value>) -> Value {
+    let same = find(previous, kind).filter(|known| known["status"] == status);
+    json!({
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": same.map_or_else(|| now.into(), |known| known["lastTransitionTime"].clone()),
+    })
+}
+
+/// Status of a condition of a node.
+pub fn condition_status<'a>(node: &'a Value, kind: &str) -> &'a str {
+    find(node.pointer("/status/conditions"), kind)
+        .and_then(|condition| condition["status"].as_str())
+        .unwrap_or_default()
+}
+
+/// Hash of a static pod's manifest, as kubelet names it in annotations.
+pub fn manifest_hash(manifest: &Value) -> String {
+    let hash = digest::digest(&digest::SHA256, manifest.to_string().as_bytes());
+    hex::encode(&hash.as_ref()[..16])
+}
+
+/// The mirror of a static pod in the API.
+pub fn mirror(manifest: &Value, node: &Value, now: &str) -> Value {
+    let mut pod = manifest.clone();
+    let hash = manifest_hash(manifest);
+    let name = node["metadata"]["name"].as_str().unwrap_or_default();
+    if let Some(fields) = pod.as_object_mut() {
+        fields.remove("status");
+    }
+    pod["metadata"]["name"] = format!("{}-{name}", manifest["metadata"]["name"].as_str().unwrap_or_default()).into();
+    for (key, value) in [
+        ("kubernetes.io/config.hash", hash.as_str()),
+        ("kubernetes.io/config.mirror", &hash),
+        ("kubernetes.io/config.seen", now),
+        ("kubernetes.io/config.source", "file"),
+    ] {
+        pod["metadata"]["annotations"][key] = value.into();
+    }
+    pod["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "v1", "kind": "Node", "name": name, "uid": node["metadata"]["uid"], "controller": true,
+    }]);
+    pod["spec"]["nodeName"] = name.into();
+    pod["spec"]["tolerations"] = json!([{"effect": "NoExecute", "operator": "Exists"}]);
+    pod
+}
+
+/// Status of a pod on a node: running, or kept from it.
+pub fn pod_status(pod: &Value, trouble: Option<&Trouble>, host: &str, address: &str, started: &str) -> Value {
+    let ready = if trouble.is_none() { "True" } else { "False" };
+    let condition = |kind: &str, status: &str| {
+        let mut condition =
+            json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": started});
+        if status == "False" {
+            condition["reason"] = "ContainersNotReady".into();
+            condition["message"] = "containers with unready status".into();
+        }
+        condition
+    };
+    let containers = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
+    let statuses: Vec<Value> = containers
+        .map(|container| {
+            let id = hex::encode(
+                digest::digest(
+                    &digest::SHA256,
+                    format!("{}{}{started}", pod["metadata"]["uid"], container["name"]).as_bytes(),
+                )
+                .as_ref(),
+            );
+            let state = match trouble {
+                None => json!({"running": {"startedAt": started}}),
+                Some(trouble) => json!({"waiting": {"reason": trouble.reason, "message": trouble.message}}),
+            };
+            json!({
+                "name": container["name"],
+                "image": container["image"],
+                "imageID": format!("sha256:{id}"),
+                "containerID": format!("containerd://{id}"),
+                "ready": trouble.is_none(),
+                "started": trouble.is_none(),
+                "restartCount": 0,
+                "lastState": {},
+                "state": state,
+            })
+        })
+        .collect();
+    json!({
+        "phase": if trouble.is_none() { "Running" } else { "Pending" },
+        "conditions": [
+            condition("PodReadyToStartContainers", "True"),
+            condition("Initialized", "True"),
+            condition("Ready", ready),
+            condition("ContainersReady", ready),
+            condition("PodScheduled", "True"),
+        ],
+        "containerStatuses": statuses,
+        "hostIP": host,
+        "hostIPs": [{"ip": host}],
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "qosClass": "Burstable",
+        "startTime": started,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn conditions_keep_the_time_of_their_last_change() {
+        let first = conditions(Err(NO_NETWORK), "t1", None);
+        let ready = conditions(Ok(()), "t2", Some(&first));
+        let later = conditions(Ok(()), "t3", Some(&ready));
+        let of = |all: &Value, kind: &str| find(Some(all), kind).unwrap().clone();
+        assert_eq!(of(&later, "Ready")["lastTransitionTime"], "t2");
+        assert_eq!(of(&later, "DiskPressure")["lastTransitionTime"], "t1");
+        assert_eq!(of(&later, "Ready")["lastHeartbeatTime"], "t3");
+        let lost = unknown("t4", Some(&later));
+        assert_eq!(
+            (of(&lost, "Ready")["status"].as_str(), of(&lost, "Ready")["lastHeartbeatTime"].as_str()),
+            (Some("Unknown"), Some("t3"))
+        );
+        assert_eq!(condition_status(&json!({"status": {"conditions": lost}}), "Ready"), "Unknown");
+    }
+}

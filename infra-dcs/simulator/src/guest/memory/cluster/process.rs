@@ -1,0 +1,114 @@
+//! What a static pod runs once nothing keeps it from starting.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    Cluster, Clusters, Presence, bootstrap,
+    controllers::Flags,
+    etcd::{self, EtcdMember},
+    front::{self, Front},
+    kubelet::Kubelet,
+    static_pod::Trouble,
+};
+use crate::guest::memory::{
+    kubeadm::{Cidr, manifests, pki::Authority},
+    root::Root,
+};
+
+/// A running process. Dropping it ends it.
+pub enum Process {
+    /// A member of the cluster's etcd.
+    Etcd(EtcdMember),
+    /// An API server.
+    ApiServer(Front),
+    /// A controller manager or scheduler, which the cluster knows of as long as this is kept.
+    Controller {
+        /// Kept, never looked at.
+        _presence: Presence,
+    },
+    /// Something that nobody here asks for anything.
+    Other,
+}
+
+impl Process {
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        match self {
+            Self::ApiServer(front) => front.is_alive(),
+            _ => true,
+        }
+    }
+
+    /// Whether it answers its health check; otherwise why not.
+    pub fn health(&self) -> Result<(), String> {
+        match self {
+            Self::Etcd(member) => member.health(),
+            Self::ApiServer(front) => front.health(),
+            Self::Controller { .. } | Self::Other => Ok(()),
+        }
+    }
+}
+
+/// What a process finds around it.
+pub struct Surroundings<'a> {
+    /// The machine's kubelet.
+    pub kubelet: &'a Arc<Kubelet>,
+    /// All clusters.
+    pub clusters: &'a Arc<Clusters>,
+    /// The machine's cluster, if it is in one.
+    pub cluster: Option<&'a Arc<Cluster>>,
+    /// The cluster's authority by kubelet's kubeconfig, PEM.
+    pub authority: &'a [u8],
+}
+
+fn crash(message: impl Into<String>) -> Trouble {
+    Trouble { reason: "CrashLoopBackOff", message: message.into() }
+}
+
+/// Starts what a pod's first container runs.
+pub fn start(pod: &Value, root: &mut Root, surroundings: &Surroundings<'_>) -> Result<Process, Trouble> {
+    let program = pod.pointer("/spec/containers/0/command/0").and_then(Value::as_str).unwrap_or_default();
+    let cluster = || surroundings.cluster.ok_or_else(|| crash("dial tcp: connect: connection refused"));
+    match program {
+        "etcd" => etcd::start(pod, root, surroundings).map(Process::Etcd).map_err(crash),
+        "kube-apiserver" => {
+            let cluster = cluster()?;
+            let address = listen_address(pod).map_err(crash)?;
+            front::start(pod, root, surroundings.kubelet, cluster, address).map(Process::ApiServer).map_err(crash)
+        }
+        "kube-controller-manager" => {
+            Ok(Process::Controller { _presence: cluster()?.add_manager(manager_flags(pod), signer(pod, root)) })
+        }
+        "kube-scheduler" => Ok(Process::Controller { _presence: cluster()?.add_scheduler() }),
+        _ => Ok(Process::Other),
+    }
+}
+
+/// Where an API server listens. On every address of the machine would be on every machine's here: it is the advertised.
+fn listen_address(pod: &Value) -> Result<SocketAddr, String> {
+    let advertised = manifests::flag(pod, "advertise-address").unwrap_or_default();
+    let port = manifests::flag(pod, "secure-port").unwrap_or("6443");
+    let port: u16 = port.parse().map_err(|_| format!("--secure-port {port:?} is no port"))?;
+    let address = advertised.parse().map_err(|_| format!("--advertise-address {advertised:?} is no address"))?;
+    Ok(SocketAddr::new(address, port))
+}
+
+/// What the controller manager signs with; without the files it does not.
+fn signer(pod: &Value, root: &Root) -> Option<Arc<Authority>> {
+    let file = |flag: &str| manifests::flag(pod, flag).filter(|path| !path.is_empty());
+    bootstrap::signer(root, file("cluster-signing-cert-file")?, file("cluster-signing-key-file")?).map(Arc::new)
+}
+
+fn manager_flags(pod: &Value) -> Flags {
+    let mask =
+        |flag: &str, default: u8| manifests::flag(pod, flag).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let ranges =
+        manifests::flag(pod, "cluster-cidr").filter(|_| manifests::flag(pod, "allocate-node-cidrs") == Some("true"));
+    Flags {
+        cluster_cidrs: ranges.map(|text| text.split(',').filter_map(Cidr::parse).collect()).unwrap_or_default(),
+        ipv4_mask: mask("node-cidr-mask-size-ipv4", mask("node-cidr-mask-size", 24)),
+        ipv6_mask: mask("node-cidr-mask-size-ipv6", 64),
+    }
+}

@@ -1,0 +1,459 @@
+//! The platform of memory guests: machines by their ids, their disks, their consoles, their faults.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    net::IpAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use futures::future::{BoxFuture, FutureExt, join_all};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    boot::{self, PowerOn},
+    cluster::{Clusters, Pace},
+    console::Console,
+    disk::{BlockDevice, Disk},
+    host::{self, Hardware, Powered, Programs, Settings},
+    image,
+    kubeadm::pki::KeyStore,
+    machine::Observer,
+    machine_clock::MachineClock,
+    root::Volume,
+};
+use crate::{
+    clock::Clock,
+    guest::{
+        GuestDisk, GuestError, GuestEvent, GuestPlatform, GuestSpec, PowerOff, StopReason,
+        faults::{Accident, Afflictions, AfflictionsChange, GuestCluster, Staging},
+        iso,
+    },
+};
+
+/// Lines of console that go with a failed boot.
+const FAILURE_LINES: usize = 15;
+
+/// See the [module](self). Clones are one platform.
+#[derive(Clone)]
+pub struct MemoryGuests {
+    site: Arc<Site>,
+}
+
+struct Site {
+    settings: Arc<Settings>,
+    keys: Arc<KeyStore>,
+    clusters: Arc<Clusters>,
+    clock: Arc<Clock>,
+    events: mpsc::Sender<GuestEvent>,
+    machines: Mutex<HashMap<String, Entry>>,
+    /// What is on the backing files: the files themselves stay empty.
+    content: Mutex<HashMap<PathBuf, Kept>>,
+}
+
+/// A machine that was powered on at least once.
+#[derive(Default)]
+struct Entry {
+    console: Arc<Console>,
+    afflictions: Afflictions,
+    running: Option<Running>,
+}
+
+struct Running {
+    powered: Arc<Powered>,
+    order: Arc<watch::Sender<Order>>,
+    off: watch::Receiver<bool>,
+}
+
+/// What a running machine is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Order {
+    Run,
+    Reboot,
+    Stop(StopReason),
+}
+
+/// Content of a backing file, and which file that was: numbers of volumes come round again.
+struct Kept {
+    file: (u64, Option<SystemTime>),
+    disk: Disk,
+}
+
+fn identity(path: &Path) -> Option<(u64, Option<SystemTime>)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.ino(), metadata.created().ok()))
+}
+
+impl MemoryGuests {
+    /// A platform without machines. `clock` is the site's.
+    pub fn new(settings: Settings, pace: Pace, clock: Arc<Clock>, events: mpsc::Sender<GuestEvent>) -> Self {
+        let site = Site {
+            settings: Arc::new(settings),
+            keys: Arc::default(),
+            clusters: Clusters::new(Arc::clone(&clock), pace),
+            clock,
+            events,
+            machines: Mutex::default(),
+            content: Mutex::default(),
+        };
+        Self { site: Arc::new(site) }
+    }
+
+    /// The clusters on its machines.
+    pub fn workload_clusters(&self) -> &Arc<Clusters> {
+        &self.site.clusters
+    }
+}
+
+impl Site {
+    async fn power_on(self: &Arc<Self>, spec: GuestSpec) -> Result<(), GuestError> {
+        let (id, cdrom) = (spec.id.clone(), spec.cdrom.clone());
+        let medium = match cdrom {
+            None => None,
+            Some(path) => {
+                let read = tokio::task::spawn_blocking(move || iso::read(&path)).await;
+                let wrong = |reason: String| GuestError::Cdrom { id: id.clone(), reason };
+                Some(read.map_err(|error| wrong(error.to_string()))?.map_err(|error| wrong(error.to_string()))?)
+            }
+        };
+        let system = spec.disks.iter().find(|disk| disk.system);
+        let hardware = Hardware {
+            id: id.clone(),
+            cpus: spec.cpus,
+            memory_mb: spec.memory_mb,
+            disk_bytes: system.map_or(0, |disk| disk.size_bytes),
+            version: self.settings.version_of(&spec.image),
+        };
+        let clock = MachineClock::new(Arc::clone(&self.clock));
+        let powered = Powered::new(
+            hardware,
+            clock,
+            Arc::clone(&self.settings),
+            Arc::clone(&self.keys),
+            Arc::clone(&self.clusters),
+        );
+        let order = Arc::new(watch::Sender::new(Order::Run));
+        let (off, is_off) = watch::channel(false);
+        let console = {
+            let mut machines = self.machines.lock();
+            let entry = machines.entry(id.clone()).or_default();
+            if entry.running.is_some() {
+                return Err(GuestError::AlreadyRunning(id));
+            }
+            apply(&powered, entry.afflictions);
+            entry.running = Some(Running { powered: Arc::clone(&powered), order: Arc::clone(&order), off: is_off });
+            Arc::clone(&entry.console)
+        };
+        let life = Life { site: Arc::clone(self), spec, medium, powered, console, order };
+        tokio::spawn(async move {
+            let reason = life.live().await;
+            life.powered.power_off();
+            if let Some(entry) = life.site.machines.lock().get_mut(&life.spec.id) {
+                entry.running = None;
+            }
+            off.send_replace(true);
+            // A closed channel means that the site is gone: nobody is left to be told.
+            let _ = life.site.events.send(GuestEvent::Stopped { id: life.spec.id.clone(), reason }).await;
+        });
+        Ok(())
+    }
+
+    async fn stop(&self, id: &str, reason: StopReason) {
+        let off = self.machines.lock().get(id).and_then(|entry| entry.running.as_ref()).map(|running| {
+            // Whoever asks first gives the reason.
+            running.order.send_if_modified(|order| {
+                let is_first = !matches!(order, Order::Stop(_));
+                if is_first {
+                    *order = Order::Stop(reason);
+                }
+                is_first
+            });
+            running.off.clone()
+        });
+        if let Some(mut off) = off {
+            // It fails only when the machine's task is gone, and with it the machine.
+            let _ = off.wait_for(|off| *off).await;
+        }
+    }
+
+    async fn destroy(&self, id: &str) {
+        self.stop(id, StopReason::Killed).await;
+        self.machines.lock().remove(id);
+        self.clusters.forget_machine(id);
+        self.content.lock().retain(|path, kept| identity(path) == Some(kept.file));
+    }
+
+    /// What is on a backing file: nothing, where the file is another than the one known.
+    fn disk(&self, path: &Path, blank: impl FnOnce() -> Disk) -> Disk {
+        let file = identity(path).unwrap_or_default();
+        let mut content = self.content.lock();
+        match content.get(path) {
+            Some(kept) if kept.file == file => kept.disk.clone(),
+            _ => {
+                let disk = blank();
+                content.insert(path.to_owned(), Kept { file, disk: disk.clone() });
+                disk
+            }
+        }
+    }
+
+    /// The file system of the machine's image on its system disk.
+    fn system(&self, spec: &GuestSpec, version: &str) -> Volume {
+        let fresh = || image::system_disk(version);
+        let Some(disk) = spec.disks.iter().find(|disk| disk.system) else { return fresh() };
+        let kept = self.disk(&disk.path, || Disk::with(fresh()));
+        kept.volume().unwrap_or_else(fresh)
+    }
+
+    fn data_disks(&self, disks: &[GuestDisk]) -> Vec<BlockDevice> {
+        let mut data: Vec<&GuestDisk> = disks.iter().filter(|disk| !disk.system).collect();
+        data.sort_by_key(|disk| disk.sequence);
+        let device = |(letter, disk): (char, &GuestDisk)| BlockDevice {
+            name: format!("vd{letter}"),
+            size_bytes: disk.size_bytes,
+            serial: disk.volume_id.clone(),
+            disk: self.disk(&disk.path, Disk::default),
+        };
+        ('b'..='z').zip(data).map(device).collect()
+    }
+}
+
+fn apply(powered: &Powered, afflictions: Afflictions) {
+    powered.set_partitioned(afflictions.partitioned);
+    powered.set_slow_disk(afflictions.slow_disk);
+    powered.clock.set_skew_ms(afflictions.clock_skew_ms);
+}
+
+/// A machine from its power-on to its end.
+struct Life {
+    site: Arc<Site>,
+    spec: GuestSpec,
+    medium: Option<iso::Medium>,
+    powered: Arc<Powered>,
+    console: Arc<Console>,
+    order: Arc<watch::Sender<Order>>,
+}
+
+impl Life {
+    async fn live(&self) -> StopReason {
+        let mut orders = self.order.subscribe();
+        loop {
+            let stop = async {
+                let next = orders.wait_for(|order| *order != Order::Run).await;
+                next.map_or(Order::Stop(StopReason::Killed), |order| order.clone())
+            };
+            let told = tokio::select! {
+                told = stop => told,
+                why = self.boot() => Order::Stop(StopReason::BootFailed(why)),
+            };
+            match told {
+                Order::Stop(reason) => return reason,
+                Order::Run | Order::Reboot => {
+                    self.say("The machine is rebooted.");
+                    self.powered.reboot();
+                    self.order.send_replace(Order::Run);
+                    orders.mark_unchanged();
+                }
+            }
+        }
+    }
+
+    fn say(&self, line: &str) {
+        self.console.push(line);
+        let _ = self.site.events.try_send(GuestEvent::Console { id: self.spec.id.clone(), line: line.to_owned() });
+    }
+
+    /// Boots, and runs until it is dropped. Returns only when the boot fails.
+    async fn boot(&self) -> String {
+        let (refusal, mut refused) = watch::channel(None::<String>);
+        let observer = Arc::new(Watcher {
+            id: self.spec.id.clone(),
+            console: Arc::clone(&self.console),
+            events: self.site.events.clone(),
+            refusal,
+        });
+        let version = format!("v{}", self.powered.version);
+        let power_on = PowerOn {
+            id: self.spec.id.clone(),
+            system: self.site.system(&self.spec, &version),
+            system_size: self.powered.disk_bytes,
+            disks: self.site.data_disks(&self.spec.disks),
+            nics: self.spec.nics.clone(),
+            medium: self.medium.clone(),
+            clock: Arc::new(self.powered.clock.clone()),
+            observer,
+        };
+        let mut programs = Programs(Arc::clone(&self.powered));
+        let outcome = tokio::select! {
+            outcome = boot::boot(power_on, &mut programs) => outcome.map_err(|failure| failure.to_string()),
+            why = wait_for_refusal(&mut refused) => Err(why),
+        };
+        match outcome {
+            Ok(booted) => {
+                if booted.kubelet.is_some() && self.powered.kubelet().is_none() {
+                    let address = host::address(&booted.machine);
+                    self.powered.start_kubelet(&booted.machine.root, &booted.hostname, address);
+                }
+                drop(booted);
+                // Whatever changes the network later is refused all the same.
+                wait_for_refusal(&mut refused).await
+            }
+            Err(why) => {
+                self.say(&why);
+                format!("{why}\n{}", self.console.tail(FAILURE_LINES).join("\n")).trim().to_owned()
+            }
+        }
+    }
+}
+
+async fn wait_for_refusal(refused: &mut watch::Receiver<Option<String>>) -> String {
+    match refused.wait_for(Option::is_some).await.map(|why| why.clone()) {
+        Ok(Some(why)) => why,
+        // Nobody is left who could refuse.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Hands on what a machine tells while it boots.
+struct Watcher {
+    id: String,
+    console: Arc<Console>,
+    events: mpsc::Sender<GuestEvent>,
+    refusal: watch::Sender<Option<String>>,
+}
+
+impl Observer for Watcher {
+    fn console(&self, line: &str) {
+        self.console.push(line);
+        // The console must never wait for a slow reader; what is kept has every line.
+        let _ = self.events.try_send(GuestEvent::Console { id: self.id.clone(), line: line.to_owned() });
+    }
+
+    fn online(&self, hostname: &str, addresses: &[(String, IpAddr)]) {
+        if let Some((mac, address)) = addresses.iter().find(|(_, address)| !address.is_loopback()) {
+            self.refusal.send_replace(Some(format!(
+                "network: the NIC {mac} has the address {address}: memory guests live on this host's loopback; give machines, \
+                 pools and load balancers addresses of 127.0.0.0/8"
+            )));
+            return;
+        }
+        let event = GuestEvent::ToolsRunning {
+            id: self.id.clone(),
+            addresses: addresses.to_vec(),
+            hostname: hostname.to_owned(),
+        };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let _ = events.send(event).await;
+        });
+    }
+}
+
+impl GuestPlatform for MemoryGuests {
+    fn power_on(&self, spec: GuestSpec) -> BoxFuture<'_, Result<(), GuestError>> {
+        async move { self.site.power_on(spec).await }.boxed()
+    }
+
+    fn power_off<'a>(&'a self, id: &'a str, how: PowerOff) -> BoxFuture<'a, Result<(), GuestError>> {
+        async move {
+            let reason = match how {
+                PowerOff::Safe => StopReason::PoweredOffInside,
+                PowerOff::Force => StopReason::Killed,
+            };
+            self.site.stop(id, reason).await;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn destroy<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), GuestError>> {
+        async move {
+            self.site.destroy(id).await;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn keep_only<'a>(&'a self, known: &'a BTreeSet<String>) -> BoxFuture<'a, Result<(), GuestError>> {
+        async move {
+            let strangers: Vec<String> =
+                self.site.machines.lock().keys().filter(|id| !known.contains(*id)).cloned().collect();
+            for id in strangers {
+                self.site.destroy(&id).await;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn console(&self, id: &str, lines: usize) -> Vec<String> {
+        self.site.machines.lock().get(id).map(|entry| entry.console.tail(lines)).unwrap_or_default()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        async move {
+            let ids: Vec<String> = self.site.machines.lock().keys().cloned().collect();
+            join_all(ids.iter().map(|id| self.site.stop(id, StopReason::Killed))).await;
+        }
+        .boxed()
+    }
+
+    fn staging(&self) -> &dyn Staging {
+        self
+    }
+}
+
+impl Staging for MemoryGuests {
+    fn afflictions(&self, id: &str) -> Result<Afflictions, GuestError> {
+        let machines = self.site.machines.lock();
+        Ok(machines.get(id).map(|entry| entry.afflictions).unwrap_or_default())
+    }
+
+    fn afflict(&self, id: &str, change: AfflictionsChange) -> Result<Afflictions, GuestError> {
+        let (now, powered) = {
+            let mut machines = self.site.machines.lock();
+            let entry = machines.entry(id.to_owned()).or_default();
+            entry.afflictions = entry.afflictions.changed(change);
+            (entry.afflictions, entry.running.as_ref().map(|running| Arc::clone(&running.powered)))
+        };
+        if let Some(powered) = powered {
+            apply(&powered, now);
+        }
+        Ok(now)
+    }
+
+    fn strike<'a>(&'a self, id: &'a str, accident: Accident) -> BoxFuture<'a, Result<(), GuestError>> {
+        async move {
+            let order = self
+                .site
+                .machines
+                .lock()
+                .get(id)
+                .and_then(|entry| entry.running.as_ref())
+                .map(|running| Arc::clone(&running.order));
+            let order = order.ok_or_else(|| GuestError::NotRunning(id.to_owned()))?;
+            match accident {
+                Accident::Crash => self.site.stop(id, StopReason::Killed).await,
+                Accident::Reboot => {
+                    order.send_if_modified(|order| {
+                        let runs = *order == Order::Run;
+                        if runs {
+                            *order = Order::Reboot;
+                        }
+                        runs
+                    });
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn clusters(&self) -> Vec<GuestCluster> {
+        self.site.clusters.describe()
+    }
+}
