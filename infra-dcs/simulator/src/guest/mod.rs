@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 pub mod cli;
 pub mod image;
 pub mod iso;
+pub mod memory;
 pub mod none;
 pub mod sandbox;
 
