@@ -22,12 +22,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::model::Model;
 pub use self::{
     error::{Error, StartError},
     model::{Alarm, Member, MemberId, MemberStatus, Rules},
     service::serve,
 };
-use self::model::Model;
 use super::{
     api_server::{Access, Storage, StorageError},
     time::TimeSource,
@@ -171,12 +171,7 @@ impl EtcdCluster {
     }
 
     /// Changes a member's peer URLs; gives all members.
-    pub async fn member_update(
-        &self,
-        via: MemberId,
-        id: MemberId,
-        peer_urls: &[String],
-    ) -> Result<Vec<Member>, Error> {
+    pub async fn member_update(&self, via: MemberId, id: MemberId, peer_urls: &[String]) -> Result<Vec<Member>, Error> {
         self.write(via, |model, _| model.update(via, id, peer_urls)).await?;
         Ok(self.members())
     }
@@ -272,12 +267,10 @@ impl EtcdCluster {
                 run(&mut self.state.lock().model, now)
             };
             match outcome {
-                Err(error) if error.is_late() => {
-                    match tokio::time::timeout_at(deadline, changes.changed()).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) | Err(_) => return Err(error),
-                    }
-                }
+                Err(error) if error.is_late() => match tokio::time::timeout_at(deadline, changes.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return Err(error),
+                },
                 outcome => return outcome,
             }
         }

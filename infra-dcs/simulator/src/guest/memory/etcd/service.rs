@@ -195,9 +195,12 @@ impl Maintenance for Service {
         if status.leader.is_none() {
             errors.push(super::Error::NoLeader.to_string());
         }
-        errors.extend(status.alarms.iter().map(|(member, alarm)| {
-            format!("memberID:{} alarm:{} ", member.0, alarm_type(*alarm).as_str_name())
-        }));
+        errors.extend(
+            status
+                .alarms
+                .iter()
+                .map(|(member, alarm)| format!("memberID:{} alarm:{} ", member.0, alarm_type(*alarm).as_str_name())),
+        );
         // Members of etcd 3.5 know neither of these three.
         let is_recent = !status.version.starts_with("3.5.");
         let storage = status.version.rsplit_once('.').map_or_else(String::new, |(minor, _)| format!("{minor}.0"));

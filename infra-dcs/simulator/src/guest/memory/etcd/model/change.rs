@@ -7,13 +7,7 @@ use crate::guest::memory::etcd::{error::Error, identity};
 
 impl Model {
     /// Adds a member. It has no name until it starts.
-    pub fn add(
-        &mut self,
-        via: MemberId,
-        peer_urls: &[String],
-        is_learner: bool,
-        now: u64,
-    ) -> Result<MemberId, Error> {
+    pub fn add(&mut self, via: MemberId, peer_urls: &[String], is_learner: bool, now: u64) -> Result<MemberId, Error> {
         self.admit(via)?;
         if peer_urls.is_empty() || !peer_urls.iter().all(|url| is_peer_url(url)) {
             return Err(Error::BadUrls);
@@ -43,13 +37,8 @@ impl Model {
         if is_learner && self.members().filter(|member| member.is_learner).count() >= self.rules.max_learners {
             return Err(Error::TooManyLearners);
         }
-        let member = Member {
-            id,
-            name: String::new(),
-            peer_urls: peer_urls.to_vec(),
-            client_urls: Vec::new(),
-            is_learner,
-        };
+        let member =
+            Member { id, name: String::new(), peer_urls: peer_urls.to_vec(), client_urls: Vec::new(), is_learner };
         Arc::make_mut(&mut self.members).insert(id, member);
         self.changed();
         Ok(id)

@@ -95,9 +95,8 @@ impl Model {
         let own = initial_cluster.iter().find(|(listed, _)| listed == name).map(|(_, url)| url);
         let not_added = || StartError::NotAdded { name: name.to_owned() };
         let own = own.ok_or_else(not_added)?;
-        let is_reachable = |id: &MemberId| {
-            self.processes.get(id).is_some_and(|process| process.is_running && !process.is_isolated)
-        };
+        let is_reachable =
+            |id: &MemberId| self.processes.get(id).is_some_and(|process| process.is_running && !process.is_isolated);
         if !self.members.keys().any(is_reachable) {
             return Err(StartError::Unreachable);
         }
