@@ -17,12 +17,14 @@
 //!         └─ image.rs  what the system disk holds before the first boot
 //! ```
 
+pub mod api_server;
 pub mod boot;
 pub mod cable;
 pub mod clock;
 pub mod cluster;
 pub mod console;
 pub mod disk;
+pub mod etcd;
 pub mod host;
 pub mod image;
 pub mod kubeadm;
@@ -33,3 +35,5 @@ pub mod platform;
 pub mod root;
 pub mod shell;
 pub mod systemd;
+pub mod time;
+pub mod tls;
