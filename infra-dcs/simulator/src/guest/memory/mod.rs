@@ -2,5 +2,7 @@
 
 pub mod api_server;
 pub mod etcd;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 pub mod tls;
