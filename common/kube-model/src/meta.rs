@@ -75,6 +75,8 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let name = object::name(object);
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
+    } else if resource.behaviour.has_path_names {
+        errors.extend(path_name(name).map(|why| FieldError::invalid("metadata.name", name, why)));
     } else if !is_subdomain(name) {
         errors.push(FieldError::invalid("metadata.name", name, SUBDOMAIN));
     }
@@ -97,6 +99,14 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         }
     }
     errors
+}
+
+/// What keeps a name from being part of a path (`apimachinery/pkg/api/validation/path`).
+fn path_name(name: &str) -> Option<String> {
+    if [".", ".."].contains(&name) {
+        return Some(format!("may not be '{name}'"));
+    }
+    ['/', '%'].into_iter().find(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'"))
 }
 
 /// What is wrong with a change of metadata.

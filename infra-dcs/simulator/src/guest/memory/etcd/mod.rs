@@ -11,7 +11,7 @@
 mod error;
 mod identity;
 mod model;
-mod service;
+pub(in crate::guest::memory) mod service;
 #[cfg(test)]
 mod tests;
 

@@ -25,7 +25,7 @@ const REVISION_BYTES: u64 = 1_024;
 const EMPTY_BYTES: u64 = 1 << 20;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
-pub(super) mod api {
+pub(in crate::guest::memory) mod api {
     tonic::include_proto!("etcdserverpb");
 }
 

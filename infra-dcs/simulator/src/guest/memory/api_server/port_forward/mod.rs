@@ -5,7 +5,7 @@
 //! clients turn to SPDY.
 
 mod pump;
-mod spdy;
+pub(in crate::guest::memory::api_server) mod spdy;
 mod websocket;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! one for data, found together by their request id (`cri-streaming/pkg/streaming/portforward/httpstream.go`).
 
 mod dictionary;
-mod frame;
+pub(in crate::guest::memory::api_server) mod frame;
 
 use std::collections::HashMap;
 
