@@ -56,8 +56,7 @@ impl Rule {
         };
         let full = resource.full_resource();
         let any_of = (!resource.subresource.is_empty()).then(|| format!("*/{}", resource.subresource));
-        let is_resource =
-            has(&self.resources, &full) || any_of.is_some_and(|any| self.resources.iter().any(|listed| *listed == any));
+        let is_resource = has(&self.resources, &full) || any_of.is_some_and(|any| self.resources.contains(&any));
         has(&self.groups, &resource.group)
             && is_resource
             && (self.names.is_empty() || self.names.contains(&resource.name))

@@ -11,7 +11,7 @@
 mod error;
 mod identity;
 mod model;
-mod service;
+pub(in crate::guest::memory) mod service;
 #[cfg(test)]
 mod tests;
 
@@ -309,6 +309,10 @@ impl EtcdCluster {
     }
 }
 
+/// What an API server says whose etcd does not run.
+const UNREACHABLE: &str = "rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: \
+                           dial tcp 127.0.0.1:2379: connect: connection refused\"";
+
 /// The member through which an API server reaches its keys: the one on its own machine.
 pub struct LocalMember {
     /// The cluster.
@@ -321,7 +325,11 @@ impl Storage for LocalMember {
     fn access(&self, access: Access) -> BoxFuture<'_, Result<(), StorageError>> {
         Box::pin(async move {
             let outcome = self.cluster.access_keys(self.id, access == Access::Write).await;
-            outcome.map_err(|error| StorageError(error.to_string()))
+            outcome.map_err(|error| match error {
+                // Nobody listens there.
+                Error::Stopped => StorageError(UNREACHABLE.to_owned()),
+                error => StorageError(error.to_string()),
+            })
         })
     }
 

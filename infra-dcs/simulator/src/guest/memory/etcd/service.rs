@@ -25,7 +25,7 @@ const REVISION_BYTES: u64 = 1_024;
 const EMPTY_BYTES: u64 = 1 << 20;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
-pub(super) mod api {
+pub(in crate::guest::memory) mod api {
     tonic::include_proto!("etcdserverpb");
 }
 
@@ -70,18 +70,18 @@ struct Service {
 }
 
 impl Service {
-    fn header(&self) -> Option<api::ResponseHeader> {
+    fn header(&self) -> api::ResponseHeader {
         let (cluster_id, raft_term) = {
             let model = &self.cluster.state.lock().model;
             (model.cluster_id(), model.term())
         };
         let revision = i64::try_from(self.cluster.keys.revision()).unwrap_or(i64::MAX);
-        Some(api::ResponseHeader { cluster_id, member_id: self.id.0, revision, raft_term })
+        api::ResponseHeader { cluster_id, member_id: self.id.0, revision, raft_term }
     }
 
     /// The header of calls that concern members, which names no revision.
     fn member_header(&self) -> Option<api::ResponseHeader> {
-        self.header().map(|header| api::ResponseHeader { revision: 0, ..header })
+        Some(api::ResponseHeader { revision: 0, ..self.header() })
     }
 
     /// Size of the database, and of what is used of it.
@@ -185,7 +185,7 @@ impl Maintenance for Service {
             alarm: alarm_type(alarm).into(),
         };
         let alarms = alarms.into_iter().map(shown).collect();
-        Ok(Response::new(api::AlarmResponse { header: self.header(), alarms }))
+        Ok(Response::new(api::AlarmResponse { header: Some(self.header()), alarms }))
     }
 
     async fn status(&self, _: Request<api::StatusRequest>) -> Result<Response<api::StatusResponse>, Status> {
@@ -205,7 +205,7 @@ impl Maintenance for Service {
         let is_recent = !status.version.starts_with("3.5.");
         let storage = status.version.rsplit_once('.').map_or_else(String::new, |(minor, _)| format!("{minor}.0"));
         Ok(Response::new(api::StatusResponse {
-            header: self.header(),
+            header: Some(self.header()),
             version: status.version,
             db_size,
             leader: status.leader.map_or(0, |leader| leader.0),
@@ -230,11 +230,11 @@ impl Maintenance for Service {
     }
 
     async fn hash_kv(&self, request: Request<api::HashKvRequest>) -> Result<Response<api::HashKvResponse>, Status> {
-        let current = self.header().map_or(0, |header| header.revision);
+        let current = self.header().revision;
         let asked = request.into_inner().revision;
         let (hash, revision) = self.cluster.hash(self.id, if asked == 0 { current } else { asked }, current)?;
         Ok(Response::new(api::HashKvResponse {
-            header: self.header(),
+            header: Some(self.header()),
             hash,
             compact_revision: -1,
             hash_revision: revision,

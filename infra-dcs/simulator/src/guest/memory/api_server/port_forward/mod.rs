@@ -5,7 +5,7 @@
 //! clients turn to SPDY.
 
 mod pump;
-mod spdy;
+pub(in crate::guest::memory::api_server) mod spdy;
 mod websocket;
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::front::{Answer, Parts, plain};
 
 /// Subprotocol of port-forwards over SPDY.
 const PROTOCOL: &str = "portforward.k8s.io";
-/// Subprotocol of port-forwards over WebSockets.
+/// Subprotocol of port-forwards over a WebSocket.
 const CHANNELS: &str = "v4.channel.k8s.io";
 const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 const ACCEPTED_PROTOCOLS: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");

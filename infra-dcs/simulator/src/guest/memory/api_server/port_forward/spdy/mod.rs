@@ -2,7 +2,7 @@
 //! one for data, found together by their request id (`cri-streaming/pkg/streaming/portforward/httpstream.go`).
 
 mod dictionary;
-mod frame;
+pub(in crate::guest::memory::api_server) mod frame;
 
 use std::collections::HashMap;
 
@@ -104,7 +104,7 @@ impl Session {
                 Frame::Data { id, is_last, bytes } => self.data(id, is_last, bytes).await,
                 Frame::RstStream { id, .. } => self.reset(id),
                 // Of pings, those with odd numbers are the client's own.
-                Frame::Ping(id) if id % 2 == 1 => self.send(Frame::Ping(id)).await?,
+                Frame::Ping(id) if !id.is_multiple_of(2) => self.send(Frame::Ping(id)).await?,
                 Frame::GoAway { .. } => return Err(SessionEnd::GoneAway),
                 Frame::SynReply { .. } | Frame::Ping(_) | Frame::Other => {}
             }
@@ -117,7 +117,7 @@ impl Session {
     }
 
     async fn begin(&mut self, id: u32, headers: &[(String, String)], is_last: bool) -> Result<(), SessionEnd> {
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             return self.send(Frame::RstStream { id, reason: Reset::ProtocolError as u32 }).await;
         }
         self.last = id;
