@@ -62,9 +62,3 @@ pub struct BootFailure {
     /// What went wrong there.
     pub message: String,
 }
-
-/// STUB
-pub async fn boot(power_on: PowerOn, commands: &mut dyn super::shell::Commands) -> Result<Booted, BootFailure> {
-    let _ = (&power_on.id, commands.has("x"));
-    std::future::pending().await
-}
