@@ -20,6 +20,7 @@
 pub mod boot;
 pub mod clock;
 pub mod disk;
+pub mod document;
 pub mod machine;
 pub mod network;
 pub mod root;

@@ -1,0 +1,7 @@
+//! Documents of the first boot, read strictly: what the real reader would pass over in silence, or with a warning that
+//! nobody sees, fails the boot here and says where.
+
+pub mod ignition;
+mod reader;
+
+pub use reader::DocumentError;
