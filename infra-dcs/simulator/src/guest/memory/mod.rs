@@ -21,6 +21,7 @@ pub mod boot;
 pub mod clock;
 pub mod disk;
 pub mod document;
+pub mod image;
 pub mod machine;
 pub mod network;
 pub mod root;

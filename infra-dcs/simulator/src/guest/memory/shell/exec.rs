@@ -56,6 +56,10 @@ pub(super) struct Shell<'m> {
     pub depth: usize,
     random: u32,
     yielded: u64,
+    /// Depth of the outermost script, once one runs.
+    pub outermost: Option<usize>,
+    /// Line and status of the first command there that failed.
+    pub first_failure: Option<(usize, u8)>,
 }
 
 impl<'m> Shell<'m> {
@@ -80,6 +84,8 @@ impl<'m> Shell<'m> {
             depth: 0,
             random: 1,
             yielded: 0,
+            outermost: None,
+            first_failure: None,
         }
     }
 
@@ -180,7 +186,13 @@ impl<'m> Shell<'m> {
             let mut status = 0;
             for item in list {
                 self.state.line = item.line;
-                status = self.and_or(&item.chain).await?;
+                let result = self.and_or(&item.chain).await;
+                if let Ok(failed @ 1..) | Err(Stop::Exit(failed @ 1..)) = result
+                    && self.outermost == Some(self.depth)
+                {
+                    self.first_failure.get_or_insert((item.line, failed));
+                }
+                status = result?;
                 if item.background {
                     status = 0;
                     self.state.status = 0;

@@ -32,6 +32,7 @@ pub use command::{Call, Commands, Exit, NoCommands};
 use exec::{Shell, Stop};
 use files::{Console, Files, Stream};
 pub use parser::SyntaxError;
+pub(super) use programs::{apply_parameters, mount_all, mount_one};
 use state::State;
 
 use super::machine::Machine;
@@ -74,6 +75,8 @@ pub struct Ended {
     pub last_error: String,
     /// Why it was stopped, where it did not end by itself.
     pub stopped: Option<String>,
+    /// Line and status of the first command of the script's outermost level that failed, whatever came after.
+    pub first_failure: Option<(usize, u8)>,
 }
 
 impl Ended {
@@ -99,6 +102,11 @@ pub fn base_environment() -> BTreeMap<String, String> {
         .into()
 }
 
+/// Whether a pattern of the shell covers a name.
+pub(super) fn covers(pattern: &[(char, bool)], name: &str) -> bool {
+    pattern::matches(pattern, &name.chars().collect::<Vec<_>>())
+}
+
 /// Runs a program to its end; what it says goes to the console.
 pub async fn run(job: Job<'_>, limits: Limits, machine: &mut Machine, commands: &mut dyn Commands) -> Ended {
     let (output, error) = (Console::new(job.tag), Console::new(job.tag));
@@ -106,6 +114,7 @@ pub async fn run(job: Job<'_>, limits: Limits, machine: &mut Machine, commands: 
     let state = State::new("sh", job.env, job.directory);
     let mut shell = Shell::new(machine, commands, state, files, limits);
     let result = shell.invoke(job.argv.to_vec()).await;
+    let first_failure = shell.first_failure;
     let (code, stopped) = match result {
         Ok(code) | Err(Stop::Exit(code) | Stop::Return(code)) => (code, None),
         Err(Stop::Break(_) | Stop::Continue(_)) => (0, None),
@@ -113,5 +122,5 @@ pub async fn run(job: Job<'_>, limits: Limits, machine: &mut Machine, commands: 
     };
     output.lock().finish(machine);
     let last_error = error.lock().finish(machine);
-    Ended { code, last_error, stopped }
+    Ended { code, last_error, stopped, first_failure }
 }

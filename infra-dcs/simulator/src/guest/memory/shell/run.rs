@@ -204,6 +204,8 @@ impl Shell<'_> {
         self.state = state;
         let mut result = if flags.is_empty() { Ok(0) } else { self.set_options(flags) };
         if matches!(result, Ok(0)) {
+            // A list of a script is one deeper than its shell.
+            self.outermost.get_or_insert(self.depth + 1);
             result = self.source(text).await;
         }
         self.leave(outer, result).await

@@ -15,7 +15,9 @@ pub(super) mod text;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub(in crate::guest::memory) use disks::{mount_all, mount_one};
 use parking_lot::Mutex;
+pub(in crate::guest::memory) use system::apply_parameters;
 
 use super::{command::Exit, files::Input};
 use crate::guest::memory::machine::Machine;
