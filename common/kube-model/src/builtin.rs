@@ -40,6 +40,7 @@ fn build() -> Registry {
     );
     budget.behaviour = Behaviour { has_status: true, has_generation: true, ..Behaviour::default() };
     registry.install(budget);
+    others(&mut registry);
     registry
 }
 
@@ -339,7 +340,28 @@ fn rbac(registry: &mut Registry) {
         ("Role", "roles", true),
         ("RoleBinding", "rolebindings", true),
     ] {
-        registry.install(kind("rbac.authorization.k8s.io", name, plural, is_namespaced, [("roleRef", Schema::Leaf)]));
+        let mut kind = kind("rbac.authorization.k8s.io", name, plural, is_namespaced, [("roleRef", Schema::Leaf)]);
+        kind.behaviour.has_path_names = true;
+        registry.install(kind);
+    }
+}
+
+/// Kinds that drains, volumes and kubelets ask for, and of which nothing but storage is known.
+fn others(registry: &mut Registry) {
+    for (group, name, plural, is_namespaced, has_status) in [
+        ("", "Endpoints", "endpoints", true, false),
+        ("", "PersistentVolume", "persistentvolumes", false, true),
+        ("", "PersistentVolumeClaim", "persistentvolumeclaims", true, true),
+        ("apps", "StatefulSet", "statefulsets", true, true),
+        ("certificates.k8s.io", "CertificateSigningRequest", "certificatesigningrequests", false, true),
+        ("discovery.k8s.io", "EndpointSlice", "endpointslices", true, false),
+        ("storage.k8s.io", "CSINode", "csinodes", false, false),
+        ("storage.k8s.io", "StorageClass", "storageclasses", false, false),
+        ("storage.k8s.io", "VolumeAttachment", "volumeattachments", false, true),
+    ] {
+        let mut kind = kind(group, name, plural, is_namespaced, []);
+        kind.behaviour.has_status = has_status;
+        registry.install(kind);
     }
 }
 

@@ -238,9 +238,19 @@ impl ApiError {
         Self::new(400, "BadRequest", message.into())
     }
 
-    /// 403: what is asked for is not allowed now.
+    /// 403: what is asked for is not allowed, or not now. A collection has no name, a path no resource either.
     pub fn forbidden(what: Qualified<'_>, name: &str, why: &str) -> Self {
-        Self::new(403, "Forbidden", format!("{what} {name:?} is forbidden: {why}")).about(what, name)
+        let message = match (what.resource, name) {
+            ("", _) => format!("forbidden: {why}"),
+            (_, "") => format!("{what} is forbidden: {why}"),
+            _ => format!("{what} {name:?} is forbidden: {why}"),
+        };
+        Self::new(403, "Forbidden", message).about(what, name)
+    }
+
+    /// 401: nobody knows who is asking.
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized".into())
     }
 
     /// Adds a cause to an answer.
@@ -259,6 +269,18 @@ impl ApiError {
     pub fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource".into();
         let mut error = Self::new(405, "MethodNotAllowed", message);
+        error.details(|_| {});
+        error
+    }
+
+    /// 413: a body of more bytes than that.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
+    }
+
+    /// 504: it took too long.
+    pub fn timeout(why: &str) -> Self {
+        let mut error = Self::new(504, "Timeout", format!("Timeout: {why}"));
         error.details(|_| {});
         error
     }

@@ -22,8 +22,6 @@ const KNOWN: [&str; 15] = [
     "selfLink",
     "uid",
 ];
-/// Names of its kinds need only fit into a path, as `kubeadm:get-nodes` does.
-const RBAC: &str = "rbac.authorization.k8s.io";
 /// Annotations of one object may have this many bytes in all.
 const ANNOTATION_BYTES: usize = 256 * 1024;
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
@@ -77,15 +75,8 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let name = object::name(object);
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
-    } else if resource.group == RBAC {
-        let wrong = match name {
-            "." | ".." => Some(format!("may not be '{name}'")),
-            _ => name
-                .chars()
-                .find(|character| "/%".contains(*character))
-                .map(|found| format!("may not contain '{found}'")),
-        };
-        errors.extend(wrong.map(|why| FieldError::invalid("metadata.name", name, why)));
+    } else if resource.behaviour.has_path_names {
+        errors.extend(path_name(name).map(|why| FieldError::invalid("metadata.name", name, why)));
     } else if !is_subdomain(name) {
         errors.push(FieldError::invalid("metadata.name", name, SUBDOMAIN));
     }
@@ -108,6 +99,14 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         }
     }
     errors
+}
+
+/// What keeps a name from being part of a path (`apimachinery/pkg/api/validation/path`).
+fn path_name(name: &str) -> Option<String> {
+    if [".", ".."].contains(&name) {
+        return Some(format!("may not be '{name}'"));
+    }
+    ['/', '%'].into_iter().find(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'"))
 }
 
 /// What is wrong with a change of metadata.

@@ -46,6 +46,8 @@ pub struct Behaviour {
     pub updates_unconditionally: bool,
     /// A deletion answers with the object, not with a `Status`.
     pub returns_deleted: bool,
+    /// Names are whatever a path can hold: those of roles have colons.
+    pub has_path_names: bool,
     /// Deletion waits for somebody else, as for the kubelet of a pod: seconds that the object itself asks for.
     pub grace: Option<fn(&Value) -> i64>,
 }

@@ -75,10 +75,14 @@ impl LabelRule {
     }
 }
 
+/// Fields that are false where they are missing.
+const SWITCHES: [&str; 2] = ["spec.hostNetwork", "spec.unschedulable"];
+
 /// The text of a field; a missing one is empty.
 fn field_value(object: &Value, path: &str) -> String {
     let value = path.split('.').try_fold(object, |value, name| value.get(name));
     match value {
+        None | Some(Value::Null) if SWITCHES.contains(&path) => "false".to_owned(),
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
@@ -167,7 +171,7 @@ mod tests {
 
     fn pods() -> Resource {
         let mut pods = Resource::new("", "v1", "Pod", "pods", true, Schema::Plain);
-        pods.selectable = vec!["spec.nodeName".into()];
+        pods.selectable = vec!["spec.nodeName".into(), "spec.hostNetwork".into()];
         pods
     }
 
@@ -194,6 +198,7 @@ mod tests {
     fn field_rules() {
         assert!(selects("", "metadata.name=p,spec.nodeName!=n2"));
         assert!(!selects("", "spec.nodeName="));
+        assert!(selects("", "spec.hostNetwork=false"));
         let unknown = Selector::parse(&pods(), "", "spec.image=x").unwrap_err();
         assert_eq!((unknown.code(), unknown.message()), (400, "field label not supported: spec.image"));
     }

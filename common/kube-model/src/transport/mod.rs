@@ -194,7 +194,8 @@ fn json(status: StatusCode, document: &impl serde::Serialize) -> Answer {
     answer(status, "application/json", body.into())
 }
 
-fn refuse(error: &ApiError) -> Answer {
+/// An error as a client gets it.
+pub fn refuse(error: &ApiError) -> Response<AnswerBody> {
     let status = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = json(status, &error.0);
     if let Some(seconds) = error.0.details.as_ref().and_then(|details| details.retry_after_seconds) {

@@ -169,6 +169,7 @@ impl Powered {
         slot.is_disk_slow = slow;
         if let Some(kubelet) = &slot.kubelet {
             kubelet.set_slow_disk(slow);
+            kubelet.nudge();
         }
     }
 

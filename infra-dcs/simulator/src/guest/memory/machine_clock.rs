@@ -11,7 +11,7 @@ use std::{
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::clock::GuestClock;
+use super::{clock::GuestClock, time::TimeSource};
 use crate::clock::Clock;
 
 /// See the [module](self). Clones are one clock.
@@ -32,6 +32,12 @@ impl MachineClock {
         let site = i64::try_from(self.site.now()).unwrap_or(i64::MAX);
         let now = site.saturating_add(self.skew_ms.load(Ordering::Relaxed));
         Timestamp::from_millisecond(now).unwrap_or(Timestamp::MAX)
+    }
+
+    /// As TLS and tokens are judged by it.
+    pub fn source(&self) -> TimeSource {
+        let clock = self.clone();
+        TimeSource::new(move || GuestClock::now(&clock))
     }
 
     /// Makes it wrong by this much.

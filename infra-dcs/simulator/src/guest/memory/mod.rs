@@ -4,25 +4,24 @@
 //! mistake there must not be believed here.
 //!
 //! ```text
-//!  boot.rs      power-on to running: document, network, units, commands ──► Booted or BootFailure
-//!    │
-//!    ├─ document/   Ignition 3.x, cloud-config: read strictly, applied to a machine
-//!    ├─ network/    keyfiles and network data ──► addresses of the machine's NICs
-//!    ├─ systemd/    unit files: what is enabled, in which order it starts
-//!    └─ shell/      bash over the machine; programs it does not play are asked of `Commands`
-//!         │
-//!       machine.rs  what all of them act on: root, disks, NICs, services, console, clock
-//!         ├─ root.rs   the file system under `/`
-//!         ├─ disk.rs   data disks: blank, partitioned, formatted
-//!         └─ image.rs  what the system disk holds before the first boot
+//!  platform ──► boot/ ──► document/, network/, systemd/     read strictly, applied to a machine
+//!     │           └──────► shell/     bash over the machine; programs it does not play are asked of `Commands`
+//!     │                      └──► host ──► kubeadm/     init and join, over TLS to the cluster's API servers
+//!     │                             └────► cluster/     kubelets, static pods, controllers
+//!     │                                      ├─► api_server/   TLS, who may do what, port-forward
+//!     │                                      └─► etcd/         members, quorum
+//!     └─ what all of them act on: machine, root (files), disk, image, console, cable, machine_clock
 //! ```
 
+pub mod api_server;
 pub mod boot;
 pub mod cable;
 pub mod clock;
 pub mod cluster;
 pub mod console;
 pub mod disk;
+pub mod document;
+pub mod etcd;
 pub mod host;
 pub mod image;
 pub mod kubeadm;
@@ -33,3 +32,7 @@ pub mod platform;
 pub mod root;
 pub mod shell;
 pub mod systemd;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod time;
+pub mod tls;

@@ -25,6 +25,7 @@ use super::{
     machine::Observer,
     machine_clock::MachineClock,
     root::Volume,
+    shell::Limits,
 };
 use crate::{
     clock::Clock,
@@ -202,8 +203,8 @@ impl Site {
     }
 
     /// The file system of the machine's image on its system disk.
-    fn system(&self, spec: &GuestSpec, version: &str) -> Volume {
-        let fresh = || image::system_disk(version);
+    fn system(&self, spec: &GuestSpec) -> Volume {
+        let fresh = image::system_disk;
         let Some(disk) = spec.disks.iter().find(|disk| disk.system) else { return fresh() };
         let kept = self.disk(&disk.path, || Disk::with(fresh()));
         kept.volume().unwrap_or_else(fresh)
@@ -276,10 +277,9 @@ impl Life {
             events: self.site.events.clone(),
             refusal,
         });
-        let version = format!("v{}", self.powered.version);
         let power_on = PowerOn {
-            id: self.spec.id.clone(),
-            system: self.site.system(&self.spec, &version),
+            limits: Limits::default(),
+            system: self.site.system(&self.spec),
             system_size: self.powered.disk_bytes,
             disks: self.site.data_disks(&self.spec.disks),
             nics: self.spec.nics.clone(),

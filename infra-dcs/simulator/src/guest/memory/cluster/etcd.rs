@@ -1,159 +1,157 @@
 //! etcd's side of a cluster: which machine holds which member, and where a member's data lies on its disk.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
+use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use serde_json::{Value, json};
+use tokio::io::DuplexStream;
 
 use super::{Cluster, process::Surroundings};
 use crate::guest::memory::{
-    cable::Cable,
+    cable::{Cable, Carried},
+    etcd::{self, EtcdCluster, MemberId},
     kubeadm::{
         files::Files,
         host::{EtcdClient, Member},
         manifests, pki,
     },
     root::Root,
+    time::TimeSource,
+    tls::{self, ServerFiles},
 };
 
 /// Where a member remembers who it is, below its data directory.
 const IDENTITY: &str = "member/identity.json";
+/// Bytes between the ends of a connection that does not leave the process.
+const PIPE: usize = 64 * 1024;
 
-/// The members of a cluster's etcd.
+/// The members of a cluster's etcd, and who holds them.
 pub struct ClusterEtcd {
+    /// The members.
+    pub members: Arc<EtcdCluster>,
     /// Pin of the authority of etcd's certificates.
     authority: String,
-    members: Mutex<Vec<State>>,
+    holders: Mutex<Vec<Holder>>,
 }
 
-struct State {
-    member: Member,
+/// A machine that holds a member's data.
+struct Holder {
+    member: MemberId,
+    machine: String,
+    cable: Cable,
+    slow_disk: Arc<AtomicBool>,
     client_url: String,
-    /// The machine that holds its data; none before it has started.
-    machine: Option<Arc<Circumstances>>,
-    is_running: bool,
-}
-
-/// What a machine's faults do to its member.
-pub struct Circumstances {
-    /// Id of the machine.
-    pub machine: String,
-    /// Its cable.
-    pub cable: Cable,
-    /// Whether its disk is slow.
-    pub slow_disk: Arc<AtomicBool>,
+    /// What the cluster was told of the two above.
+    told: (bool, bool),
 }
 
 impl ClusterEtcd {
-    /// A cluster of one member, which starts now.
-    fn new(authority: &str, name: &str, peer_url: &str, client_url: &str, machine: Arc<Circumstances>) -> (Self, u64) {
-        let member = Member { id: fresh_id(), name: name.into(), peer_url: peer_url.into(), is_learner: false };
-        let id = member.id;
-        let first = State { member, client_url: client_url.into(), machine: Some(machine), is_running: true };
-        (Self { authority: authority.into(), members: Mutex::new(vec![first]) }, id)
+    /// A cluster without members yet. `authority` is the pin of etcd's own.
+    pub fn new(members: Arc<EtcdCluster>, authority: &str) -> Self {
+        Self { members, authority: authority.to_owned(), holders: Mutex::default() }
     }
 
     /// Whether enough voters are up and see each other.
     pub fn has_quorum(&self) -> bool {
-        let members = self.members.lock();
-        let voters: Vec<&State> = members.iter().filter(|state| !state.member.is_learner).collect();
-        let is_alone = voters.len() == 1;
-        let is_up = |state: &&&State| {
-            state.is_running && state.machine.as_ref().is_some_and(|machine| is_alone || !machine.cable.is_unplugged())
-        };
-        voters.iter().filter(is_up).count() > voters.len() / 2
+        self.members.leader().is_some()
     }
 
-    /// Whether the disk of the member that leads is slow.
-    pub fn is_slow(&self) -> bool {
-        let members = self.members.lock();
-        let mut voters = members.iter().filter(|state| !state.member.is_learner && state.is_running);
-        let leader = voters.find_map(|state| state.machine.as_ref().filter(|machine| !machine.cable.is_unplugged()));
-        leader.is_some_and(|machine| machine.slow_disk.load(Ordering::Relaxed))
+    /// Passes on what the machines suffer from.
+    pub fn feel(&self, slow: Duration) {
+        for holder in self.holders.lock().iter_mut() {
+            let now = (holder.cable.is_unplugged(), holder.slow_disk.load(Ordering::Relaxed));
+            if now.0 != holder.told.0 {
+                self.members.isolate(holder.member, now.0);
+            }
+            if now.1 != holder.told.1 {
+                self.members.slow_disk(holder.member, if now.1 { slow } else { Duration::ZERO });
+            }
+            holder.told = now;
+        }
     }
 
     /// A machine's disk is gone. Answers whether no other machine holds any data.
     pub fn forget_machine(&self, machine: &str) -> bool {
-        let mut members = self.members.lock();
-        for state in members.iter_mut() {
-            if state.machine.as_ref().is_some_and(|holder| holder.machine == machine) {
-                (state.machine, state.is_running) = (None, false);
+        let mut holders = self.holders.lock();
+        holders.retain(|holder| {
+            let stays = holder.machine != machine;
+            if !stays {
+                self.members.destroy(holder.member);
             }
-        }
-        members.iter().all(|state| state.machine.is_none())
+            stays
+        });
+        holders.is_empty()
     }
 
-    fn start(&self, id: u64, name: &str, client_url: &str, machine: Arc<Circumstances>) -> bool {
-        let mut members = self.members.lock();
-        let Some(state) = members.iter_mut().find(|state| state.member.id == id) else { return false };
-        state.member.name = name.to_owned();
-        state.client_url = client_url.to_owned();
-        (state.machine, state.is_running) = (Some(machine), true);
-        true
+    fn hold(&self, member: MemberId, client_url: &str, surroundings: &Surroundings<'_>) {
+        let kubelet = surroundings.kubelet;
+        let holder = Holder {
+            member,
+            machine: kubelet.machine.machine_id.clone(),
+            cable: kubelet.cable.clone(),
+            slow_disk: Arc::clone(&kubelet.slow_disk),
+            client_url: client_url.to_owned(),
+            told: (false, false),
+        };
+        let mut holders = self.holders.lock();
+        holders.retain(|known| known.member != member);
+        holders.push(holder);
     }
 
-    fn stop(&self, id: u64) {
-        let mut members = self.members.lock();
-        if let Some(state) = members.iter_mut().find(|state| state.member.id == id) {
-            state.is_running = false;
-        }
+    /// A member that answers at one of these URLs.
+    fn answering(&self, urls: &[String]) -> Option<MemberId> {
+        let holders = self.holders.lock();
+        let answers = |holder: &&Holder| {
+            urls.contains(&holder.client_url) && !holder.cable.is_unplugged() && self.members.is_running(holder.member)
+        };
+        let leader = self.members.leader();
+        let mut all = holders.iter().filter(answers).map(|holder| holder.member);
+        // kubeadm's client goes on to the next where one does not help.
+        all.clone().find(|member| Some(*member) == leader).or_else(|| all.next())
     }
-
-    fn by_peer_url(&self, url: &str) -> Option<Member> {
-        let members = self.members.lock();
-        members.iter().find(|state| state.member.peer_url == url).map(|state| state.member.clone())
-    }
-
-    fn is_voter(&self, id: u64) -> bool {
-        self.members.lock().iter().any(|state| state.member.id == id && !state.member.is_learner)
-    }
-
-    fn serves(&self, url: &str) -> bool {
-        self.members.lock().iter().any(|state| state.client_url == url)
-    }
-}
-
-fn fresh_id() -> u64 {
-    // Zero means none.
-    rand::random::<u64>().max(1)
 }
 
 /// A member that runs. Dropping it stops it; its data stays.
 pub struct EtcdMember {
     /// The cluster.
     pub cluster: Arc<Cluster>,
-    id: u64,
+    /// The member.
+    pub id: MemberId,
+    tls: Arc<ServerConfig>,
 }
 
 impl EtcdMember {
+    /// Whether its process runs: one that was removed ends by itself.
+    pub fn is_alive(&self) -> bool {
+        self.cluster.etcd.members.is_running(self.id)
+    }
+
     /// Whether it has a leader.
     pub fn health(&self) -> Result<(), String> {
         if self.cluster.etcd.has_quorum() { Ok(()) } else { Err("etcdserver: no leader".into()) }
+    }
+
+    /// Opens a connection to its client port.
+    pub fn connect(&self, cable: &Cable) -> Carried<DuplexStream> {
+        let (near, far) = tokio::io::duplex(PIPE);
+        tokio::spawn(etcd::serve(Arc::clone(&self.cluster.etcd.members), self.id, far, Arc::clone(&self.tls)));
+        cable.carry(near)
     }
 }
 
 impl Drop for EtcdMember {
     fn drop(&mut self) {
-        self.cluster.etcd.stop(self.id);
+        self.cluster.etcd.members.stop(self.id);
         self.cluster.wake();
     }
-}
-
-/// Whether a machine's API server can use its own member.
-pub fn is_usable(root: &Root, pod: &Value, cluster: &Cluster) -> Result<(), String> {
-    let directory = manifests::flag(pod, "data-dir").unwrap_or_default();
-    let identity = Files::text(root, &format!("{directory}/{IDENTITY}"))
-        .and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let id = identity
-        .and_then(|identity| identity["member"].as_u64())
-        .ok_or("dial tcp 127.0.0.1:2379: connect: connection refused")?;
-    if !cluster.etcd.is_voter(id) {
-        return Err("etcdserver: rpc not supported for learner".into());
-    }
-    if cluster.etcd.has_quorum() { Ok(()) } else { Err("etcdserver: request timed out".into()) }
 }
 
 /// Starts etcd as its flags and its data directory say: a new cluster, a member that was announced, or one that comes back.
@@ -161,51 +159,79 @@ pub fn start(pod: &Value, root: &mut Root, surroundings: &Surroundings<'_>) -> R
     let flag = |name: &str| manifests::flag(pod, name).unwrap_or_default();
     let (name, peer, client) = (flag("name"), flag("initial-advertise-peer-urls"), flag("advertise-client-urls"));
     let identity_file = format!("{}/{IDENTITY}", flag("data-dir").trim_end_matches('/'));
-    let etcd_authority = pki::load_certificate(root, flag("trusted-ca-file"))?.pin();
-    let kubelet = surroundings.kubelet;
-    let machine = Arc::new(Circumstances {
-        machine: kubelet.machine.machine_id.clone(),
-        cable: kubelet.cable.clone(),
-        slow_disk: Arc::clone(&kubelet.slow_disk),
-    });
+    let authority = pki::load_certificate(root, flag("trusted-ca-file"))?.pin();
+    let tls = serving(pod, root, surroundings)?;
     let identity = Files::text(root, &identity_file).and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    if let Some(identity) = identity {
-        let cluster = identity["cluster"].as_str().and_then(|id| surroundings.clusters.by_id(id));
-        let cluster = cluster.ok_or("the data directory belongs to a cluster that is gone")?;
-        let id = identity["member"].as_u64().unwrap_or_default();
-        if !cluster.etcd.start(id, name, client, machine) {
-            return Err("the member has been permanently removed from the cluster; the data-dir used by this member must be removed".into());
+    let (cluster, id) = match identity {
+        Some(identity) => {
+            let cluster = identity["cluster"].as_str().and_then(|id| surroundings.clusters.by_id(id));
+            let cluster = cluster.ok_or("the data directory belongs to a cluster that is gone")?;
+            let id = MemberId(identity["member"].as_u64().unwrap_or_default());
+            cluster.etcd.members.start(id).map_err(|error| error.to_string())?;
+            (cluster, id)
         }
-        return Ok(began(cluster, id));
-    }
-    let (cluster, id) = if flag("initial-cluster-state") == "existing" {
-        let cluster = surroundings.cluster.ok_or("there is no cluster to join")?;
-        if cluster.etcd.authority != etcd_authority {
-            return Err("remote error: tls: bad certificate: the other members have another authority".into());
+        None => {
+            let (cluster, id) = first_start(pod, &authority, surroundings, (name, peer, client))?;
+            let identity = json!({"cluster": cluster.id, "member": id.0});
+            Files::write(root, &identity_file, 0o600, identity.to_string().as_bytes());
+            (cluster, id)
         }
-        let member = cluster.etcd.by_peer_url(peer).ok_or_else(|| {
-            format!("error validating peerURLs: unmatched member while checking PeerURLs: {peer} is no member's")
-        })?;
-        cluster.etcd.start(member.id, name, client, machine);
-        (Arc::clone(cluster), member.id)
-    } else {
-        let authority = pki::certificates_of(surroundings.authority)?;
-        let pin = authority.first().map(pki::Certificate::pin).unwrap_or_default();
-        let (etcd, id) = ClusterEtcd::new(&etcd_authority, name, peer, client, machine);
-        (surroundings.clusters.create(&pin, etcd), id)
     };
-    let identity = json!({"cluster": cluster.id, "member": id});
-    Files::write(root, &identity_file, 0o600, identity.to_string().as_bytes());
-    Ok(began(cluster, id))
+    cluster.etcd.hold(id, client, surroundings);
+    cluster.etcd.feel(surroundings.clusters.pace.slow_disk);
+    cluster.wake();
+    Ok(EtcdMember { cluster, id, tls })
 }
 
-fn began(cluster: Arc<Cluster>, id: u64) -> EtcdMember {
-    cluster.wake();
-    EtcdMember { cluster, id }
+fn first_start(
+    pod: &Value,
+    authority: &str,
+    surroundings: &Surroundings<'_>,
+    (name, peer, client): (&str, &str, &str),
+) -> Result<(Arc<Cluster>, MemberId), String> {
+    if manifests::flag(pod, "initial-cluster-state") != Some("existing") {
+        let of_cluster = pki::certificates_of(surroundings.authority)?;
+        let pin = of_cluster.first().map(pki::Certificate::pin).unwrap_or_default();
+        let cluster = surroundings.clusters.create(&pin, authority, &version(pod));
+        let id = cluster.etcd.members.bootstrap(name, peer, client).map_err(|error| error.to_string())?;
+        return Ok((cluster, id));
+    }
+    let cluster = surroundings.cluster.ok_or("there is no cluster to join")?;
+    if cluster.etcd.authority != authority {
+        return Err("remote error: tls: bad certificate: the other members have another authority".into());
+    }
+    let listed = manifests::flag(pod, "initial-cluster").unwrap_or_default().split(',');
+    let listed: Vec<(String, String)> =
+        listed.filter_map(|pair| pair.split_once('=').map(|(name, url)| (name.to_owned(), url.to_owned()))).collect();
+    let id = cluster.etcd.members.join(name, client, &listed).map_err(|error| error.to_string())?;
+    Ok((Arc::clone(cluster), id))
+}
+
+/// Version of etcd by its image's tag, without what packaging added.
+fn version(pod: &Value) -> String {
+    let image = pod.pointer("/spec/containers/0/image").and_then(Value::as_str).unwrap_or_default();
+    let tag = image.rsplit(':').next().unwrap_or_default();
+    tag.strip_prefix('v').unwrap_or(tag).split('-').next().unwrap_or_default().to_owned()
+}
+
+/// TLS of the client port.
+fn serving(pod: &Value, root: &Root, surroundings: &Surroundings<'_>) -> Result<Arc<ServerConfig>, String> {
+    let read = |flag: &str| Files::read(root, manifests::flag(pod, flag).unwrap_or_default()).unwrap_or_default();
+    let (certificate, key, client_ca) = (read("cert-file"), read("key-file"), read("trusted-ca-file"));
+    let files = ServerFiles { certificate: &certificate, key: &key, client_ca: &client_ca };
+    tls::mutual(files, &time(surroundings)).map_err(|error| error.to_string())
+}
+
+/// The machine's time.
+pub fn time(surroundings: &Surroundings<'_>) -> TimeSource {
+    surroundings.kubelet.clock.source()
 }
 
 /// kubeadm's client of a cluster's etcd.
-pub struct KubeadmEtcd(pub Arc<Cluster>);
+pub struct KubeadmEtcd {
+    cluster: Arc<Cluster>,
+    urls: Vec<String>,
+}
 
 impl KubeadmEtcd {
     /// Dials these URLs with this certificate.
@@ -215,48 +241,47 @@ impl KubeadmEtcd {
         certificate: &[u8],
         authority: &pki::Certificate,
     ) -> Result<Self, String> {
-        if !urls.iter().any(|url| cluster.etcd.serves(url)) {
-            return Err("context deadline exceeded: no endpoint of etcd answers".into());
-        }
         let is_trusted = cluster.etcd.authority == authority.pin()
             && pki::certificates_of(certificate)
                 .is_ok_and(|found| found.iter().any(|leaf| leaf.is_signed_by(authority)));
         if !is_trusted {
             return Err("remote error: tls: bad certificate".into());
         }
-        Ok(Self(cluster))
+        Ok(Self { cluster, urls: urls.to_vec() })
     }
 
-    fn leader(&self) -> Result<&ClusterEtcd, String> {
-        if self.0.etcd.has_quorum() { Ok(&self.0.etcd) } else { Err("etcdserver: request timed out".into()) }
+    fn via(&self) -> Result<MemberId, String> {
+        self.cluster.etcd.answering(&self.urls).ok_or_else(|| "context deadline exceeded".to_owned())
     }
 }
 
+fn shown(member: etcd::Member) -> Member {
+    let peer_url = member.peer_urls.into_iter().next().unwrap_or_default();
+    Member { id: member.id.0, name: member.name, peer_url, is_learner: member.is_learner }
+}
+
 impl EtcdClient for KubeadmEtcd {
-    fn members(&self) -> Result<Vec<Member>, String> {
-        let members = self.leader()?.members.lock();
-        Ok(members.iter().map(|state| state.member.clone()).collect())
+    fn members(&self) -> BoxFuture<'_, Result<Vec<Member>, String>> {
+        async move {
+            let listed = self.cluster.etcd.members.member_list(self.via()?, true).await;
+            Ok(listed.map_err(|error| error.to_string())?.into_iter().map(shown).collect())
+        }
+        .boxed()
     }
 
-    fn add_learner(&self, peer_url: &str) -> Result<Member, String> {
-        let mut members = self.leader()?.members.lock();
-        if members.iter().any(|state| state.member.is_learner) {
-            return Err("etcdserver: too many learner members in cluster".into());
+    fn add_learner<'a>(&'a self, peer_url: &'a str) -> BoxFuture<'a, Result<Member, String>> {
+        async move {
+            let added = self.cluster.etcd.members.member_add(self.via()?, &[peer_url.to_owned()], true).await;
+            added.map(|(member, _)| shown(member)).map_err(|error| error.to_string())
         }
-        let member = Member { id: fresh_id(), name: String::new(), peer_url: peer_url.into(), is_learner: true };
-        members.push(State { member: member.clone(), client_url: String::new(), machine: None, is_running: false });
-        Ok(member)
+        .boxed()
     }
 
-    fn promote(&self, id: u64) -> Result<(), String> {
-        let mut members = self.leader()?.members.lock();
-        let state = members.iter_mut().find(|state| state.member.id == id).ok_or("etcdserver: member not found")?;
-        if !state.is_running {
-            return Err("etcdserver: can only promote a learner member which is in sync with leader".into());
+    fn promote(&self, id: u64) -> BoxFuture<'_, Result<(), String>> {
+        async move {
+            let promoted = self.cluster.etcd.members.member_promote(self.via()?, MemberId(id)).await;
+            promoted.map(drop).map_err(|error| error.to_string())
         }
-        state.member.is_learner = false;
-        drop(members);
-        self.0.wake();
-        Ok(())
+        .boxed()
     }
 }

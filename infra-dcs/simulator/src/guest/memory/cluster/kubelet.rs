@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::io::DuplexStream;
 
 use super::{
     Cluster, Clusters,
@@ -23,7 +24,7 @@ use super::{
     static_pod::{self, Trouble},
 };
 use crate::guest::memory::{
-    cable::Cable,
+    cable::{Cable, Carried},
     kubeadm::{Cidr, config, files::Files, images::Registries, kubeconfig::Kubeconfig, pki},
     machine_clock::MachineClock,
     root::Root,
@@ -33,6 +34,14 @@ use crate::guest::memory::{
 const STATUS_PERIOD: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 /// kubelet's kubeconfig.
 const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
+
+/// A connection into a pod, or where to make one.
+pub enum Open {
+    /// To etcd's client port.
+    Etcd(Carried<DuplexStream>),
+    /// To what listens in truth.
+    Tcp(SocketAddr),
+}
 
 /// A machine's kubelet. It lives as long as the machine is powered.
 pub struct Kubelet {
@@ -152,8 +161,20 @@ impl Kubelet {
 
     /// The cable or another circumstance has changed.
     pub fn nudge(&self) {
-        if let Some(cluster) = self.state.lock().cluster.clone() {
-            cluster.wake();
+        let cluster = self.state.lock().cluster.clone();
+        if let Some(cluster) = cluster {
+            cluster.feel();
+        }
+    }
+
+    /// What listens on a port of a static pod, by the name of its mirror.
+    pub fn open(&self, mirror: &str, port: u16) -> Option<Open> {
+        let state = self.state.lock();
+        let component = mirror.strip_suffix(state.settings.node.as_str())?.strip_suffix('-')?;
+        match state.pods.get(component)?.outcome.as_ref().ok()? {
+            Process::Etcd(member) if port == 2379 => Some(Open::Etcd(member.connect(&self.cable))),
+            Process::ApiServer(front) if front.address().port() == port => Some(Open::Tcp(front.address())),
+            _ => None,
         }
     }
 
@@ -248,6 +269,10 @@ impl Kubelet {
             let pulled = images
                 .filter_map(|container| container["image"].as_str())
                 .try_for_each(|image| self.registries.pull(image));
+            let member = state.pods.get("etcd").and_then(|pod| match &pod.outcome {
+                Ok(Process::Etcd(member)) => Some(member.id),
+                _ => None,
+            });
             let outcome = pulled
                 .map_err(|message| Trouble { reason: "ImagePullBackOff", message })
                 .and_then(|()| static_pod::start(manifest, root))
@@ -256,6 +281,7 @@ impl Kubelet {
                         kubelet: self,
                         clusters: &self.clusters,
                         cluster: state.cluster.as_ref(),
+                        member,
                         authority: &authority,
                     };
                     process::start(manifest, root, &surroundings)

@@ -24,10 +24,13 @@ use std::{
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kube_model::{After, ApiError, Before, Call, Faults, Options, Server, Sources};
+use kube_model::{After, ApiError, Call, Faults, Server, Sources};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 mod api;
 mod bootstrap;
@@ -45,11 +48,14 @@ pub use node::MachineFacts;
 
 use self::{api::Api, controllers::Flags, etcd::ClusterEtcd};
 use super::{
+    api_server::MODEL_OPTIONS,
     cable::Cable,
+    etcd::{EtcdCluster, Keys, REQUEST_TIMEOUT, Rules},
     kubeadm::{
         host::EtcdClient,
         pki::{Authority, Certificate},
     },
+    time::TimeSource,
 };
 use crate::{clock::Clock, guest::faults::GuestCluster};
 
@@ -61,10 +67,6 @@ const GRACE_PERIOD: Duration = Duration::from_secs(40);
 const GATHER: Duration = Duration::from_millis(5);
 /// Passes after one change; more means that two controllers undo each other.
 const PASSES: usize = 32;
-/// Changes of each kind that watches may catch up on. The real API server keeps more; a thousand clusters cannot.
-const HISTORY: usize = 256;
-/// How long a request waits for etcd before it is told that there is none.
-const NO_LEADER: Duration = Duration::from_secs(2);
 
 /// Habits of all clusters.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +97,9 @@ impl Clusters {
     }
 
     /// Begins a cluster. Two may have one authority, as two machines that both run `kubeadm init` with it make two.
-    fn create(self: &Arc<Self>, authority: &str, etcd: ClusterEtcd) -> Arc<Cluster> {
+    fn create(&self, authority: &str, etcd_authority: &str, etcd_version: &str) -> Arc<Cluster> {
         let id = uuid::Uuid::new_v4().to_string();
+        let etcd = (etcd_authority, etcd_version);
         let cluster = Cluster::start(id.clone(), authority.to_owned(), etcd, Arc::clone(&self.clock), self.pace);
         self.known.lock().insert(id, Arc::clone(&cluster));
         cluster
@@ -182,33 +185,56 @@ impl Drop for Presence {
 }
 
 impl Cluster {
-    fn start(id: String, authority: String, etcd: ClusterEtcd, clock: Arc<Clock>, pace: Pace) -> Arc<Self> {
+    fn start(
+        id: String,
+        authority: String,
+        (etcd_authority, etcd_version): (&str, &str),
+        clock: Arc<Clock>,
+        pace: Pace,
+    ) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
-        let options = Options { history: HISTORY, ..Options::default() };
-        let cluster = Arc::new_cyclic(|this: &Weak<Self>| {
-            let sources = Arc::new(SiteSources(Arc::clone(&clock)));
-            let faults = Arc::new(Storage { cluster: Weak::clone(this), wake: Arc::clone(&wake) });
-            let server = Server::new(sources, options).with_faults(faults);
-            Self {
-                id,
-                authority,
-                server: Arc::new(server),
-                etcd,
-                clock,
-                pace,
-                wake,
-                kubelets: Mutex::default(),
-                present: Mutex::default(),
-                tickets: AtomicU64::default(),
-            }
+        let sources = Arc::new(SiteSources(Arc::clone(&clock)));
+        let server = Server::new(sources, MODEL_OPTIONS).with_faults(Arc::new(WakeOnWrite(Arc::clone(&wake))));
+        let server = Arc::new(server);
+        let factor = pace.scale.clamp(0.001, 1000.0);
+        let scaled = |milliseconds: u64| Duration::from_millis(milliseconds).mul_f64(factor).as_millis();
+        let scaled = |milliseconds| u64::try_from(scaled(milliseconds)).unwrap_or(u64::MAX);
+        let usual = Rules::default();
+        let rules = Rules {
+            version: etcd_version.to_owned(),
+            learner_catch_up: scaled(usual.learner_catch_up),
+            health_interval: scaled(usual.health_interval),
+            ..usual
+        };
+        let keys = Arc::clone(&server) as Arc<dyn Keys>;
+        let time = TimeSource::from(Arc::clone(&clock));
+        let members = EtcdCluster::new(rules, REQUEST_TIMEOUT.mul_f64(factor), time, keys);
+        let cluster = Arc::new(Self {
+            id,
+            authority,
+            server,
+            etcd: ClusterEtcd::new(members, etcd_authority),
+            clock,
+            pace,
+            wake,
+            kubelets: Mutex::default(),
+            present: Mutex::default(),
+            tickets: AtomicU64::default(),
         });
-        tokio::spawn(run(Arc::downgrade(&cluster), Arc::clone(&cluster.wake), pace));
+        let changes = cluster.etcd.members.watch();
+        tokio::spawn(run(Arc::downgrade(&cluster), Arc::clone(&cluster.wake), changes, pace));
         cluster
     }
 
     /// Something has changed: a pass follows.
     pub fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// The circumstances of a machine have changed.
+    fn feel(&self) {
+        self.etcd.feel(self.pace.slow_disk);
+        self.wake();
     }
 
     fn presence(self: &Arc<Self>, add: impl FnOnce(&mut Present, u64)) -> Presence {
@@ -316,6 +342,7 @@ impl Cluster {
     }
 
     fn pass(&self) -> Option<Duration> {
+        self.etcd.feel(self.pace.slow_disk);
         let kubelets = self.kubelets();
         kubelets.iter().for_each(Kubelet::sync);
         if !self.is_serving() {
@@ -358,7 +385,7 @@ impl Cluster {
         }
     }
 
-    /// Leases of all nodes that are heard of, and the bookmarks that watches wait for.
+    /// Leases of all nodes that are heard of.
     fn pulse(&self) {
         if !self.is_serving() {
             return;
@@ -368,21 +395,25 @@ impl Cluster {
                 kubelet.renew_lease();
             }
         }
-        self.server.send_bookmarks();
     }
 }
 
 /// The life of a cluster: passes and pulses, until nobody holds it.
-async fn run(cluster: Weak<Cluster>, wake: Arc<Notify>, pace: Pace) {
+async fn run(cluster: Weak<Cluster>, wake: Arc<Notify>, mut changes: watch::Receiver<()>, pace: Pace) {
     let period = LEASE_PERIOD.mul_f64(pace.scale.clamp(0.001, 1000.0));
     // Clusters that were made together must not beat together.
     let mut pulse = Instant::now() + period.mul_f64(rand::random::<f64>());
     let mut due: Option<Instant> = None;
     loop {
         let next = due.map_or(pulse, |due| due.min(pulse));
-        let woken = tokio::time::timeout_at(next, wake.notified()).await.is_ok();
-        if woken {
-            tokio::time::sleep(GATHER).await;
+        tokio::select! {
+            () = wake.notified() => tokio::time::sleep(GATHER).await,
+            // Members tell of no more changes when the cluster is gone.
+            changed = changes.changed() => match changed {
+                Ok(()) => tokio::time::sleep(GATHER).await,
+                Err(_) => return,
+            },
+            () = tokio::time::sleep_until(next) => {}
         }
         let Some(cluster) = cluster.upgrade() else { return };
         let is_pulse = Instant::now() >= pulse;
@@ -414,39 +445,14 @@ impl Sources for SiteSources {
     }
 }
 
-/// etcd under the API servers: it may be slow, or without a leader.
-struct Storage {
-    cluster: Weak<Cluster>,
-    wake: Arc<Notify>,
-}
+/// Lets a pass follow what clients write.
+struct WakeOnWrite(Arc<Notify>);
 
-fn is_write(call: &Call) -> bool {
-    matches!(call.verb, "create" | "update" | "patch" | "delete" | "deletecollection")
-}
-
-impl Faults for Storage {
-    fn before(&self, call: &Call) -> BoxFuture<'static, Before> {
-        let cluster = self.cluster.upgrade();
-        let writes = is_write(call);
-        let is_health_check = call.target.plural.is_empty();
-        Box::pin(async move {
-            let Some(cluster) = cluster else { return Before::Lose };
-            if !cluster.etcd.has_quorum() {
-                if is_health_check {
-                    return Before::Refuse(ApiError::internal("etcd failed: etcdserver: no leader"));
-                }
-                tokio::time::sleep(cluster.scaled(NO_LEADER)).await;
-                if !cluster.etcd.has_quorum() {
-                    return Before::Refuse(ApiError::internal("etcdserver: request timed out"));
-                }
-            }
-            if writes && cluster.etcd.is_slow() { Before::Delay(cluster.pace.slow_disk) } else { Before::Serve }
-        })
-    }
-
+impl Faults for WakeOnWrite {
     fn after(&self, call: &Call, refused: Option<&ApiError>) -> BoxFuture<'static, After> {
-        if is_write(call) && refused.is_none() {
-            self.wake.notify_one();
+        let is_write = matches!(call.verb, "create" | "update" | "patch" | "delete" | "deletecollection");
+        if is_write && refused.is_none() {
+            self.0.notify_one();
         }
         Box::pin(std::future::ready(After::Answer))
     }

@@ -13,6 +13,7 @@ use super::{
     static_pod::Trouble,
 };
 use crate::guest::memory::{
+    etcd::MemberId,
     kubeadm::{Cidr, manifests, pki::Authority},
     root::Root,
 };
@@ -36,7 +37,7 @@ impl Process {
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
         match self {
-            Self::ApiServer(front) => front.is_alive(),
+            Self::Etcd(member) => member.is_alive(),
             _ => true,
         }
     }
@@ -59,6 +60,8 @@ pub struct Surroundings<'a> {
     pub clusters: &'a Arc<Clusters>,
     /// The machine's cluster, if it is in one.
     pub cluster: Option<&'a Arc<Cluster>>,
+    /// The machine's member of etcd, where it runs.
+    pub member: Option<MemberId>,
     /// The cluster's authority by kubelet's kubeconfig, PEM.
     pub authority: &'a [u8],
 }
@@ -76,7 +79,9 @@ pub fn start(pod: &Value, root: &mut Root, surroundings: &Surroundings<'_>) -> R
         "kube-apiserver" => {
             let cluster = cluster()?;
             let address = listen_address(pod).map_err(crash)?;
-            front::start(pod, root, surroundings.kubelet, cluster, address).map(Process::ApiServer).map_err(crash)
+            front::start(pod, root, surroundings, cluster, surroundings.member, address)
+                .map(Process::ApiServer)
+                .map_err(crash)
         }
         "kube-controller-manager" => {
             Ok(Process::Controller { _presence: cluster()?.add_manager(manager_flags(pod), signer(pod, root)) })

@@ -51,11 +51,11 @@ pub struct Member {
 /// A client of an etcd cluster. Errors are etcd's texts.
 pub trait EtcdClient: Send + Sync {
     /// All members.
-    fn members(&self) -> Result<Vec<Member>, String>;
+    fn members(&self) -> BoxFuture<'_, Result<Vec<Member>, String>>;
     /// Adds a learner.
-    fn add_learner(&self, peer_url: &str) -> Result<Member, String>;
+    fn add_learner<'a>(&'a self, peer_url: &'a str) -> BoxFuture<'a, Result<Member, String>>;
     /// Gives a learner its vote.
-    fn promote(&self, id: u64) -> Result<(), String>;
+    fn promote(&self, id: u64) -> BoxFuture<'_, Result<(), String>>;
 }
 
 /// See the [module](self).

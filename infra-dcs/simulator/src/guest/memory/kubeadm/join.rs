@@ -272,11 +272,18 @@ impl Run<'_> {
         let etcd = host.etcd(&urls, &certificate.unwrap_or_default()).map_err(wrong)?;
         let limit = host.facts().limit(self.timeouts().etcd_call());
         let peer = manifests::url(&endpoint.advertise_address, 2380);
-        let member = retry(host, limit, || add_learner(etcd.as_ref(), &peer)).await.map_err(wrong)?;
+        let mut retry = Retry::new(host, limit);
+        let member = loop {
+            match add_learner(etcd.as_ref(), &peer).await {
+                Ok(member) => break member,
+                Err(why) if !retry.again().await => return Err(wrong(why)),
+                Err(_) => {}
+            }
+        };
         print("[etcd] Announced new etcd member joining to the existing etcd cluster".to_owned());
         print("[etcd] Creating static Pod manifest for \"etcd\"".to_owned());
         let name = &self.registration().name;
-        let members = etcd.members().map_err(wrong)?.into_iter().map(|known| {
+        let members = etcd.members().await.map_err(wrong)?.into_iter().map(|known| {
             let shown = match known {
                 ref this if this.peer_url == peer => name.clone(),
                 ref other if other.name.is_empty() => format!("{:x}", other.id),
@@ -289,20 +296,12 @@ impl Run<'_> {
         files.make_directory(&cluster.etcd.local.as_ref().map(|etcd| etcd.data_dir.clone()).unwrap_or_default());
         write_manifest(files, self.patches(), "etcd", pod, print).map_err(wrong)?;
         host.restart_kubelet(files);
-        retry(host, limit, || {
-            let known = etcd.members()?.into_iter().find(|known| known.id == member.id);
-            match known {
-                Some(known) if !known.is_learner => Ok(()),
-                Some(known) if known.name.is_empty() => {
-                    let why = host.component_health("etcd").err().unwrap_or_default();
-                    Err(format!("the etcd member {:x} is not started {why}", member.id).trim_end().to_owned())
-                }
-                Some(_) => etcd.promote(member.id),
-                None => Err(format!("member {:x} not found", member.id)),
+        let mut retry = Retry::new(host, limit);
+        while let Err(why) = promote(host, etcd.as_ref(), member.id).await {
+            if !retry.again().await {
+                return Err(wrong(why));
             }
-        })
-        .await
-        .map_err(wrong)?;
+        }
         print("[etcd] Waiting for the new etcd member to join the cluster. This can take up to 40s".to_owned());
         Ok(())
     }
@@ -360,25 +359,23 @@ async fn etcd_urls(client: &mut Client<'_>) -> Result<Vec<String>, String> {
 }
 
 /// Adds a learner, unless an earlier try has.
-fn add_learner(etcd: &dyn EtcdClient, peer_url: &str) -> Result<Member, String> {
-    match etcd.members()?.into_iter().find(|member| member.peer_url == peer_url) {
+async fn add_learner(etcd: &dyn EtcdClient, peer_url: &str) -> Result<Member, String> {
+    match etcd.members().await?.into_iter().find(|member| member.peer_url == peer_url) {
         Some(member) => Ok(member),
-        None => etcd.add_learner(peer_url),
+        None => etcd.add_learner(peer_url).await,
     }
 }
 
-async fn retry<T>(
-    host: &dyn Host,
-    limit: std::time::Duration,
-    mut attempt: impl FnMut() -> Result<T, String>,
-) -> Result<T, String> {
-    let mut retry = Retry::new(host, limit);
-    loop {
-        match attempt() {
-            Err(why) if !retry.again().await => return Err(why),
-            Err(_) => {}
-            done => return done,
+/// Gives a learner its vote, once it has started; one that has it is a success.
+async fn promote(host: &dyn Host, etcd: &dyn EtcdClient, id: u64) -> Result<(), String> {
+    match etcd.members().await?.into_iter().find(|known| known.id == id) {
+        Some(known) if !known.is_learner => Ok(()),
+        Some(known) if known.name.is_empty() => {
+            let why = host.component_health("etcd").err().unwrap_or_default();
+            Err(format!("the etcd member {id:x} is not started {why}").trim_end().to_owned())
         }
+        Some(_) => etcd.promote(id).await,
+        None => Err(format!("member {id:x} not found")),
     }
 }
 

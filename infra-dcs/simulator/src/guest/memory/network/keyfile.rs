@@ -75,6 +75,50 @@ pub fn profiles(root: &Root) -> Result<Vec<Profile>, NetworkError> {
     Ok(found.into_iter().map(|(_, profile)| profile).collect())
 }
 
+/// Writes a profile as a keyfile, as cloud-init's renderer for NetworkManager does.
+pub fn render(profile: &Profile, name: &str) -> String {
+    let mut text = format!("[connection]\nid=cloud-init {name}\ntype=ethernet\nautoconnect-priority=120\n");
+    if let Some(interface) = &profile.interface {
+        text.push_str(&format!("interface-name={interface}\n"));
+    }
+    text.push_str("\n[ethernet]\n");
+    if let Some(mac) = &profile.mac {
+        text.push_str(&format!("mac-address={mac}\n"));
+    }
+    if let Some(mtu) = profile.mtu {
+        text.push_str(&format!("mtu={mtu}\n"));
+    }
+    for (name, is_v4) in [("ipv4", true), ("ipv6", false)] {
+        text.push_str(&format!("\n[{name}]\n"));
+        let addresses: Vec<_> = profile.addresses.iter().filter(|address| address.addr().is_ipv4() == is_v4).collect();
+        if addresses.is_empty() {
+            text.push_str("method=disabled\n");
+            continue;
+        }
+        text.push_str("method=manual\n");
+        for (number, address) in (1..).zip(addresses) {
+            text.push_str(&format!("address{number}={address}\n"));
+        }
+        let of_family = |address: &&IpAddr| address.is_ipv4() == is_v4;
+        if let Some(gateway) = profile.gateways.iter().find(of_family) {
+            text.push_str(&format!("gateway={gateway}\n"));
+        } else {
+            text.push_str("never-default=true\n");
+        }
+        for (number, (destination, gateway)) in
+            (1..).zip(profile.routes.iter().filter(|(_, gateway)| gateway.is_ipv4() == is_v4))
+        {
+            text.push_str(&format!("route{number}={destination},{gateway}\n"));
+        }
+        let servers: String =
+            profile.name_servers.iter().filter(of_family).map(|server| format!("{server};")).collect();
+        if !servers.is_empty() {
+            text.push_str(&format!("dns={servers}\n"));
+        }
+    }
+    text
+}
+
 type Sections = BTreeMap<String, BTreeMap<String, String>>;
 
 fn sections(path: &str, text: &str) -> Result<Sections, NetworkError> {

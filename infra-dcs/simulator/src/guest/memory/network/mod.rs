@@ -91,23 +91,25 @@ impl Network {
         Self { nics, name_servers: Vec::new() }
     }
 
-    /// Brings up a profile. A NIC that is not there is an error: the profile would wait for it for ever.
-    pub fn bring_up(&mut self, profile: &Profile) -> Result<&Nic, NetworkError> {
+    /// Brings up a profile; none where a stronger one has taken its NIC. A NIC that is not there is an error: the
+    /// profile would wait for it for ever.
+    pub fn bring_up(&mut self, profile: &Profile) -> Result<Option<&Nic>, NetworkError> {
         let names = |nic: &Nic| {
             profile.interface.as_ref().is_none_or(|name| *name == nic.name)
                 && profile.mac.as_ref().is_none_or(|mac| *mac == nic.mac)
         };
-        let free = self.nics.iter().position(|nic| names(nic) && !nic.is_up);
-        let Some(index) = free else {
+        let Some(index) = self.nics.iter().position(|nic| names(nic) && !nic.is_up) else {
+            if self.nics.iter().any(names) {
+                return Ok(None);
+            }
             let what = match (&profile.interface, &profile.mac) {
                 (Some(name), Some(mac)) => format!("{name} with the hardware address {mac}"),
                 (Some(name), None) => name.clone(),
                 (None, Some(mac)) => format!("with the hardware address {mac}"),
-                (None, None) => "left without a profile".to_owned(),
+                (None, None) => "at all".to_owned(),
             };
             let here: Vec<_> = self.nics.iter().map(|nic| format!("{} ({})", nic.name, nic.mac)).collect();
-            let taken = if self.nics.iter().any(names) { "it has a profile already; " } else { "" };
-            let reason = format!("no NIC {what}: {taken}there are: {}", here.join(", "));
+            let reason = format!("no NIC {what}; there are: {}", here.join(", "));
             return Err(wrong(&profile.origin, reason));
         };
         for address in &profile.addresses {
@@ -133,7 +135,7 @@ impl Network {
         nic.addresses = profile.addresses.clone();
         nic.gateways = profile.gateways.clone();
         nic.routes = profile.routes.clone();
-        Ok(nic)
+        Ok(Some(nic))
     }
 
     /// Addresses by hardware address of the NIC that carries them.

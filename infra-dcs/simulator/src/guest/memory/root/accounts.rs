@@ -35,7 +35,7 @@ pub struct Group {
 }
 
 /// What `useradd` is told.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewUser {
     /// Login name.
     pub name: String,

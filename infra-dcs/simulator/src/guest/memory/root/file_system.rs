@@ -33,6 +33,11 @@ impl Volume {
         Self::new(FileSystem::new("tmpfs", String::new(), String::new()))
     }
 
+    /// A file system with the same content, which then goes its own way; contents of files are shared.
+    pub fn duplicate(&self) -> Self {
+        Self::new(self.lock().clone())
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, FileSystem> {
         self.0.lock()
     }

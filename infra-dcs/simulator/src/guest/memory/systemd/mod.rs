@@ -1,6 +1,7 @@
 //! systemd, as far as a boot needs it: unit files, what is enabled, in which order it starts.
 
 mod order;
+pub mod start;
 pub mod unit;
 
 use std::collections::BTreeMap;

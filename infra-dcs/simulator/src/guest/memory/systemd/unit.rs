@@ -188,6 +188,11 @@ pub fn parse(name: &str, texts: &[(String, String)]) -> Result<Unit, UnitError> 
     Ok(unit)
 }
 
+/// Whether a text is a unit file's at all: sections, and `key=value` lines that are known.
+pub fn check_syntax(name: &str, text: &str) -> Result<(), UnitError> {
+    read_file(name, text, &mut Unit { name: name.to_owned(), ..Unit::default() })
+}
+
 fn read_file(path: &str, text: &str, unit: &mut Unit) -> Result<(), UnitError> {
     let wrong = |number: usize, reason: String| UnitError { unit: format!("{path}:{number}"), reason };
     let mut section = String::new();
