@@ -1,0 +1,55 @@
+use dcs_simulator::guest::{GuestError, GuestPlatform, PowerOff, StopReason};
+
+use super::{
+    document::{Pki, init, machine},
+    site::{Site, until},
+};
+
+async fn failure(site: &Site, id: &str) -> String {
+    let mut why = None;
+    until("the boot fails", || {
+        let told = site.told();
+        why = told.stopped.iter().find(|(stopped, _)| stopped == id).map(|(_, reason)| reason.clone());
+        why.is_some()
+    })
+    .await;
+    match why {
+        Some(StopReason::BootFailed(why)) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_off_loopback_are_refused_with_the_cure() {
+    let site = Site::new(0.05);
+    site.power_on("i-1", &machine("cp-1", "10.1.2.3", "init", &init("10.1.2.3:6443"), None)).await;
+    let why = failure(&site, "i-1").await;
+    assert!(why.contains("has the address 10.1.2.3") && why.contains("127.0.0.0/8"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubeadm_that_fails_is_a_boot_that_fails() {
+    let site = Site::new(0.01);
+    let pki = Pki::new();
+    let endpoint = format!("{}:6443", site.address(1));
+    let configuration = init(&endpoint).replace("clusterName", "clusterNome");
+    site.power_on("i-1", &machine("cp-1", &site.address(1), "init", &configuration, Some(&pki))).await;
+    let why = failure(&site, "i-1").await;
+    assert!(why.contains("kubeadm.service") && why.contains("unknown field \"clusterNome\""), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_can_be_repeated() {
+    let site = Site::new(0.05);
+    let document = machine("m", &site.address(1), "version", "", None);
+    site.power_on("i-1", &document).await;
+    let twice = site.guests.power_on(site.spec("i-1", &document)).await;
+    assert!(matches!(twice, Err(GuestError::AlreadyRunning(_))), "{twice:?}");
+    for _ in 0..2 {
+        site.guests.power_off("i-1", PowerOff::Safe).await.unwrap();
+        site.guests.destroy("i-1").await.unwrap();
+    }
+    until("its end is told", || site.told().stopped.contains(&("i-1".into(), StopReason::PoweredOffInside))).await;
+    assert_eq!(site.told().stopped.len(), 1);
+    assert!(site.console("i-1").is_empty());
+}

@@ -1,0 +1,8 @@
+//! Memory guests from their boot media to Kubernetes clusters, as the site drives them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod boots;
+mod clusters;
+mod document;
+mod fleet;
+mod site;
