@@ -90,7 +90,8 @@ impl Ground {
 
 /// The first of `count` free ports in a row. Another server may take one before it is used; a run then fails by name.
 pub fn free_ports(count: u16) -> Result<u16> {
-    let first = FREE.start + u16::try_from(process::id() % u32::from(FREE.end - FREE.start))?;
+    // Who starts at the same time begins in another place.
+    let first = FREE.start + u16::try_from(process::id() * u32::from(count) % u32::from(FREE.end - FREE.start))?;
     let mut starts = (first..FREE.end).chain(FREE.start..first).step_by(usize::from(count));
     let is_free = |first: &u16| {
         let row: Result<Vec<_>, _> =

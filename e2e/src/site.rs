@@ -50,7 +50,8 @@ impl Site {
             .arg(format!("--control-listen=127.0.0.1:{}", ground.site + 2))
             .args(balancers.iter().map(|balancer| format!("--load-balancer={balancer}")));
         match ground.guests {
-            Guests::Memory => simulator.arg("--guests=memory"),
+            // Machines that boot at once would only wait for the site.
+            Guests::Memory => simulator.args(["--guests=memory", "--latency-scale=0.1"]),
             Guests::Sandbox => {
                 simulator.args(["--guests=sandbox", "--bridge", BRIDGE]).arg("--image-dir").arg(&inputs.images)
             }

@@ -3,10 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use xtask::progress::Progress;
 
 use super::steps;
-use crate::{cluster::Shape, environment::Environment, process};
+use crate::{cluster::Shape, environment::Environment, ground::Guests, process};
 
 /// A Deployment with one pod per node, as far as the scheduler can, and a Service in front of it. The image is in the
 /// registry of the site's fabric under any repository.
@@ -39,13 +40,19 @@ const POD_AND_NODE: &str = r#"--output=jsonpath={range .items[*]}{.metadata.name
 /// How long pods may take to run, and a name to resolve, on a busy two-core machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Each etcd member votes; a Service answers across nodes, by its name; logs can be read.
+/// Each etcd member votes; a Service answers across nodes, by its name; logs can be read. Pods of memory guests run
+/// nothing: there a Deployment is rolled out.
 pub async fn cluster(environment: &Environment, shape: &Shape, progress: &Progress) -> Result<()> {
     let stage = progress.stage(format!("using {}", shape.name));
     let kubectl = Workload::of(environment, shape).await?;
     stage.detail("etcd members");
     members_vote(environment, shape).await?;
     stage.detail("Deployment and Service");
+    if environment.ground.guests == Guests::Memory {
+        kubectl.rolls_out().await?;
+        stage.done("every etcd member votes, a Deployment is rolled out");
+        return Ok(());
+    }
     let nodes = kubectl.serves().await?;
     stage.detail("logs");
     let pod = kubectl.static_pod("kube-apiserver").await?;
@@ -58,6 +65,9 @@ pub async fn cluster(environment: &Environment, shape: &Shape, progress: &Progre
 
 /// As many etcd members as control plane machines, none of them a learner.
 pub async fn members_vote(environment: &Environment, shape: &Shape) -> Result<()> {
+    if environment.ground.guests == Guests::Memory {
+        return modelled_members_vote(environment, shape).await;
+    }
     let kubectl = Workload::of(environment, shape).await?;
     let member = kubectl.static_pod("etcd").await?;
     let list = [
@@ -80,6 +90,24 @@ pub async fn members_vote(environment: &Environment, shape: &Shape) -> Result<()
         bail!("{} control plane machines, but etcd's members are\n{members}", shape.control_plane);
     }
     Ok(())
+}
+
+/// The same of the etcd that memory guests share, as the simulator knows it.
+async fn modelled_members_vote(environment: &Environment, shape: &Shape) -> Result<()> {
+    let vms = steps::vms(environment, shape).await?;
+    let clusters = environment.site.control("guest-clusters").await?;
+    let runs_on = |cluster: &&Value| vms.iter().any(|vm| is_among(&vm["id"], &cluster["machines"]));
+    let cluster = clusters.as_array().into_iter().flatten().find(runs_on);
+    let members = cluster.and_then(|cluster| cluster["members"].as_array()).context("no cluster runs on the VMs")?;
+    let voters = members.iter().filter(|member| member["running"] == true && member["isLearner"] == false).count();
+    if members.len() != usize::try_from(shape.control_plane)? || voters != members.len() {
+        bail!("{} control plane machines, but etcd's members are {members:?}", shape.control_plane);
+    }
+    Ok(())
+}
+
+fn is_among(one: &Value, all: &Value) -> bool {
+    all.as_array().is_some_and(|all| all.contains(one))
 }
 
 /// kubectl against a workload cluster.
@@ -107,12 +135,17 @@ impl<'a> Workload<'a> {
         pod.map(str::to_owned).with_context(|| format!("no {component} pod runs on one of the nodes {nodes}:\n{pods}"))
     }
 
-    /// Runs [`WEB`] and calls the Service by its name from a pod until each pod has answered; returns on how many nodes
-    /// they run.
-    async fn serves(&self) -> Result<usize> {
+    /// Runs [`WEB`] until its pods are ready.
+    async fn rolls_out(&self) -> Result<()> {
         self.run(&["apply", "--filename", "-"], Some(WEB.as_bytes())).await?;
         let rollout = ["rollout", "status", "deployment/web", &format!("--timeout={}s", LIMIT.as_secs())];
-        self.run(&rollout, None).await?;
+        self.run(&rollout, None).await.map(drop)
+    }
+
+    /// The same, and calls the Service by its name from a pod until each pod has answered; returns on how many nodes
+    /// they run.
+    async fn serves(&self) -> Result<usize> {
+        self.rolls_out().await?;
         let pods = self.run(&["get", "pods", "--selector=app=web", POD_AND_NODE], None).await?;
         let (mut names, mut nodes) = (Vec::new(), std::collections::BTreeSet::new());
         for (name, node) in pods.lines().filter_map(|line| line.split_once(' ')) {

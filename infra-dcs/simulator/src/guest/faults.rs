@@ -62,6 +62,20 @@ pub struct GuestCluster {
     pub serving: bool,
     /// Ids of its machines that are powered on, sorted.
     pub machines: Vec<String>,
+    /// Its etcd members.
+    pub members: Vec<GuestMember>,
+}
+
+/// An etcd member of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuestMember {
+    /// Its name, that of its node; empty until it has started once.
+    pub name: String,
+    /// Whether it only listens, and does not vote.
+    pub is_learner: bool,
+    /// Whether its process runs.
+    pub running: bool,
 }
 
 /// What tests can do to guests. Platforms that cannot do it say so.

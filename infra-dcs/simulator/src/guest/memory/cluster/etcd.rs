@@ -15,17 +15,20 @@ use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 
 use super::{Cluster, process::Surroundings};
-use crate::guest::memory::{
-    cable::{Cable, Carried},
-    etcd::{self, EtcdCluster, MemberId},
-    kubeadm::{
-        files::Files,
-        host::{EtcdClient, Member},
-        manifests, pki,
+use crate::guest::{
+    faults::GuestMember,
+    memory::{
+        cable::{Cable, Carried},
+        etcd::{self, EtcdCluster, MemberId},
+        kubeadm::{
+            files::Files,
+            host::{EtcdClient, Member},
+            manifests, pki,
+        },
+        root::Root,
+        time::TimeSource,
+        tls::{self, ServerFiles},
     },
-    root::Root,
-    time::TimeSource,
-    tls::{self, ServerFiles},
 };
 
 /// Where a member remembers who it is, below its data directory.
@@ -57,6 +60,16 @@ impl ClusterEtcd {
     /// A cluster without members yet. `authority` is the pin of etcd's own.
     pub fn new(members: Arc<EtcdCluster>, authority: &str) -> Self {
         Self { members, authority: authority.to_owned(), holders: Mutex::default() }
+    }
+
+    /// The members, for people and tests.
+    pub fn describe(&self) -> Vec<GuestMember> {
+        let shown = |member: etcd::Member| GuestMember {
+            running: self.members.is_running(member.id),
+            name: member.name,
+            is_learner: member.is_learner,
+        };
+        self.members.members().into_iter().map(shown).collect()
     }
 
     /// Whether enough voters are up and see each other.

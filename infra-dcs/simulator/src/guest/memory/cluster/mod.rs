@@ -316,7 +316,13 @@ impl Cluster {
             .map(|kubelet| kubelet.machine.machine_id.clone())
             .collect();
         machines.sort();
-        GuestCluster { id: self.id.clone(), authority: self.authority.clone(), serving: self.is_serving(), machines }
+        GuestCluster {
+            id: self.id.clone(),
+            authority: self.authority.clone(),
+            serving: self.is_serving(),
+            machines,
+            members: self.etcd.describe(),
+        }
     }
 
     /// The kubelet of a node, where it is alive.
