@@ -16,7 +16,8 @@ fn usage() -> (u64, f64) {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let times: Vec<f64> = stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2).map(|ticks| ticks.parse().unwrap()).collect();
+    let times: Vec<f64> =
+        stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2).map(|ticks| ticks.parse().unwrap()).collect();
     (field("VmRSS:") / 1024, times.iter().sum::<f64>() / 100.0)
 }
 
@@ -48,7 +49,11 @@ async fn what_a_fleet_costs() {
     }
     drop(admins);
     let (full, busy) = usage();
-    println!("{count} clusters ready after {:.1} s; CPU {busy:.1} s; RSS {full} MiB, {} KiB a cluster", begun.elapsed().as_secs_f64(), (full - empty) * 1024 / u64::from(count));
+    println!(
+        "{count} clusters ready after {:.1} s; CPU {busy:.1} s; RSS {full} MiB, {} KiB a cluster",
+        begun.elapsed().as_secs_f64(),
+        (full - empty) * 1024 / u64::from(count)
+    );
     tokio::time::sleep(Duration::from_secs(60)).await;
     let (after, idle) = usage();
     println!("idle for 60 s: {:.0} mCPU; RSS {after} MiB", (idle - busy) / 60.0 * 1000.0);
