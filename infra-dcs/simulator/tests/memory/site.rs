@@ -107,12 +107,16 @@ impl Site {
 
     /// Waits until a machine's console holds a text; a machine that stops meanwhile fails the test.
     pub async fn says(&self, id: &str, text: &str) {
-        until(&format!("{id} says {text:?}"), || {
+        let end = Instant::now() + PATIENCE;
+        loop {
             let console = self.console(id);
             assert!(!self.told().stopped.iter().any(|(stopped, _)| stopped == id), "{id} stopped:\n{console}");
-            console.contains(text)
-        })
-        .await;
+            if console.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < end, "{id} never says {text:?}:\n{console}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

@@ -1,18 +1,19 @@
 //! kubelet on a machine: its node, its static pods, the pods that are bound to it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::io::DuplexStream;
+use tokio::{io::DuplexStream, time::Instant};
 
 use super::{
     Cluster, Clusters,
@@ -32,6 +33,10 @@ use crate::guest::memory::{
 
 /// How old the heartbeat in a node's status may become: leases are what is watched.
 const STATUS_PERIOD: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+/// kubelet waits ten seconds at first and five minutes in the end; a port that is free a moment later is free here too.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 /// kubelet's kubeconfig.
 const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 
@@ -65,9 +70,16 @@ struct State {
     health: Option<Result<(), String>>,
     root: Option<Root>,
     settings: KubeletSettings,
+    /// Manifests that were read, so that a pass over a quiet machine reads nothing again.
+    manifests: HashMap<String, (Arc<[u8]>, Option<Value>)>,
+    /// The kubeconfig that was read, and the authority in it.
+    kubeconfig: Option<(Arc<[u8]>, Vec<u8>)>,
     server: String,
     cluster: Option<Arc<Cluster>>,
     pods: BTreeMap<String, StaticPod>,
+    /// How long to wait before static pods that do not run are tried again; zero where all run.
+    back_off: Duration,
+    retry_at: Option<Instant>,
     is_registered: bool,
     next_address: u128,
     is_off: bool,
@@ -129,6 +141,13 @@ impl Kubelet {
     /// Whether it answers its health check; otherwise why not.
     pub fn health(&self) -> Result<(), String> {
         self.state.lock().health.clone().unwrap_or_else(|| Err("it was not started".into()))
+    }
+
+    /// When static pods that do not run are due to be tried again.
+    pub fn retries_after(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let at = state.retry_at.filter(|_| !state.back_off.is_zero())?;
+        Some(at.saturating_duration_since(Instant::now()).max(SHORTEST_PAUSE))
     }
 
     /// Whether a static pod of the machine runs; otherwise why not.
@@ -210,6 +229,7 @@ impl Kubelet {
         }
         self.join(state);
         self.run_static_pods(state);
+        Self::back_off(state);
         let Some(cluster) = state.cluster.clone() else { return };
         if !state.settings.registers || !cluster.reaches(self, &state.server) {
             return;
@@ -230,10 +250,15 @@ impl Kubelet {
             tracing::debug!(machine = self.machine.hostname, why, "kubelet has no certificate yet.");
             return;
         }
-        let Ok(kubeconfig) = Kubeconfig::read(root, KUBECONFIG) else { return };
-        state.server = kubeconfig.server.clone();
+        let Ok(content) = root.read(KUBECONFIG) else { return };
+        if state.kubeconfig.as_ref().is_none_or(|(known, _)| !Arc::ptr_eq(known, &content)) {
+            let Ok(read) = Kubeconfig::read(root, KUBECONFIG) else { return };
+            state.server = read.server;
+            state.kubeconfig = Some((content, read.authority));
+        }
         if state.cluster.is_none()
-            && let Ok(authorities) = pki::certificates_of(&kubeconfig.authority)
+            && let Some((_, authority)) = &state.kubeconfig
+            && let Ok(authorities) = pki::certificates_of(authority)
         {
             state.cluster = authorities.iter().find_map(|authority| self.clusters.by_authority(&authority.pin()));
         }
@@ -241,15 +266,24 @@ impl Kubelet {
 
     fn run_static_pods(self: &Arc<Self>, state: &mut State) {
         let Some(root) = &mut state.root else { return };
-        let directory = state.settings.static_pods.clone();
+        let directory = state.settings.static_pods.trim_end_matches('/');
         let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
-        for file in Files::list(root, &directory) {
-            let path = format!("{}/{file}", directory.trim_end_matches('/'));
-            let manifest = Files::text(root, &path).and_then(|text| config::from_yaml(&text).ok());
-            if let Some(manifest) = manifest.filter(|manifest| manifest["kind"] == "Pod") {
-                wanted.insert(name(&manifest).to_owned(), manifest);
+        let mut read = HashMap::new();
+        for file in Files::list(root, directory) {
+            let path = format!("{directory}/{file}");
+            let Ok(content) = root.read(&path) else { continue };
+            let manifest = match state.manifests.remove(&path) {
+                Some((known, manifest)) if Arc::ptr_eq(&known, &content) => manifest,
+                _ => config::from_yaml(&String::from_utf8_lossy(&content))
+                    .ok()
+                    .filter(|manifest| manifest["kind"] == "Pod"),
+            };
+            if let Some(manifest) = &manifest {
+                wanted.insert(name(manifest).to_owned(), manifest.clone());
             }
+            read.insert(path, (content, manifest));
         }
+        state.manifests = read;
         // A pod whose file is gone or has changed ends.
         state.pods.retain(|name, pod| wanted.get(name) == Some(&pod.manifest));
         let authority = Kubeconfig::read(root, KUBECONFIG).map(|kubeconfig| kubeconfig.authority).unwrap_or_default();
@@ -300,6 +334,19 @@ impl Kubelet {
                 );
             }
             state.pods.insert(name, StaticPod { manifest: manifest.clone(), outcome, started });
+        }
+    }
+
+    /// Passes follow changes, and each tries again; the time until the next try grows only when it is over.
+    fn back_off(state: &mut State) {
+        if state.pods.values().all(|pod| pod.outcome.is_ok()) {
+            state.back_off = Duration::ZERO;
+            return;
+        }
+        let now = Instant::now();
+        if state.retry_at.is_none_or(|at| at <= now) || state.back_off.is_zero() {
+            state.back_off = (state.back_off * 2).clamp(FIRST_BACK_OFF, LONGEST_BACK_OFF);
+            state.retry_at = Some(now + state.back_off);
         }
     }
 

@@ -61,10 +61,15 @@ use crate::{clock::Clock, guest::faults::GuestCluster};
 
 /// How often nodes renew their leases, as kubelet does.
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
+/// How often a cluster is looked at in which nothing changes: kubelets renew what they say of their nodes every five
+/// minutes.
+const LOOK_PERIOD: Duration = Duration::from_secs(60);
+/// How often history is forgotten: etcd keeps that of five minutes, which a thousand clusters in one process cannot.
+const COMPACTION_PERIOD: Duration = Duration::from_secs(60);
 /// How long a node may be silent before the node controller calls it unknown, as kube-controller-manager's default.
 const GRACE_PERIOD: Duration = Duration::from_secs(40);
 /// Several writes that come together are looked at together.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 /// Passes after one change; more means that two controllers undo each other.
 const PASSES: usize = 32;
 
@@ -351,15 +356,16 @@ impl Cluster {
         self.etcd.feel(self.pace.slow_disk);
         let kubelets = self.kubelets();
         kubelets.iter().for_each(Kubelet::sync);
+        let retry = kubelets.iter().filter_map(|kubelet| kubelet.retries_after()).min();
         if !self.is_serving() {
-            return None;
+            return retry;
         }
         let connected: BTreeMap<String, bool> =
             kubelets.iter().map(|kubelet| (kubelet.node(), kubelet.is_connected())).collect();
         let api = Api::new(&self.server, "kube-controller-manager");
         let grace = self.scaled(GRACE_PERIOD);
         let now = Instant::now();
-        let mut next: Option<Duration> = None;
+        let mut next = retry;
         let (heard, manager, schedules) = {
             let mut present = self.present.lock();
             let mut heard = BTreeMap::new();
@@ -406,29 +412,37 @@ impl Cluster {
 
 /// The life of a cluster: passes and pulses, until nobody holds it.
 async fn run(cluster: Weak<Cluster>, wake: Arc<Notify>, mut changes: watch::Receiver<()>, pace: Pace) {
-    let period = LEASE_PERIOD.mul_f64(pace.scale.clamp(0.001, 1000.0));
+    let scaled = |period: Duration| period.mul_f64(pace.scale.clamp(0.001, 1000.0));
+    let (period, look) = (scaled(LEASE_PERIOD), scaled(LOOK_PERIOD));
     // Clusters that were made together must not beat together.
-    let mut pulse = Instant::now() + period.mul_f64(rand::random::<f64>());
-    let mut due: Option<Instant> = None;
+    let spread = |period: Duration| Instant::now() + period.mul_f64(rand::random::<f64>());
+    let (mut pulse, mut due, mut compaction) = (spread(period), spread(look), spread(COMPACTION_PERIOD));
     loop {
-        let next = due.map_or(pulse, |due| due.min(pulse));
-        tokio::select! {
-            () = wake.notified() => tokio::time::sleep(GATHER).await,
+        let is_change = tokio::select! {
+            () = wake.notified() => true,
             // Members tell of no more changes when the cluster is gone.
             changed = changes.changed() => match changed {
-                Ok(()) => tokio::time::sleep(GATHER).await,
+                Ok(()) => true,
                 Err(_) => return,
             },
-            () = tokio::time::sleep_until(next) => {}
+            () = tokio::time::sleep_until(due.min(pulse)) => false,
+        };
+        if is_change {
+            tokio::time::sleep(GATHER).await;
         }
         let Some(cluster) = cluster.upgrade() else { return };
-        let is_pulse = Instant::now() >= pulse;
-        if is_pulse {
-            pulse = Instant::now() + period;
+        let now = Instant::now();
+        if now >= pulse {
+            pulse = now + period;
             cluster.pulse();
+            if now >= compaction {
+                compaction = now + COMPACTION_PERIOD;
+                cluster.server.compact();
+            }
         }
-        // A pulse alone changes nothing that a pass would look at, but for heartbeats in the nodes' status.
-        due = cluster.settle().map(|left| Instant::now() + left);
+        if is_change || now >= due {
+            due = now + cluster.settle().map_or(look, |left| left.min(look));
+        }
     }
 }
 
