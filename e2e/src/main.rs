@@ -60,7 +60,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.task {
         Task::Demo(options) => demo::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
         Task::Bench(replicas) => bench::run(&cli.inputs, &replicas, &progress).await.map(|()| ExitCode::SUCCESS),
-        Task::Run(options) => Ok(closing("node", scenarios::run(&cli.inputs, &options, &progress).await?)),
+        Task::Run(options) => {
+            let tier = if options.guests == Guests::Sandbox { "node" } else { "e2e" };
+            Ok(closing(tier, scenarios::run(&cli.inputs, &options, &progress).await?))
+        }
         Task::Api(options) => Ok(closing("api", api_tier::run(&cli.inputs, &options, &progress).await?)),
     }
 }

@@ -136,7 +136,7 @@ pub fn bench(options: &Bench, progress: &Progress) -> Result<ExitCode> {
 }
 
 /// How a value is written on a command line.
-fn name(value: impl ValueEnum) -> String {
+pub fn name(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 

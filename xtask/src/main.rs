@@ -65,7 +65,7 @@ enum BootFormat {
 
 /// What a machine of the simulated site is.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Guests {
+pub enum Guests {
     /// A Linux sandbox in which everything is real; needs root
     Sandbox,
     /// A model inside the simulator, on loopback alone; needs no rights, and takes seconds

@@ -12,7 +12,8 @@ use clap::{Args, ValueEnum};
 use xtask::{command, packages, progress::Progress, toolchain};
 
 use crate::{
-    environment::{self, Build},
+    Guests,
+    environment::{self, Build, Prepared},
     generate,
 };
 
@@ -41,11 +42,13 @@ enum Tier {
     Unit,
     /// Kinds, webhooks and rights against a real etcd and API server
     Api,
+    /// The whole stack with guests in memory
+    E2e,
     /// The whole stack with real guests
     Node,
 }
 
-const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Api, Tier::Node];
+const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Api, Tier::E2e, Tier::Node];
 
 /// Groups of scenarios of the node tier.
 const GROUPS: [&str; 2] = ["growth", "trouble"];
@@ -74,6 +77,10 @@ pub fn run(options: &Options, progress: &Progress) -> Result<ExitCode> {
             Tier::Lint => lint(progress),
             Tier::Unit => unit(options)?,
             Tier::Api => api(options, progress)?,
+            Tier::E2e => {
+                let prepared = environment::prepare_processes(options.assets.as_deref(), Build::Debug, progress)?;
+                scenarios(&prepared, Guests::Memory, options)?
+            }
             Tier::Node => node(options, progress)?,
         };
     }
@@ -139,11 +146,15 @@ fn node(options: &Options, progress: &Progress) -> Result<Tally> {
         println!("skipped the node tier: {reason:#}");
         return Ok(skipped);
     }
-    // Each group has an environment of its own; side by side, one works while the other waits.
+    scenarios(&prepared, Guests::Sandbox, options)
+}
+
+/// Each group of scenarios has an environment of its own; side by side, one works while the other waits.
+fn scenarios(prepared: &Prepared, guests: Guests, options: &Options) -> Result<Tally> {
     let groups = thread::scope(|scope| {
         let run = |group| {
             let mut e2e = prepared.e2e();
-            e2e.args(["run", "--group", group]);
+            e2e.args(["run", "--guests", &environment::name(guests), "--group", group]);
             if let Some(filter) = &options.filter {
                 e2e.args(["--filter", filter]);
             }
@@ -197,9 +208,9 @@ fn cargo_tally(line: &str) -> Option<Tally> {
     tally(counts, "; ", ["passed", "failed", "ignored"])
 }
 
-/// `node: 3 passed, 0 failed, 1 skipped`, and the same of the api tier.
+/// `node: 3 passed, 0 failed, 1 skipped`, and the same of the other tiers of the end-to-end program.
 fn e2e_tally(line: &str) -> Option<Tally> {
-    let counts = line.strip_prefix("node: ").or_else(|| line.strip_prefix("api: "))?;
+    let counts = ["api: ", "e2e: ", "node: "].iter().find_map(|tier| line.strip_prefix(tier))?;
     tally(counts, ", ", ["passed", "failed", "skipped"])
 }
 
@@ -220,7 +231,7 @@ mod tests {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s";
         let found = cargo_tally(line).unwrap();
         assert_eq!((found.passed, found.failed, found.skipped), (12, 3, 1));
-        for tier in ["node", "api"] {
+        for tier in ["node", "e2e", "api"] {
             let found = e2e_tally(&format!("{tier}: 5 passed, 0 failed, 2 skipped")).unwrap();
             assert_eq!((found.passed, found.failed, found.skipped), (5, 0, 2));
         }

@@ -6,7 +6,10 @@ use std::{
     net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -276,6 +279,7 @@ impl Life {
             console: Arc::clone(&self.console),
             events: self.site.events.clone(),
             refusal,
+            is_online: AtomicBool::new(false),
         });
         let power_on = PowerOn {
             limits: Limits::default(),
@@ -285,7 +289,7 @@ impl Life {
             nics: self.spec.nics.clone(),
             medium: self.medium.clone(),
             clock: Arc::new(self.powered.clock.clone()),
-            observer,
+            observer: Arc::clone(&observer) as Arc<dyn Observer>,
         };
         let mut programs = Programs(Arc::clone(&self.powered));
         let outcome = tokio::select! {
@@ -302,6 +306,8 @@ impl Life {
                 // Whatever changes the network later is refused all the same.
                 wait_for_refusal(&mut refused).await
             }
+            // A machine of which only a unit failed goes on: people log in to it, and its tools answer.
+            Err(_) if observer.is_online() => wait_for_refusal(&mut refused).await,
             Err(why) => {
                 self.say(&why);
                 format!("{why}\n{}", self.console.tail(FAILURE_LINES).join("\n")).trim().to_owned()
@@ -324,6 +330,14 @@ struct Watcher {
     console: Arc<Console>,
     events: mpsc::Sender<GuestEvent>,
     refusal: watch::Sender<Option<String>>,
+    is_online: AtomicBool,
+}
+
+impl Watcher {
+    /// Whether the network came up, and with it the guest tools.
+    fn is_online(&self) -> bool {
+        self.is_online.load(Ordering::Relaxed)
+    }
 }
 
 impl Observer for Watcher {
@@ -341,6 +355,7 @@ impl Observer for Watcher {
             )));
             return;
         }
+        self.is_online.store(true, Ordering::Relaxed);
         let event = GuestEvent::ToolsRunning {
             id: self.id.clone(),
             addresses: addresses.to_vec(),
