@@ -114,6 +114,7 @@ impl Bed {
             time: hand.time(),
             storage: Arc::clone(&storage) as Arc<dyn Storage>,
             ports,
+            cable: Default::default(),
         };
         let api = ApiServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await.unwrap();
         let bed = Self { hand, authority, model, storage, api };
