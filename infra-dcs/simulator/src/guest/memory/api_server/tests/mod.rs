@@ -1,6 +1,7 @@
 //! An API server as clients meet it: over TLS, with kube's client and with clients of our own.
 
 mod access;
+mod fleet;
 mod forward;
 mod objects;
 mod spdy;
@@ -124,17 +125,7 @@ impl Bed {
     /// Makes an object behind the API server's back.
     #[track_caller]
     fn create(&self, object: Value) {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let version = text("/apiVersion");
-        let (group, version) = version.rsplit_once('/').unwrap_or(("", &version));
-        let target = Target {
-            group: group.into(),
-            version: version.into(),
-            plural: format!("{}s", text("/kind").to_lowercase()),
-            namespace: text("/metadata/namespace"),
-            ..Target::default()
-        };
-        self.model.create(&target, object, &WriteParams { manager: "test".into(), ..WriteParams::default() }).unwrap();
+        create(&self.model, object);
     }
 
     fn create_pod(&self, name: &str, node: &str) {
@@ -177,6 +168,21 @@ impl Bed {
     fn admin(&self) -> Client {
         self.user("kubernetes-admin", &["kubeadm:cluster-admins"])
     }
+}
+
+#[track_caller]
+fn create(model: &Server, object: Value) {
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let version = text("/apiVersion");
+    let (group, version) = version.rsplit_once('/').unwrap_or(("", &version));
+    let target = Target {
+        group: group.into(),
+        version: version.into(),
+        plural: format!("{}s", text("/kind").to_lowercase()),
+        namespace: text("/metadata/namespace"),
+        ..Target::default()
+    };
+    model.create(&target, object, &WriteParams { manager: "test".into(), ..WriteParams::default() }).unwrap();
 }
 
 /// Code and message of a refusal.
