@@ -74,7 +74,9 @@ async fn a_thousand_clusters() {
     let mut clusters = Vec::new();
     for _ in 0..CLUSTERS {
         let model = Arc::new(Server::new(Arc::new(Counter(hand.clone(), 0.into())), MODEL_OPTIONS));
-        objects().into_iter().for_each(|object| create(&model, object));
+        for object in objects() {
+            create(&model, object);
+        }
         let etcd = EtcdCluster::new(Rules::default(), REQUEST_TIMEOUT, hand.time(), model.clone());
         let id = etcd.bootstrap("a", "https://10.0.0.1:2380", "https://10.0.0.1:2379").unwrap();
         let config = Config {

@@ -118,7 +118,9 @@ impl Bed {
         };
         let api = ApiServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await.unwrap();
         let bed = Self { hand, authority, model, storage, api };
-        kubeadm_objects().into_iter().for_each(|object| bed.create(object));
+        for object in kubeadm_objects() {
+            bed.create(object);
+        }
         bed
     }
 

@@ -102,7 +102,7 @@ async fn go_clients_write_protobuf() {
     post("/api/v1/namespaces/kube-system/pods/p/eviction", eviction).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(bed.admin(), "kube-system");
     assert_eq!(refused(pods.get("p").await).0, 404);
-    let node = "6b3873000a0a0a02763112044e6f6465120a0a080a016e12001a0022001a002200";
+    let node = "6b3873000a0a0a02763112044e6f646512050a030a016e1a002200";
     let (code, message) = refused(post("/api/v1/nodes", node).await);
     assert_eq!(code, 415);
     assert!(message.ends_with("application/json, application/yaml, application/vnd.kubernetes.protobuf"), "{message}");
