@@ -93,10 +93,11 @@ struct Bed {
 
 impl Bed {
     async fn new() -> Self {
-        Self::with_ports(Arc::new(Echo)).await
+        Self::with(Arc::new(Echo), None).await
     }
 
-    async fn with_ports(ports: Arc<dyn PodPorts>) -> Self {
+    /// One with other pods, or with an etcd that is more than a switch.
+    async fn with(ports: Arc<dyn PodPorts>, etcd: Option<Arc<dyn Storage>>) -> Self {
         // Tests of one process race to be first; any provider will do.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let hand = Hand::at_present();
@@ -113,7 +114,7 @@ impl Bed {
                 client_ca: authority.pem.as_bytes(),
             },
             time: hand.time(),
-            storage: Arc::clone(&storage) as Arc<dyn Storage>,
+            storage: etcd.unwrap_or_else(|| Arc::clone(&storage) as Arc<dyn Storage>),
             ports,
         };
         let api = ApiServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await.unwrap();
