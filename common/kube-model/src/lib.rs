@@ -6,7 +6,8 @@
 //! its own: [`Sources`] gives both, so that a simulation that repeats its seed repeats everything.
 //!
 //! It knows no authentication, no admission webhooks, no CEL, patterns or formats of custom resources, no validation of
-//! the specs of built-in kinds, no disruption budgets, no tables and no protobuf.
+//! the specs of built-in kinds, no disruption budgets and no tables. Of protobuf it reads what controllers write to
+//! other clusters, and writes none: clients that ask for it get JSON, which they ask for too.
 //!
 //! ```text
 //!  transport ── faults ──► server ──► apply   who owns which field

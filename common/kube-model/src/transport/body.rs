@@ -5,7 +5,10 @@ use http::{Request, header};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::route::Query;
+use super::{
+    protobuf::{self, Unreadable},
+    route::Query,
+};
 use crate::{
     errors::{ApiError, FieldError, Qualified},
     patch::Patch,
@@ -13,7 +16,7 @@ use crate::{
 };
 
 /// Types of bodies that are understood.
-const ACCEPTED: &str = "application/json, application/yaml";
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// Types of patches that are understood.
 const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
                        application/strategic-merge-patch+json, application/apply-patch+yaml";
@@ -42,6 +45,12 @@ pub(super) fn object(request: &Request<Bytes>) -> Result<Value, ApiError> {
     match content_type(request) {
         "" | "application/json" => from_json(request),
         "application/yaml" => from_yaml(request),
+        "application/vnd.kubernetes.protobuf" => {
+            protobuf::decode(request.body()).map_err(|unreadable| match unreadable {
+                Unreadable::Kind => ApiError::unsupported_media_type(ACCEPTED),
+                Unreadable::Body(error) => error,
+            })
+        }
         _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
     }
 }

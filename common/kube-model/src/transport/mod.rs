@@ -1,6 +1,7 @@
 //! HTTP in front of a server: a service that `kube::Client::new` takes, and that hyper or axum serve over a network.
 
 mod body;
+mod protobuf;
 mod route;
 
 use std::{

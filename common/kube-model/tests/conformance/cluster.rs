@@ -185,6 +185,11 @@ impl Cluster {
         self.send(Method::POST, path, "application/json", "application/json", body.to_string().into_bytes()).await
     }
 
+    /// Creates, with a body of another form.
+    pub async fn post_raw(&self, path: &str, kind: &str, body: Vec<u8>) -> Answer {
+        self.send(Method::POST, path, kind, "application/json", body).await
+    }
+
     /// Replaces.
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::PUT, path, "application/json", "application/json", body.to_string().into_bytes()).await

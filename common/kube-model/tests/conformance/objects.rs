@@ -29,6 +29,8 @@ checks!(
     unknown_fields_are_pruned_and_defaults_filled_in,
     a_faulty_custom_resource_is_refused,
     a_lease_is_created_by_an_update,
+    names_of_roles_are_parts_of_paths,
+    built_in_kinds_may_come_as_protobuf,
     a_dry_run_stores_nothing,
     metadata_that_is_not_the_clients_to_set,
     versions_of_a_kind_show_the_same_object,
@@ -350,6 +352,30 @@ async fn a_lease_is_created_by_an_update(c: &Cluster) {
     let made = c.put(&path, &lease).await;
     assert_eq!((made.code, &made.body["spec"]["holderIdentity"]), (201, &json!("me")));
     assert_eq!(c.put(&path, &lease).await.code, 422);
+}
+
+async fn names_of_roles_are_parts_of_paths(c: &Cluster) {
+    let roles = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles", c.namespace);
+    let role = |name: &str| json!({"metadata": {"name": name}, "rules": []});
+    c.post(&roles, &role("kubeadm:Config")).await.ok();
+    assert_eq!(c.get(&format!("{roles}/kubeadm:Config")).await.ok()["metadata"]["name"], "kubeadm:Config");
+    c.post(&roles, &role("a%b")).await.refused(
+        422,
+        "Invalid",
+        "Role.rbac.authorization.k8s.io \"a%b\" is invalid: metadata.name: Invalid value: \"a%b\": may not contain '%'",
+    );
+}
+
+async fn built_in_kinds_may_come_as_protobuf(c: &Cluster) {
+    let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", c.namespace);
+    // A lease `l` that lasts 40 s, as apimachinery's serializer writes it.
+    let lease = "6b3873000a1f0a16636f6f7264696e6174696f6e2e6b38732e696f2f763112054c6561736512260a110a016c12001a0022002a0032\
+                 003800420012110a001028220b0880e2cfaa06108094ef3a1a002200";
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    let made = c.post_raw(&leases, protobuf, hex::decode(lease).expect("hexadecimal")).await.ok();
+    assert_eq!(made["spec"]["leaseDurationSeconds"], 40);
+    assert_eq!(made["spec"]["renewTime"], "2023-11-14T22:13:20.123456Z");
+    assert_eq!(c.post_raw(&leases, protobuf, b"{}".to_vec()).await.code, 400);
 }
 
 async fn a_dry_run_stores_nothing(c: &Cluster) {

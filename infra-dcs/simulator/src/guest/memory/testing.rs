@@ -69,7 +69,9 @@ impl Authority {
     pub fn client(&self, name: &str, groups: &[&str]) -> Pair {
         let mut params = lasting(&[], 365);
         params.distinguished_name.push(DnType::CommonName, name);
-        groups.iter().for_each(|group| params.distinguished_name.push(DnType::OrganizationName, *group));
+        for group in groups {
+            params.distinguished_name.push(DnType::OrganizationName, *group);
+        }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(&params)
     }

@@ -19,7 +19,7 @@ pub(super) fn authorize(server: &Server, user: &User, attributes: &Attributes) -
         return Ok(());
     }
     let mut reasons = Vec::new();
-    if let Some(node) = user.name.strip_prefix(NODE_PREFIX).filter(|_| user.is_in(NODES)) {
+    if let Some(node) = node_name(user) {
         match node_allows(server, node, attributes) {
             Ok(()) => return Ok(()),
             Err(reason) => reasons.extend(Some(reason).filter(|reason| !reason.is_empty())),
@@ -51,6 +51,11 @@ fn forbidden(user: &User, attributes: &Attributes, reason: &str) -> ApiError {
 }
 
 // === nodes ===
+
+/// The node of a kubelet.
+pub(super) fn node_name(user: &User) -> Option<&str> {
+    user.name.strip_prefix(NODE_PREFIX).filter(|_| user.is_in(NODES))
+}
 
 /// What a kubelet may do (`plugin/pkg/auth/authorizer/node`); an error is the authorizer's reason, or empty.
 fn node_allows(server: &Server, node: &str, attributes: &Attributes) -> Result<(), String> {
@@ -109,7 +114,8 @@ fn related(node: &str, is_related: bool) -> Result<(), String> {
     if is_related { Ok(()) } else { Err(format!("no relationship found between node '{node}' and this object")) }
 }
 
-fn runs_on(server: &Server, resource: &ResourceAttributes, node: &str) -> bool {
+/// Whether a pod is there and runs on a node.
+pub(super) fn runs_on(server: &Server, resource: &ResourceAttributes, node: &str) -> bool {
     let target = Target {
         version: "v1".into(),
         plural: "pods".into(),

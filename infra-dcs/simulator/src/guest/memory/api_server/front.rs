@@ -16,12 +16,12 @@ use kube_model::{
     ApiError, Server,
     transport::{AnswerBody, HttpServer, refuse},
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
-    Access, Config, PodPorts, Storage,
+    Access, Config, PodPorts, Storage, admission,
     authn::{self, ClientCertificate},
     authz, port_forward,
     request::Attributes,
@@ -32,6 +32,8 @@ use crate::guest::memory::time::TimeSource;
 const BODY_LIMIT: usize = 3 << 20;
 /// How long a request may take but a watch or a port-forward (`--request-timeout`).
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+/// Port-forwards at a time. A control plane provider needs one for each member of etcd.
+const FORWARDS: usize = 256;
 /// Checks of the health endpoints, in their order.
 const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
 
@@ -47,6 +49,8 @@ pub(super) struct Parts {
     time: TimeSource,
     storage: Arc<dyn Storage>,
     pub ports: Arc<dyn PodPorts>,
+    /// Port-forwards that may still begin.
+    pub forwards: Arc<Semaphore>,
     /// Watches and port-forwards end.
     pub drain: CancellationToken,
     /// Everything ends.
@@ -57,7 +61,8 @@ impl Front {
     pub fn new(config: Config<'_>, drain: CancellationToken, cut: CancellationToken) -> Self {
         let Config { server, git_version, files: _, time, storage, ports, cable: _ } = config;
         let http = HttpServer::new(Arc::clone(&server), git_version);
-        Self(Arc::new(Parts { server, http, time, storage, ports, drain, cut }))
+        let forwards = Arc::new(Semaphore::new(FORWARDS));
+        Self(Arc::new(Parts { server, http, time, storage, ports, forwards, drain, cut }))
     }
 
     pub fn time(&self) -> &TimeSource {
@@ -101,7 +106,8 @@ impl Parts {
         let attributes = Attributes::read(request.method(), request.uri());
         let user = authn::authenticate(certificate, request.headers(), &self.server, &self.time);
         let Some(user) = user else { return Ok(refuse(&ApiError::unauthorized())) };
-        if let Err(error) = authz::authorize(&self.server, &user, &attributes) {
+        let authorized = authz::authorize(&self.server, &user, &attributes);
+        if let Err(error) = authorized.and_then(|()| admission::admit(&self.server, &user, &attributes)) {
             return Ok(refuse(&error));
         }
         if let Some(health) = self.health(request.uri()) {

@@ -3,11 +3,13 @@
 //! ```text
 //!  TCP ─ TLS ─► listener ─► front ─► authn   401
 //!                             │      authz   403, by the RBAC objects of the cluster
+//!                             │      admission  403, of kubelets that write to others' nodes
 //!                             │      storage 500 where etcd has no quorum
 //!                             ├────► kube_model::Server, which all control plane machines of a cluster share
 //!                             └────► port_forward, to whatever the machine's pods listen on
 //! ```
 
+mod admission;
 mod authn;
 mod authz;
 mod front;

@@ -80,8 +80,8 @@ impl Service {
     }
 
     /// The header of calls that concern members, which names no revision.
-    fn member_header(&self) -> Option<api::ResponseHeader> {
-        Some(api::ResponseHeader { revision: 0, ..self.header() })
+    fn member_header(&self) -> api::ResponseHeader {
+        api::ResponseHeader { revision: 0, ..self.header() }
     }
 
     /// Size of the database, and of what is used of it.
@@ -125,7 +125,7 @@ impl Cluster for Service {
     ) -> Result<Response<api::MemberAddResponse>, Status> {
         let api::MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
         let (member, members) = self.cluster.member_add(self.id, &peer_ur_ls, is_learner).await?;
-        let header = self.member_header();
+        let header = Some(self.member_header());
         Ok(Response::new(api::MemberAddResponse { header, member: Some(shown(member)), members: all_shown(members) }))
     }
 
@@ -134,7 +134,7 @@ impl Cluster for Service {
         request: Request<api::MemberRemoveRequest>,
     ) -> Result<Response<api::MemberRemoveResponse>, Status> {
         let members = self.cluster.member_remove(self.id, MemberId(request.into_inner().id)).await?;
-        Ok(Response::new(api::MemberRemoveResponse { header: self.member_header(), members: all_shown(members) }))
+        Ok(Response::new(api::MemberRemoveResponse { header: Some(self.member_header()), members: all_shown(members) }))
     }
 
     async fn member_update(
@@ -143,7 +143,7 @@ impl Cluster for Service {
     ) -> Result<Response<api::MemberUpdateResponse>, Status> {
         let api::MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
         let members = self.cluster.member_update(self.id, MemberId(id), &peer_ur_ls).await?;
-        Ok(Response::new(api::MemberUpdateResponse { header: self.member_header(), members: all_shown(members) }))
+        Ok(Response::new(api::MemberUpdateResponse { header: Some(self.member_header()), members: all_shown(members) }))
     }
 
     async fn member_list(
@@ -151,7 +151,7 @@ impl Cluster for Service {
         request: Request<api::MemberListRequest>,
     ) -> Result<Response<api::MemberListResponse>, Status> {
         let members = self.cluster.member_list(self.id, request.into_inner().linearizable).await?;
-        Ok(Response::new(api::MemberListResponse { header: self.member_header(), members: all_shown(members) }))
+        Ok(Response::new(api::MemberListResponse { header: Some(self.member_header()), members: all_shown(members) }))
     }
 
     async fn member_promote(
@@ -159,7 +159,10 @@ impl Cluster for Service {
         request: Request<api::MemberPromoteRequest>,
     ) -> Result<Response<api::MemberPromoteResponse>, Status> {
         let members = self.cluster.member_promote(self.id, MemberId(request.into_inner().id)).await?;
-        Ok(Response::new(api::MemberPromoteResponse { header: self.member_header(), members: all_shown(members) }))
+        Ok(Response::new(api::MemberPromoteResponse {
+            header: Some(self.member_header()),
+            members: all_shown(members),
+        }))
     }
 }
 

@@ -17,6 +17,7 @@ use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use kube_model::{ApiError, Target, transport::refuse};
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use self::pump::Pod;
 use super::front::{Answer, Parts, plain};
@@ -44,13 +45,17 @@ fn begin(parts: &Parts, namespace: &str, pod: &str, request: Request<Incoming>) 
     if !wants(header::CONNECTION, "upgrade") {
         return Err(refuse(&ApiError::bad_request("Upgrade request required")));
     }
+    // Connections that have been handed over are none of the listener's any more.
+    let permit = Arc::clone(&parts.forwards).try_acquire_owned();
+    let busy = "Too many requests, please try again later.";
+    let permit = permit.map_err(|_| refuse(&ApiError::too_many_requests(busy, 1)))?;
     if wants(header::UPGRADE, "websocket") {
         let (answer, ports) = websocket::handshake(headers, request.uri())?;
-        upgrade(parts, request, move |stream| websocket::run(stream, pod, ports));
+        upgrade(parts, request, permit, move |stream| websocket::run(stream, pod, ports));
         Ok(answer)
     } else if wants(header::UPGRADE, "SPDY/3.1") {
         let answer = spdy_handshake(headers)?;
-        upgrade(parts, request, move |stream| spdy::run(stream, pod));
+        upgrade(parts, request, permit, move |stream| spdy::run(stream, pod));
         Ok(answer)
     } else {
         Err(text(StatusCode::BAD_REQUEST, "unable to upgrade: missing upgrade headers in request"))
@@ -80,13 +85,18 @@ fn find(parts: &Parts, namespace: &str, name: &str) -> Result<Pod, ApiError> {
 }
 
 /// Goes on with the connection when it has been handed over, until the API server ends.
-fn upgrade<F>(parts: &Parts, mut request: Request<Incoming>, run: impl FnOnce(Io) -> F + Send + 'static)
-where
+fn upgrade<F>(
+    parts: &Parts,
+    mut request: Request<Incoming>,
+    permit: OwnedSemaphorePermit,
+    run: impl FnOnce(Io) -> F + Send + 'static,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     let upgraded = hyper::upgrade::on(&mut request);
     let (drain, cut) = (parts.drain.clone(), parts.cut.clone());
     tokio::spawn(async move {
+        let _permit = permit;
         let forward = async {
             match upgraded.await {
                 Ok(stream) => run(TokioIo::new(stream)).await,

@@ -3,6 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::{
     api::{
+        certificates::v1::CertificateSigningRequest,
         coordination::v1::Lease,
         core::v1::{ConfigMap, Node, Pod, Secret},
     },
@@ -121,6 +122,11 @@ async fn bootstrap_tokens_do_what_a_join_does_until_they_expire() {
     assert!(code == 403 && message.contains("User \"system:bootstrap:abcdef\" cannot get"), "{message}");
     assert_eq!(refused(Api::<Node>::all(client.clone()).get("n").await).0, 404, "it may look");
     assert_eq!(refused(Api::<Secret>::all(client.clone()).list(&ListParams::default()).await).0, 403);
+    let request = json!({"metadata": {"name": "csr"}, "spec": {"request": "", "signerName": "kubernetes.io/x"}});
+    let request: CertificateSigningRequest = serde_json::from_value(request).unwrap();
+    let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
+    assert!(requests.create(&PostParams::default(), &request).await.is_ok());
+    assert_eq!(refused(requests.delete("csr", &kube::api::DeleteParams::default()).await).0, 403);
     bed.hand.advance(2 * DAY);
     assert_eq!(refused(config.get("kubeadm-config").await), (401, "Unauthorized".into()));
 }
@@ -179,6 +185,16 @@ async fn nodes_look_after_themselves() {
     let pods: Api<Pod> = Api::namespaced(client.clone(), "kube-system");
     assert!(pods.get("mine").await.is_ok());
     assert!(refused(pods.get("yours").await).1.ends_with("no relationship found between node 'a' and this object"));
+
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+    let own = PatchParams::default();
+    assert!(nodes.patch("a", &own, &patch).await.is_ok());
+    let other = "nodes \"b\" is forbidden: node \"a\" is not allowed to modify node \"b\"".to_owned();
+    assert_eq!(refused(nodes.patch("b", &own, &patch).await), (403, other));
+    let running = Patch::Merge(json!({"status": {"phase": "Running"}}));
+    assert!(pods.patch_status("mine", &own, &running).await.is_ok());
+    let why = "can only update pod status for pods with spec.nodeName set to itself";
+    assert!(refused(pods.patch_status("yours", &own, &running).await).1.ends_with(why));
 
     let lease = |name: &str| Lease {
         metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },

@@ -40,6 +40,19 @@ async fn bytes_go_both_ways() {
 }
 
 #[tokio::test]
+async fn a_forward_ends_with_the_server() {
+    let bed = Bed::new().await;
+    bed.create_pod("p", "a");
+    let pods: Api<Pod> = Api::namespaced(bed.admin(), "kube-system");
+    let mut forwarder = pods.portforward("p", &[7]).await.unwrap();
+    let mut stream = forwarder.take_stream(7).unwrap();
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'x');
+    bed.api.stop().await;
+    assert!(!matches!(stream.read(&mut [0]).await, Ok(1..)));
+}
+
+#[tokio::test]
 async fn what_cannot_be_forwarded_is_refused() {
     let bed = Bed::new().await;
     bed.create_pod("nowhere", "");
@@ -90,7 +103,7 @@ async fn etcd_is_reached_through_its_pod() {
         client_ca: authority.pem.as_bytes(),
     };
     let tls = tls::mutual(files, &time).unwrap();
-    let bed = Bed::with_ports(Arc::new(EtcdPods { etcd: cluster, member, tls })).await;
+    let bed = Bed::with(Arc::new(EtcdPods { etcd: cluster, member, tls }), None).await;
     bed.create_pod("etcd-a", "a");
 
     let pods: Api<Pod> = Api::namespaced(bed.admin(), "kube-system");

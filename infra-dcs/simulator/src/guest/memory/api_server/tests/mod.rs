@@ -1,6 +1,7 @@
 //! An API server as clients meet it: over TLS, with kube's client and with clients of our own.
 
 mod access;
+mod fleet;
 mod forward;
 mod objects;
 mod spdy;
@@ -92,10 +93,11 @@ struct Bed {
 
 impl Bed {
     async fn new() -> Self {
-        Self::with_ports(Arc::new(Echo)).await
+        Self::with(Arc::new(Echo), None).await
     }
 
-    async fn with_ports(ports: Arc<dyn PodPorts>) -> Self {
+    /// One with other pods, or with an etcd that is more than a switch.
+    async fn with(ports: Arc<dyn PodPorts>, etcd: Option<Arc<dyn Storage>>) -> Self {
         // Tests of one process race to be first; any provider will do.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let hand = Hand::at_present();
@@ -112,29 +114,22 @@ impl Bed {
                 client_ca: authority.pem.as_bytes(),
             },
             time: hand.time(),
-            storage: Arc::clone(&storage) as Arc<dyn Storage>,
+            storage: etcd.unwrap_or_else(|| Arc::clone(&storage) as Arc<dyn Storage>),
             ports,
+            cable: Default::default(),
         };
         let api = ApiServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await.unwrap();
         let bed = Self { hand, authority, model, storage, api };
-        kubeadm_objects().into_iter().for_each(|object| bed.create(object));
+        for object in kubeadm_objects() {
+            bed.create(object);
+        }
         bed
     }
 
     /// Makes an object behind the API server's back.
     #[track_caller]
     fn create(&self, object: Value) {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let version = text("/apiVersion");
-        let (group, version) = version.rsplit_once('/').unwrap_or(("", &version));
-        let target = Target {
-            group: group.into(),
-            version: version.into(),
-            plural: format!("{}s", text("/kind").to_lowercase()),
-            namespace: text("/metadata/namespace"),
-            ..Target::default()
-        };
-        self.model.create(&target, object, &WriteParams { manager: "test".into(), ..WriteParams::default() }).unwrap();
+        create(&self.model, object);
     }
 
     fn create_pod(&self, name: &str, node: &str) {
@@ -177,6 +172,21 @@ impl Bed {
     fn admin(&self) -> Client {
         self.user("kubernetes-admin", &["kubeadm:cluster-admins"])
     }
+}
+
+#[track_caller]
+fn create(model: &Server, object: Value) {
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let version = text("/apiVersion");
+    let (group, version) = version.rsplit_once('/').unwrap_or(("", &version));
+    let target = Target {
+        group: group.into(),
+        version: version.into(),
+        plural: format!("{}s", text("/kind").to_lowercase()),
+        namespace: text("/metadata/namespace"),
+        ..Target::default()
+    };
+    model.create(&target, object, &WriteParams { manager: "test".into(), ..WriteParams::default() }).unwrap();
 }
 
 /// Code and message of a refusal.

@@ -1,7 +1,7 @@
 //! Objects over the wire: what kube's client does, and how watches end.
 
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
@@ -82,6 +82,30 @@ async fn both_versions_of_http_are_offered() {
         let stream = TlsConnector::from(tls).connect("kubernetes".try_into().unwrap(), stream).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol.as_bytes()));
     }
+}
+
+#[tokio::test]
+async fn go_clients_write_protobuf() {
+    let bed = Bed::new().await;
+    bed.create_pod("p", "a");
+    let post = async |path: &str, body: &str| {
+        let request = http::Request::post(path)
+            .header("content-type", "application/vnd.kubernetes.protobuf")
+            .header("accept", "application/vnd.kubernetes.protobuf,application/json")
+            .body(hex::decode(body).unwrap())
+            .unwrap();
+        bed.admin().request::<serde_json::Value>(request).await
+    };
+    // An eviction without grace, and a node, as apimachinery's serializer writes them.
+    let eviction = "6b3873000a150a09706f6c6963792f763112084576696374696f6e12180a120a017012001a016e22002a003200380042001\
+                    20208001a002200";
+    post("/api/v1/namespaces/kube-system/pods/p/eviction", eviction).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(bed.admin(), "kube-system");
+    assert_eq!(refused(pods.get("p").await).0, 404);
+    let node = "6b3873000a0a0a02763112044e6f646512050a030a016e1a002200";
+    let (code, message) = refused(post("/api/v1/nodes", node).await);
+    assert_eq!(code, 415);
+    assert!(message.ends_with("application/json, application/yaml, application/vnd.kubernetes.protobuf"), "{message}");
 }
 
 #[tokio::test]

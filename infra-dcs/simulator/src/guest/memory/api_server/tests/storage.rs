@@ -1,6 +1,9 @@
 //! An API server whose etcd has no quorum.
 
-use std::sync::atomic::Ordering;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
@@ -8,7 +11,11 @@ use kube::{
     api::{ListParams, PostParams},
 };
 
-use super::{Bed, refused};
+use super::{Bed, Echo, refused};
+use crate::guest::memory::{
+    etcd::{EtcdCluster, Keys, LocalMember, Rules},
+    testing::Hand,
+};
 
 async fn text(bed: &Bed, path: &str) -> (u16, String) {
     let request = http::Request::get(path).body(Vec::new()).unwrap();
@@ -43,4 +50,39 @@ async fn what_etcd_would_have_to_answer_is_refused_with_its_words() {
     assert_eq!(text(&bed, "/healthz?verbose").await, (200, verbose.into()));
     assert_eq!(text(&bed, "/healthz/etcd").await, (200, "ok".into()));
     assert!(namespaces.get("default").await.is_ok());
+}
+
+struct NoKeys;
+
+impl Keys for NoKeys {
+    fn revision(&self) -> u64 {
+        1
+    }
+}
+
+#[tokio::test]
+async fn the_member_beside_it_is_what_counts() {
+    let hand = Hand::at_present();
+    let (rules, limit) = (Rules::default(), Duration::from_millis(50));
+    let etcd = EtcdCluster::new(rules, limit, hand.time(), Arc::new(NoKeys));
+    let url = |number: u8, port: u16| format!("https://10.0.0.{number}:{port}");
+    let first = etcd.bootstrap("a", &url(1, 2380), &url(1, 2379)).unwrap();
+    let local = LocalMember { cluster: Arc::clone(&etcd), id: first };
+    let bed = Bed::with(Arc::new(Echo), Some(Arc::new(local))).await;
+    let namespaces: Api<Namespace> = Api::all(bed.admin());
+    assert!(namespaces.get("default").await.is_ok());
+    let second = etcd.member_add(first, &[url(2, 2380)], false).await.unwrap().0.id;
+    let timed_out = (500, "etcdserver: request timed out".to_owned());
+    assert_eq!(refused(namespaces.get("default").await), timed_out, "the second voter has not started");
+    assert_eq!(text(&bed, "/healthz").await.0, 500);
+    let initial = [("a".to_owned(), url(1, 2380)), ("b".to_owned(), url(2, 2380))];
+    assert_eq!(etcd.join("b", &url(2, 2379), &initial), Ok(second));
+    assert!(namespaces.get("default").await.is_ok());
+    etcd.set_db_size(second, 3 << 30);
+    let maps: Api<ConfigMap> = Api::namespaced(bed.admin(), "default");
+    let full = (500, "etcdserver: mvcc: database space exceeded".to_owned());
+    assert_eq!(refused(maps.create(&PostParams::default(), &ConfigMap::default()).await), full);
+    etcd.stop(first);
+    let (code, message) = refused(namespaces.get("default").await);
+    assert!(code == 500 && message.contains("connection refused"), "{message}");
 }

@@ -325,7 +325,9 @@ mod tests {
     fn encoded() -> BytesMut {
         let mut encoder = Encoder::new().unwrap();
         let mut out = BytesMut::new();
-        frames().iter().for_each(|frame| encoder.put(frame, &mut out).unwrap());
+        for frame in &frames() {
+            encoder.put(frame, &mut out).unwrap();
+        }
         out
     }
 

@@ -4,13 +4,14 @@
 mod dictionary;
 pub(in crate::guest::memory::api_server) mod frame;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
     task::{AbortHandle, JoinSet},
+    time::{Instant, timeout},
 };
 
 use self::frame::{Decoder, Encoder, Frame, FrameError, Reset};
@@ -18,6 +19,8 @@ use super::pump::{self, CHUNKS, Pod, Sink};
 
 /// Streams of one connection.
 const STREAMS: usize = 512;
+/// How long a stream waits for its partner (`--stream-creation-timeout` of a kubelet).
+const PARTNER_LIMIT: Duration = Duration::from_secs(30);
 /// Frames that wait for a client that reads slowly.
 const FRAMES: usize = 16;
 /// Bytes that are read from the client at a time.
@@ -45,10 +48,17 @@ where
         let (mut decoder, mut arrived) = (Decoder::default(), BytesMut::new());
         loop {
             arrived.reserve(READ);
-            if !matches!(reader.read_buf(&mut arrived).await, Ok(1..)) {
+            // Silence is fine, but not in the middle of a request.
+            if let Ok(read) = timeout(PARTNER_LIMIT, reader.read_buf(&mut arrived)).await
+                && !matches!(read, Ok(1..))
+            {
                 return;
             }
-            if let Err(error) = session.take(&mut decoder, &mut arrived).await {
+            let taken = match session.take(&mut decoder, &mut arrived).await {
+                Ok(()) => session.expire().await,
+                failed => failed,
+            };
+            if let Err(error) = taken {
                 tracing::debug!(%error, "SPDY client is cut off.");
                 return;
             }
@@ -77,6 +87,7 @@ struct Stream {
     output: Option<mpsc::Receiver<Bytes>>,
     /// What forwards it.
     forward: Option<AbortHandle>,
+    began: Instant,
 }
 
 /// One connection.
@@ -175,6 +186,17 @@ impl Session {
         }
     }
 
+    /// Cuts off the streams whose partner does not come.
+    async fn expire(&mut self) -> Result<(), SessionEnd> {
+        let is_late = |stream: &Stream| stream.forward.is_none() && stream.began.elapsed() >= PARTNER_LIMIT;
+        let late: Vec<u32> = self.streams.iter().filter(|(_, stream)| is_late(stream)).map(|(id, _)| *id).collect();
+        for id in late {
+            self.streams.remove(&id);
+            self.send(Frame::RstStream { id, reason: Reset::Cancel as u32 }).await?;
+        }
+        Ok(())
+    }
+
     /// A stream that is cut off takes its partner along.
     fn reset(&mut self, id: u32) {
         let Some(stream) = self.streams.remove(&id) else { return };
@@ -202,7 +224,8 @@ impl Stream {
             (_, StreamType::Data) => id.saturating_sub(2).to_string(),
         };
         let (input, output) = mpsc::channel(CHUNKS);
-        Some(Self { kind, port, request, input: Some(input), output: Some(output), forward: None })
+        let began = Instant::now();
+        Some(Self { kind, port, request, input: Some(input), output: Some(output), forward: None, began })
     }
 }
 
