@@ -75,8 +75,8 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let name = object::name(object);
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
-    } else if !is_subdomain(name) {
-        errors.push(FieldError::invalid("metadata.name", name, SUBDOMAIN));
+    } else if let Some(why) = wrong_name(resource, name) {
+        errors.push(FieldError::invalid("metadata.name", name, why));
     }
     if resource.is_namespaced && object::namespace(object).is_empty() {
         errors.push(FieldError::required("metadata.namespace", ""));
@@ -97,6 +97,21 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         }
     }
     errors
+}
+
+/// What is wrong with a name. Roles and bindings are called by anything that can stand in a path (`kubeadm:cluster-admins`),
+/// as `apimachinery/pkg/api/validation/path` has it.
+fn wrong_name(resource: &Resource, name: &str) -> Option<&'static str> {
+    if resource.group != "rbac.authorization.k8s.io" {
+        return (!is_subdomain(name)).then_some(SUBDOMAIN);
+    }
+    match name {
+        "." => Some("may not be '.'"),
+        ".." => Some("may not be '..'"),
+        _ if name.contains('/') => Some("may not contain '/'"),
+        _ if name.contains('%') => Some("may not contain '%'"),
+        _ => None,
+    }
 }
 
 /// What is wrong with a change of metadata.
@@ -224,6 +239,16 @@ mod tests {
     fn errors(metadata: Value) -> Vec<String> {
         let resource = Resource::new("", "v1", "ConfigMap", "configmaps", false, Schema::Plain);
         validate(&resource, &json!({"metadata": metadata})).into_iter().map(|error| error.field).collect()
+    }
+
+    #[test]
+    fn roles_are_called_by_what_can_stand_in_a_path() {
+        let named = |group: &str, name: &str| {
+            wrong_name(&Resource::new(group, "v1", "Kind", "kinds", false, Schema::Plain), name)
+        };
+        assert_eq!(named("rbac.authorization.k8s.io", "kubeadm:cluster-admins"), None);
+        assert_eq!(named("rbac.authorization.k8s.io", "a/b"), Some("may not contain '/'"));
+        assert_eq!(named("", "kubeadm:cluster-admins"), Some(SUBDOMAIN));
     }
 
     #[test]
