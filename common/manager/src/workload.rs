@@ -20,7 +20,7 @@ use tokio::{io::DuplexStream, sync::watch};
 
 use crate::{
     ObjectKey, ReconcileError,
-    client::{self, Clients},
+    client::{Clients, Dial},
     clock::Clock,
     secrets::{self, SecretCache},
 };
@@ -67,7 +67,7 @@ pub enum Unreachable {
 pub struct WorkloadClusters {
     secrets: SecretCache,
     clock: Arc<dyn Clock>,
-    user_agent: String,
+    dial: Dial,
     known: Arc<Mutex<HashMap<ObjectKey, Known>>>,
 }
 
@@ -96,8 +96,8 @@ pub struct WorkloadClient {
 }
 
 impl WorkloadClusters {
-    pub(crate) fn new(secrets: SecretCache, clock: Arc<dyn Clock>, user_agent: String) -> Self {
-        Self { secrets, clock, user_agent, known: Arc::default() }
+    pub(crate) fn new(secrets: SecretCache, clock: Arc<dyn Clock>, dial: Dial) -> Self {
+        Self { secrets, clock, dial, known: Arc::default() }
     }
 
     /// The connection to a cluster, by the key of its Cluster.
@@ -230,7 +230,7 @@ impl WorkloadClusters {
         }
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(parsed, &options).await.map_err(|error| bad(error.to_string()))?;
-        let clients = client::clients(config, &self.user_agent, None).map_err(|error| bad(error.to_string()))?;
+        let clients = (self.dial)(config).map_err(|error| bad(error.to_string()))?;
         let client = WorkloadClient { clients };
         client.probe().await?;
         Ok(client)
