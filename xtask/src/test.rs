@@ -38,13 +38,15 @@ enum Tier {
     Lint,
     /// Pure functions, tables, properties, snapshots; servers in the test's own process
     Unit,
+    /// Each controller in thousands of simulated worlds
+    Simulation,
     /// Kinds, webhooks and rights against a real etcd and API server
     Api,
     /// The whole stack with real guests
     Node,
 }
 
-const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Api, Tier::Node];
+const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Simulation, Tier::Api, Tier::Node];
 
 /// How many tests passed, failed and were skipped.
 #[derive(Clone, Copy, Default)]
@@ -69,6 +71,7 @@ pub fn run(options: &Options, progress: &Progress) -> Result<ExitCode> {
         total += match tier {
             Tier::Lint => lint(progress),
             Tier::Unit => unit(options)?,
+            Tier::Simulation => simulation(options)?,
             Tier::Api => api(options, progress)?,
             Tier::Node => node(options, progress)?,
         };
@@ -122,13 +125,29 @@ fn unit(options: &Options) -> Result<Tally> {
     Ok(if success || tally.failed > 0 { tally } else { Tally { failed: tally.failed + 1, ..tally } })
 }
 
+/// Worlds that a soak runs, as many times as many.
+const SOAK: u32 = 50;
+
+fn simulation(options: &Options) -> Result<Tally> {
+    let mut cargo = cargo_command();
+    cargo.args(["run", "--locked", "--quiet", "--package", "simulation", "--profile", "simulation", "--", "run"]);
+    if let Some(filter) = &options.filter {
+        cargo.args(["--filter", filter]);
+    }
+    if options.soak {
+        cargo.args(["--times", &SOAK.to_string()]);
+    }
+    let (tally, success) = watch(&mut cargo, tier_tally)?;
+    Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
+}
+
 fn api(options: &Options, progress: &Progress) -> Result<Tally> {
     let mut e2e = environment::prepare_processes(options.assets.as_deref(), Build::Debug, progress)?.e2e();
     e2e.arg("api");
     if let Some(filter) = &options.filter {
         e2e.args(["--filter", filter]);
     }
-    let (tally, success) = watch(&mut e2e, e2e_tally)?;
+    let (tally, success) = watch(&mut e2e, tier_tally)?;
     Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
 }
 
@@ -151,7 +170,7 @@ fn node(options: &Options, progress: &Progress) -> Result<Tally> {
     if options.soak {
         e2e.arg("--soak");
     }
-    let (tally, success) = watch(&mut e2e, e2e_tally)?;
+    let (tally, success) = watch(&mut e2e, tier_tally)?;
     Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
 }
 
@@ -178,9 +197,9 @@ fn cargo_tally(line: &str) -> Option<Tally> {
     tally(counts, "; ", ["passed", "failed", "ignored"])
 }
 
-/// `node: 3 passed, 0 failed, 1 skipped`, and the same of the api tier.
-fn e2e_tally(line: &str) -> Option<Tally> {
-    let counts = line.strip_prefix("node: ").or_else(|| line.strip_prefix("api: "))?;
+/// `node: 3 passed, 0 failed, 1 skipped`, and the same of the tiers `api` and `simulation`.
+fn tier_tally(line: &str) -> Option<Tally> {
+    let counts = ["node: ", "api: ", "simulation: "].iter().find_map(|tier| line.strip_prefix(tier))?;
     tally(counts, ", ", ["passed", "failed", "skipped"])
 }
 
@@ -201,8 +220,8 @@ mod tests {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s";
         let found = cargo_tally(line).unwrap();
         assert_eq!((found.passed, found.failed, found.skipped), (12, 3, 1));
-        for tier in ["node", "api"] {
-            let found = e2e_tally(&format!("{tier}: 5 passed, 0 failed, 2 skipped")).unwrap();
+        for tier in ["node", "api", "simulation"] {
+            let found = tier_tally(&format!("{tier}: 5 passed, 0 failed, 2 skipped")).unwrap();
             assert_eq!((found.passed, found.failed, found.skipped), (5, 0, 2));
         }
         assert!(cargo_tally("test foo ... ok").is_none());
