@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::SimClock;
 
@@ -57,7 +57,8 @@ pub struct Journal {
     entries: Mutex<Vec<Entry>>,
     checks: Mutex<Vec<Arc<Check>>>,
     violation: watch::Sender<Option<Violation>>,
-    changes: watch::Sender<u64>,
+    /// Those who wait for changes, woken in the order in which they came: a `watch` wakes them in a random one.
+    listeners: Mutex<Vec<Arc<Notify>>>,
 }
 
 impl Journal {
@@ -68,7 +69,7 @@ impl Journal {
             entries: Mutex::default(),
             checks: Mutex::default(),
             violation: watch::Sender::new(None),
-            changes: watch::Sender::new(0),
+            listeners: Mutex::default(),
         })
     }
 
@@ -104,7 +105,7 @@ impl Journal {
 
     /// Something changed: wakes those who wait for changes.
     pub fn changed(&self) {
-        self.changes.send_modify(|changes| *changes += 1);
+        self.listeners.lock().iter().for_each(|listener| listener.notify_one());
     }
 
     /// Checks that all is well. To be called after each step of anybody.
@@ -141,8 +142,10 @@ impl Journal {
         }
     }
 
-    /// Tells of changes.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    /// Tells of changes since the last time that it was waited for.
+    pub fn changes(&self) -> Arc<Notify> {
+        let listener = Arc::new(Notify::new());
+        self.listeners.lock().push(Arc::clone(&listener));
+        listener
     }
 }

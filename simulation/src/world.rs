@@ -200,10 +200,9 @@ impl World {
         limit: Duration,
         goal: impl Fn() -> Result<(), String>,
     ) -> Result<(), Violation> {
-        let mut changes = self.journal.changes();
+        let changes = self.journal.changes();
         let deadline = Instant::now() + limit;
         loop {
-            changes.mark_unchanged();
             let Err(missing) = goal() else { return Ok(()) };
             let now = Instant::now();
             if now >= deadline {
@@ -211,7 +210,7 @@ impl World {
             }
             // What is waited for may be a matter of time alone.
             let pause = (deadline - now).min(Duration::from_secs(30));
-            drop(timeout(pause, changes.changed()).await);
+            drop(timeout(pause, changes.notified()).await);
         }
     }
 }

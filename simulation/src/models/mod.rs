@@ -25,16 +25,15 @@ pub trait Model: Send {
 
 /// Lets a model live. It hears of changes after a while between `pace`.
 pub async fn live(mut model: impl Model, journal: Arc<Journal>, chance: Chance, pace: (Duration, Duration)) {
-    let mut changes = journal.changes();
+    let changes = journal.changes();
     loop {
-        changes.mark_unchanged();
         let again = model.step();
         journal.check();
-        let changed = changes.changed();
+        let changed = changes.notified();
         match again {
             // An error says that the time came first.
             Some(again) => drop(timeout(again, changed).await),
-            None => drop(changed.await),
+            None => changed.await,
         }
         sleep(chance.between(pace.0, pace.1)).await;
     }
