@@ -33,16 +33,25 @@ fn ttl(text: &str) -> Result<Duration, String> {
     Ok(ttl)
 }
 
+/// Who this provider's process is.
+pub const IDENTITY: Identity = Identity {
+    name: "basalt-bootstrap-kubeadm",
+    provider: "bootstrap-kubeadm",
+    version: env!("CARGO_PKG_VERSION"),
+    lease: "kubeadm-bootstrap-manager-leader-election-capi",
+    field_manager: "basalt-bootstrap-kubeadm",
+};
+
 /// Wires the provider and runs it until it is told to stop.
 pub async fn run(args: Args) -> Result<(), StartError> {
-    let identity = Identity {
-        name: "basalt-bootstrap-kubeadm",
-        provider: "bootstrap-kubeadm",
-        version: env!("CARGO_PKG_VERSION"),
-        lease: "kubeadm-bootstrap-manager-leader-election-capi",
-        field_manager: "basalt-bootstrap-kubeadm",
-    };
-    let mut manager = Manager::new(args.manager, identity).await?;
+    let mut manager = Manager::new(args.manager, IDENTITY).await?;
+    let settings = Settings { token_ttl: args.bootstrap_token_ttl };
+    register(&mut manager, settings, args.kubeadmconfig_concurrency);
+    manager.run().await
+}
+
+/// Adds this provider's controller and webhooks to a process.
+pub fn register(manager: &mut Manager, settings: Settings, concurrency: usize) {
     let ignition = manager.feature_gates().enabled("KubeadmBootstrapFormatIgnition", true);
     let configs = manager.informer(Informer::default());
     let clusters = manager.informer(Informer::default());
@@ -50,15 +59,13 @@ pub async fn run(args: Args) -> Result<(), StartError> {
     let pools = manager.feature_gates().enabled("MachinePool", true);
     let pools = pools.then(|| manager.informer(Informer::default().index(BY_CLUSTER, config::pool_by_cluster)));
     let owners = Owners { machines: machines.clone(), pools: pools.clone() };
-    let settings = Settings { token_ttl: args.bootstrap_token_ttl };
-    let reconciler = ConfigReconciler::new(&manager, &configs, &owners, &clusters, settings);
+    let reconciler = ConfigReconciler::new(manager, &configs, &owners, &clusters, settings);
     let controller = manager
-        .controller("kubeadmconfig", &configs, reconciler, args.kubeadmconfig_concurrency)
+        .controller("kubeadmconfig", &configs, reconciler, concurrency)
         .watches(&machines, config::woken_by_machine)
         .watches(&clusters, move |old, new| config::woken_by_cluster(&owners, old, new));
     if let Some(pools) = &pools {
         controller.watches(pools, config::woken_by_pool);
     }
     manager.webhooks(webhooks::routes(ignition));
-    manager.run().await
 }

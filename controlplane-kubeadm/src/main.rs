@@ -1,16 +1,18 @@
 //! The manager of kubeadm control planes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use controlplane_kubeadm::{
+    IDENTITY,
     api::validation::Gates,
-    controlplane::{ControlPlanes, Settings, names::FIELD_MANAGER},
+    controlplane::{ControlPlanes, Settings},
     etcd::Limits,
     webhooks,
+    workload::PortForwards,
 };
 use manager::{
-    Identity, Manager,
+    Manager,
     cli::{self, ManagerArgs},
 };
 
@@ -50,20 +52,13 @@ fn at_least(text: &str, least: Duration) -> Result<Duration, String> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let identity = Identity {
-        name: "basalt-controlplane-kubeadm",
-        provider: "control-plane-kubeadm",
-        version: env!("CARGO_PKG_VERSION"),
-        lease: "kubeadm-control-plane-manager-leader-election-capi",
-        field_manager: FIELD_MANAGER,
-    };
-    let mut manager = Manager::new(cli.manager, identity).await?;
+    let mut manager = Manager::new(cli.manager, IDENTITY).await?;
     let settings = Settings {
         concurrency: cli.kubeadmcontrolplane_concurrency,
         grace: cli.remote_conditions_grace_period,
         etcd: Limits { connect: cli.etcd_dial_timeout_duration, call: cli.etcd_call_timeout_duration },
     };
-    let known = ControlPlanes::register(&mut manager, settings);
+    let known = ControlPlanes::register(&mut manager, settings, Arc::new(PortForwards));
     let gates = Gates {
         ignition: manager.feature_gates().enabled("KubeadmBootstrapFormatIgnition", true),
         taints: manager.feature_gates().enabled("MachineTaintPropagation", false),

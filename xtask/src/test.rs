@@ -40,6 +40,8 @@ enum Tier {
     Lint,
     /// Pure functions, tables, properties, snapshots; servers in the test's own process
     Unit,
+    /// Each controller in thousands of simulated worlds
+    Simulation,
     /// Kinds, webhooks and rights against a real etcd and API server
     Api,
     /// The whole stack with guests in memory
@@ -48,7 +50,7 @@ enum Tier {
     Node,
 }
 
-const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Api, Tier::E2e, Tier::Node];
+const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Simulation, Tier::Api, Tier::E2e, Tier::Node];
 
 /// Groups of scenarios of the node tier.
 const GROUPS: [&str; 2] = ["growth", "trouble"];
@@ -76,6 +78,7 @@ pub fn run(options: &Options, progress: &Progress) -> Result<ExitCode> {
         total += match tier {
             Tier::Lint => lint(progress),
             Tier::Unit => unit(options)?,
+            Tier::Simulation => simulation(options)?,
             Tier::Api => api(options, progress)?,
             Tier::E2e => {
                 let prepared = environment::prepare_processes(options.assets.as_deref(), Build::Debug, progress)?;
@@ -123,6 +126,22 @@ fn unit(options: &Options) -> Result<Tally> {
     let (tally, success) = watch(&mut cargo, "", cargo_tally)?;
     // A target that does not compile fails no test and is a failure all the same.
     Ok(if success || tally.failed > 0 { tally } else { Tally { failed: tally.failed + 1, ..tally } })
+}
+
+/// Worlds that a soak runs, as many times as many.
+const SOAK: u32 = 50;
+
+fn simulation(options: &Options) -> Result<Tally> {
+    let mut cargo = command::cargo();
+    cargo.args(["run", "--locked", "--quiet", "--package", "simulation", "--profile", "simulation", "--", "run"]);
+    if let Some(filter) = &options.filter {
+        cargo.args(["--filter", filter]);
+    }
+    if options.soak {
+        cargo.args(["--times", &SOAK.to_string()]);
+    }
+    let (tally, success) = watch(&mut cargo, "", e2e_tally)?;
+    Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
 }
 
 fn api(options: &Options, progress: &Progress) -> Result<Tally> {
@@ -210,7 +229,7 @@ fn cargo_tally(line: &str) -> Option<Tally> {
 
 /// `node: 3 passed, 0 failed, 1 skipped`, and the same of the other tiers of the end-to-end program.
 fn e2e_tally(line: &str) -> Option<Tally> {
-    let counts = ["api: ", "e2e: ", "node: "].iter().find_map(|tier| line.strip_prefix(tier))?;
+    let counts = ["simulation: ", "api: ", "e2e: ", "node: "].iter().find_map(|tier| line.strip_prefix(tier))?;
     tally(counts, ", ", ["passed", "failed", "skipped"])
 }
 

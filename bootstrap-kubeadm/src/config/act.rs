@@ -9,8 +9,8 @@ use kube::{
     api::{ApiResource, DynamicObject, PropagationPolicy},
 };
 use manager::{
-    Category, Manager, ObjectKey, Outcome, ReconcileError, Writer, clock::Clock, fault, secrets::SecretCache,
-    workload::WorkloadClusters,
+    Category, Manager, ObjectKey, Offload, Outcome, ReconcileError, Writer, clock::Clock, fault, random::Random,
+    secrets::SecretCache, workload::WorkloadClusters,
 };
 use serde_json::{Value, json};
 
@@ -56,6 +56,8 @@ pub struct Actor {
     pub(super) secrets: SecretCache,
     pub(super) workload: WorkloadClusters,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) offload: Offload,
     pub(super) settings: Settings,
 }
 
@@ -67,6 +69,8 @@ impl Actor {
             secrets: manager.secrets(),
             workload: manager.workload(),
             clock: manager.clock(),
+            random: manager.random(),
+            offload: manager.offload(),
             settings,
         }
     }
@@ -147,7 +151,9 @@ impl Actor {
         }
         let found = match found {
             Some(found) => found,
-            None => certificates::find_or_make(facts, &self.secrets, &self.writer, self.clock.now()).await,
+            None => {
+                certificates::find_or_make(facts, &self.secrets, &self.writer, self.offload, self.clock.now()).await
+            }
         };
         let certificates = match found {
             Ok(found) => found,

@@ -6,12 +6,9 @@ use cluster_api::{labels, owner};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::Resource;
-use kubeadm::{
-    api::spec::ClusterConfiguration,
-    pki::{self, Pair, Purpose},
-};
+use kubeadm::pki::{self, Pair, Purpose};
 use manager::{
-    Category, ObjectKey, ReconcileError, Writer, fault,
+    ObjectKey, Offload, ReconcileError, Writer, fault,
     secrets::{self, SecretCache},
 };
 
@@ -123,6 +120,7 @@ pub async fn find_or_make(
     facts: &Facts,
     cache: &SecretCache,
     writer: &Writer,
+    offload: Offload,
     now: Timestamp,
 ) -> Result<Certificates, Missing> {
     for purpose in Use::Init.purposes(facts) {
@@ -131,27 +129,19 @@ pub async fn find_or_make(
         if is_users || cache.get(&key).await?.is_some() {
             continue;
         }
-        let pair = make(purpose, &facts.cluster_configuration(), now)
-            .await?
-            .map_err(|reason| Missing::Unmakeable { secret: key.name.clone(), reason })?;
+        let settings = facts.cluster_configuration();
+        let algorithm = settings.encryption_algorithm.unwrap_or_default();
+        let days = settings.ca_certificate_validity_period_days;
+        // Making an RSA key takes long.
+        let made = offload.run(move || pki::generate(purpose, algorithm, days, now)).await?;
+        let unmakeable =
+            |error: pki::Error| Missing::Unmakeable { secret: key.name.clone(), reason: error.to_string() };
+        let pair = made.map_err(unmakeable)?;
         let secret = secret(facts, purpose, &pair);
         // If one has appeared meanwhile, that one counts.
         fault::around("create-certificates", writer.create(&secret)).await?;
     }
     find(facts, Use::Init, cache).await
-}
-
-/// Making an RSA key takes long: off the async workers.
-async fn make(
-    purpose: Purpose,
-    settings: &ClusterConfiguration,
-    now: Timestamp,
-) -> Result<Result<Pair, String>, ReconcileError> {
-    let (algorithm, days) =
-        (settings.encryption_algorithm.unwrap_or_default(), settings.ca_certificate_validity_period_days);
-    let made = tokio::task::spawn_blocking(move || pki::generate(purpose, algorithm, days, now)).await;
-    let made = made.map_err(|error| ReconcileError::new(Category::Bug, error.to_string()))?;
-    Ok(made.map_err(|error| error.to_string()))
 }
 
 fn secret(facts: &Facts, purpose: Purpose, pair: &Pair) -> Secret {

@@ -34,7 +34,8 @@ impl Actor {
         let tokens = self.tokens(facts).await.inspect_err(|error| {
             report.waits(format!("Waiting for the workload cluster: {error}"));
         })?;
-        let token = Token::generate().map_err(|error| ReconcileError::transient(error.to_string()))?;
+        let token = Token::generate(|bytes| self.random.secret(bytes))
+            .map_err(|error| ReconcileError::transient(error.to_string()))?;
         let secret = token.secret(self.settings.token_ttl, self.clock.now());
         let created = fault::around("create-token", tokens.create(&PostParams::default(), &secret)).await;
         created.map_err(|error| self.failed(facts, error)).inspect_err(|error| {

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use rand::TryRng;
 
 /// Namespace of token Secrets.
 pub const NAMESPACE: &str = "kube-system";
@@ -27,12 +26,12 @@ pub struct Malformed;
 /// The system has no randomness to give.
 #[derive(Debug, thiserror::Error)]
 #[error("no randomness: {0}")]
-pub struct NoRandomness(String);
+pub struct NoRandomness(pub String);
 
 impl Token {
-    /// A new token, from the operating system's randomness.
-    pub fn generate() -> Result<Self, NoRandomness> {
-        Ok(Self { id: letters(6)?, secret: letters(16)? })
+    /// A new token, of bytes that nobody can guess, with which `fill` fills what it is given.
+    pub fn generate(fill: impl Fn(&mut [u8]) -> Result<(), NoRandomness>) -> Result<Self, NoRandomness> {
+        Ok(Self { id: letters(6, &fill)?, secret: letters(16, &fill)? })
     }
 
     /// Reads `id.secret`.
@@ -88,12 +87,12 @@ impl std::fmt::Debug for Token {
 }
 
 /// Letters and digits, each as likely as the other.
-fn letters(count: usize) -> Result<String, NoRandomness> {
+fn letters(count: usize, fill: impl Fn(&mut [u8]) -> Result<(), NoRandomness>) -> Result<String, NoRandomness> {
     const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut text = String::with_capacity(count);
     while text.len() < count {
         let mut bytes = [0_u8; 32];
-        rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(|error| NoRandomness(error.to_string()))?;
+        fill(&mut bytes)?;
         // 252 is the largest multiple of 36 below 256: what is above would make some letters likelier.
         let fair = bytes.iter().filter(|byte| **byte < 252).map(|byte| char::from(ALPHABET[usize::from(byte % 36)]));
         text.extend(fair.take(count - text.len()));
@@ -155,9 +154,17 @@ mod tests {
         "2026-01-01T00:00:00Z".parse().unwrap()
     }
 
+    fn new_token() -> Token {
+        let fill = |bytes: &mut [u8]| {
+            rand::fill(bytes);
+            Ok(())
+        };
+        Token::generate(fill).unwrap()
+    }
+
     #[test]
     fn a_token_reads_back_and_hides_its_secret() {
-        let token = Token::generate().unwrap();
+        let token = new_token();
         assert_eq!(Token::parse(&token.expose()).unwrap(), token);
         assert!(!format!("{token:?}").contains(&token.secret));
         for bad in ["abcdef", "abcdef.0123456789abcde", "ABCDEF.0123456789abcdef", "abcdef.0123456789abcdef\n"] {
@@ -167,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_waiting_token_is_extended_in_time() {
-        let secret = Token::generate().unwrap().secret(TTL, now());
+        let secret = new_token().secret(TTL, now());
         let expiration = secret.data.unwrap()["expiration"].0.clone();
         let after = |seconds| upkeep(Some(&expiration), TTL, now() + SignedDuration::from_secs(seconds));
         assert_eq!(after(100), Upkeep::Fresh);

@@ -47,6 +47,15 @@ pub struct Clients {
 /// must not wait for another's.
 pub type OwnClient = Arc<dyn Fn() -> Result<Client, ClientError> + Send + Sync>;
 
+/// Makes the clients of the workload cluster that a configuration leads to.
+pub type Dial = Arc<dyn Fn(Config) -> Result<Clients, ClientError> + Send + Sync>;
+
+/// Dials as this user agent.
+pub fn dial(user_agent: &str) -> Dial {
+    let user_agent = user_agent.to_owned();
+    Arc::new(move |config| clients(config, &user_agent, None))
+}
+
 /// Where and as whom to connect: a file, or what the environment offers.
 pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClientError> {
     Ok(match kubeconfig {

@@ -102,8 +102,9 @@ impl Elector {
                 Err(reason) => tracing::warn!(reason, "Cannot get the lease."),
             }
             tokio::select! {
-                () = tokio::time::sleep(self.random.jittered(self.config.retry_period)) => {}
+                biased;
                 () = stop.cancelled() => return false,
+                () = tokio::time::sleep(self.random.jittered(self.config.retry_period)) => {}
             }
         }
     }
@@ -116,11 +117,12 @@ impl Elector {
         loop {
             let left = self.left(renewed);
             tokio::select! {
-                () = tokio::time::sleep(pause.min(left)) => {}
+                biased;
                 () = stop.cancelled() => {
                     self.release().await;
                     return true;
                 }
+                () = tokio::time::sleep(pause.min(left)) => {}
             }
             let left = self.left(renewed);
             if left.is_zero() {

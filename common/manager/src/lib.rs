@@ -38,6 +38,7 @@ mod key;
 pub mod leader;
 mod manager;
 pub mod metrics;
+mod offload;
 pub mod queue;
 pub mod random;
 mod running;
@@ -56,7 +57,8 @@ pub use crate::{
     health::Addresses,
     informer::Informer,
     key::ObjectKey,
-    manager::{ControllerBuilder, Identity, Manager, Parts, StartError},
+    manager::{ControllerBuilder, Identity, Manager, Parts, Pod, StartError},
+    offload::Offload,
     running::Running,
     webhook::Webhooks,
     worker::{Reconciler, Requeue},

@@ -12,13 +12,14 @@ use process::telemetry::{self, Telemetry};
 use crate::{
     ObjectKey,
     cli::{FeatureGates, ManagerArgs},
-    client::{self, ClientError, Clients, OwnClient},
+    client::{self, ClientError, Clients, Dial, OwnClient},
     clock::{Clock, SystemClock},
     drain::Drain,
     floor::Floor,
     informer::{Change, Informer, Watched},
     leader::CALL_LIMIT,
     metrics::{Metrics, QueueLabels},
+    offload::Offload,
     queue::Priority,
     random::{Random, SystemRandom},
     secrets::SecretCache,
@@ -67,9 +68,31 @@ pub enum StartError {
     LeaseLost,
 }
 
+/// Where a process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name, by which people find the holder of a lease.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+impl Pod {
+    /// As its environment says; a process of this name where that says nothing.
+    fn of_environment(process: &str) -> Self {
+        let name = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+        Self {
+            name: name.unwrap_or_else(|_| process.to_owned()),
+            namespace: std::env::var("POD_NAMESPACE").unwrap_or_else(|_| "default".to_owned()),
+        }
+    }
+}
+
 /// What a process goes by: its clients, its time, its chance. A test brings its own.
 #[derive(Clone)]
 pub struct Parts {
+    /// Where it runs.
+    pub pod: Pod,
     /// Clients of the management cluster.
     pub clients: Clients,
     /// Makes clients for servers that have a runtime of their own.
@@ -78,6 +101,12 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Its randomness.
     pub random: Arc<dyn Random>,
+    /// Its way to workload clusters.
+    pub dial: Dial,
+    /// Where it computes what takes long.
+    pub offload: Offload,
+    /// Decides about crashes, where this process is simulated.
+    pub crashes: Option<Arc<dyn fault::Hook>>,
     /// Its metrics, in which the clients count already.
     pub metrics: Arc<Metrics>,
 }
@@ -141,10 +170,14 @@ impl Manager {
         let user_agent = user_agent(identity);
         let config = client::config(args.kubeconfig.as_deref()).await?;
         let parts = Parts {
+            pod: Pod::of_environment(identity.name),
             own_client: client::own_client(config.clone(), &user_agent, CALL_LIMIT, &metrics),
             clients: client::clients(config, &user_agent, Some(&metrics))?,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
+            dial: client::dial(&user_agent),
+            offload: Offload::default(),
+            crashes: None,
             metrics,
         };
         Ok(Self { telemetry: Some(telemetry), ..Self::with_parts(args, identity, parts) })
@@ -156,7 +189,7 @@ impl Manager {
         let (call, clock) = (&parts.clients.call, &parts.clock);
         let writer = Writer::new(call.clone(), identity.field_manager, Arc::clone(&floor), Arc::clone(clock));
         let secrets = SecretCache::new(call.clone(), Arc::clone(clock));
-        let workload = WorkloadClusters::new(secrets.clone(), Arc::clone(clock), user_agent(identity));
+        let workload = WorkloadClusters::new(secrets.clone(), Arc::clone(clock), Arc::clone(&parts.dial));
         Self {
             args,
             identity,
@@ -187,6 +220,11 @@ impl Manager {
     /// The randomness that everything here uses.
     pub fn random(&self) -> Arc<dyn Random> {
         Arc::clone(&self.parts.random)
+    }
+
+    /// Where this process computes what takes long.
+    pub fn offload(&self) -> Offload {
+        self.parts.offload
     }
 
     /// All writes go through this.
@@ -252,6 +290,7 @@ impl Manager {
             metrics: Arc::clone(&self.parts.metrics),
             clock: Arc::clone(&self.parts.clock),
             random: Arc::clone(&self.parts.random),
+            crashes: self.parts.crashes.clone(),
             standing: Box::new(standing),
         };
         self.controllers.push(Box::new(move |drain| Box::pin(worker.run(drain))));

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use kubeadm::token::NoRandomness;
+use rand::{Rng, TryRng};
 
-/// Gives random numbers. What must be unguessable (tokens, keys) does not come from here.
+/// Gives random numbers. Keys are made by the cryptographic library, which has its own.
 pub trait Random: Send + Sync + 'static {
     /// A number below `bound`; 0 when `bound` is 0.
     fn below(&self, bound: u64) -> u64;
+
+    /// Fills bytes that nobody can guess.
+    fn secret(&self, bytes: &mut [u8]) -> Result<(), NoRandomness>;
 
     /// `duration`, made up to a tenth longer, so that what began together does not stay together.
     fn jittered(&self, duration: Duration) -> Duration {
@@ -30,5 +34,9 @@ pub struct SystemRandom;
 impl Random for SystemRandom {
     fn below(&self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { rand::rng().next_u64() % bound }
+    }
+
+    fn secret(&self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+        rand::rngs::SysRng.try_fill_bytes(bytes).map_err(|error| NoRandomness(error.to_string()))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -16,7 +17,7 @@ use crate::{
     drain::Drain,
     health::{self, Addresses, Diagnostics},
     leader::{Elector, LeaderConfig},
-    manager::{Build, Cached, Parts},
+    manager::{Build, Cached, Parts, Pod},
     metrics::LeaseLabel,
     tls::{self, Certificate, Files},
     webhook::{Managed, Place},
@@ -87,7 +88,7 @@ impl Manager {
         let done = tokio::spawn(async move {
             let work = |drain| work(controllers, caches, parts.clone(), lease, drain);
             let result = if let Some(config) = election {
-                lead(config, &parts, work, &ending).await
+                lead(config, &parts, work, &ending, on_a_thread).await
             } else {
                 work(ending.clone()).await;
                 Ok(())
@@ -98,6 +99,28 @@ impl Manager {
             result
         });
         Ok(Running { drain, addresses, webhooks, done })
+    }
+
+    /// Lives as a part of its caller, without servers, threads or signals, until it loses the lease: for who simulates
+    /// many processes in one. To drop it is to kill it.
+    pub async fn embedded(self) -> Result<(), StartError> {
+        let election = if self.args.leader_elect { Some(self.lease()?) } else { None };
+        let drain = Drain::default();
+        let (mut informers, mut contention) = (JoinSet::new(), JoinSet::new());
+        for informer in self.informers {
+            informers.spawn(informer(drain.stop.clone()));
+        }
+        let (parts, lease) = (self.parts.clone(), LeaseLabel { name: self.identity.lease });
+        let work = |drain| work(self.controllers, self.caches, parts.clone(), lease, drain);
+        let Some(config) = election else {
+            work(drain).await;
+            return Ok(());
+        };
+        let beside = |contend| {
+            contention.spawn(contend);
+            Ok(())
+        };
+        lead(config, &parts, work, &drain, beside).await
     }
 
     async fn serve_webhooks(
@@ -112,7 +135,12 @@ impl Manager {
         let certificate = Arc::new(Certificate::default());
         if let (Some(secret), Some(service)) = (&args.webhook_cert_secret, &args.webhook_service_name) {
             let (secret, service) = (secret.clone(), service.clone());
-            let place = Place { namespace: own_namespace(), secret, service, provider: self.identity.provider };
+            let place = Place {
+                namespace: self.parts.pod.namespace.clone(),
+                secret,
+                service,
+                provider: self.identity.provider,
+            };
             let (clock, random) = (Arc::clone(&self.parts.clock), Arc::clone(&self.parts.random));
             let managed = Managed::new(self.parts.clients.call.clone(), place, clock, random);
             servers.spawn(managed.keep(Arc::clone(&certificate), stop.clone()));
@@ -154,12 +182,11 @@ impl Manager {
     }
 
     fn lease(&self) -> Result<LeaderConfig, StartError> {
-        let host = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
-        let host = host.unwrap_or_else(|_| self.identity.name.to_owned());
+        let Pod { name, namespace } = &self.parts.pod;
         let config = LeaderConfig {
-            namespace: own_namespace(),
+            namespace: namespace.clone(),
             name: self.identity.lease.to_owned(),
-            identity: format!("{host}_{:016x}", self.parts.random.below(u64::MAX)),
+            identity: format!("{name}_{:016x}", self.parts.random.below(u64::MAX)),
             lease_duration: self.args.leader_elect_lease_duration,
             renew_deadline: self.args.leader_elect_renew_deadline,
             retry_period: self.args.leader_elect_retry_period,
@@ -167,10 +194,6 @@ impl Manager {
         config.check().map_err(StartError::Flags)?;
         Ok(config)
     }
-}
-
-fn own_namespace() -> String {
-    std::env::var("POD_NAMESPACE").unwrap_or_else(|_| "default".to_owned())
 }
 
 fn first_list(cache: &dyn Cached) -> String {
@@ -183,11 +206,12 @@ async fn lead<F: Future<Output = ()>>(
     parts: &Parts,
     work: impl FnOnce(Drain) -> F,
     drain: &Drain,
+    beside: impl FnOnce(Contention) -> io::Result<()>,
 ) -> Result<(), StartError> {
     let working = Drain { stop: drain.stop.child_token(), abandon: drain.abandon.child_token() };
     // The lease is given up only after the last pass has ended.
     let released = CancellationToken::new();
-    let (elected, kept) = elect(config, parts, &drain.stop, &working, &released)?;
+    let (elected, kept) = elect(config, parts, &drain.stop, &working, &released, beside)?;
     // An end without a word is a client that could not be made.
     if !elected.await.unwrap_or(false) {
         return if drain.stop.is_cancelled() { Ok(()) } else { Err(StartError::LeaseLost) };
@@ -199,42 +223,48 @@ async fn lead<F: Future<Output = ()>>(
 }
 
 type Told = oneshot::Receiver<bool>;
+type Contention = BoxFuture<'static, ()>;
 
-/// Contends for the lease on a thread and runtime of its own, so that no load on the workers keeps it from renewing.
-/// Tells when it is ours, and at the end whether it was kept; work is abandoned the moment that it is lost.
+/// Contends for the lease beside the work. Tells when it is ours, and at the end whether it was kept; work is abandoned
+/// the moment that it is lost.
 fn elect(
     config: LeaderConfig,
     parts: &Parts,
     stop: &CancellationToken,
     working: &Drain,
     released: &CancellationToken,
+    beside: impl FnOnce(Contention) -> io::Result<()>,
 ) -> io::Result<(Told, Told)> {
     let ((tell_elected, elected), (tell_kept, kept)) = (oneshot::channel(), oneshot::channel());
     let (own_client, clock, random): (OwnClient, _, _) =
         (Arc::clone(&parts.own_client), Arc::clone(&parts.clock), Arc::clone(&parts.random));
     let (stop, working, released) = (stop.clone(), working.clone(), released.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("leader".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            let client = match own_client() {
-                Ok(client) => client,
-                Err(error) => return tracing::error!(%error, "Cannot contend for the lease."),
-            };
-            let mut elector = Elector::new(client, config, clock, random);
-            let ours = elector.acquire(&stop).await;
-            // Nobody listens only where the process is ending already.
-            let _ = tell_elected.send(ours);
-            if ours {
-                let held = elector.hold(&released).await;
-                if !held {
-                    tracing::error!("The lease is lost; what is under way is abandoned.");
-                    working.abandon();
-                }
-                let _ = tell_kept.send(held);
+    beside(Box::pin(async move {
+        let client = match own_client() {
+            Ok(client) => client,
+            Err(error) => return tracing::error!(%error, "Cannot contend for the lease."),
+        };
+        let mut elector = Elector::new(client, config, clock, random);
+        let ours = elector.acquire(&stop).await;
+        // Nobody listens only where the process is ending already.
+        let _ = tell_elected.send(ours);
+        if ours {
+            let held = elector.hold(&released).await;
+            if !held {
+                tracing::error!("The lease is lost; what is under way is abandoned.");
+                working.abandon();
             }
-        });
-    })?;
+            let _ = tell_kept.send(held);
+        }
+    }))?;
     Ok((elected, kept))
+}
+
+/// On a thread and runtime of its own no load on the workers keeps the lease from being renewed.
+fn on_a_thread(contention: Contention) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("leader".to_owned()).spawn(move || runtime.block_on(contention))?;
+    Ok(())
 }
 
 /// Runs the controllers, once all caches are complete, until the drain.
@@ -246,8 +276,9 @@ async fn work(
     drain: Drain,
 ) {
     tokio::select! {
-        () = complete(&caches) => {}
+        biased;
         () = drain.stop.cancelled() => return,
+        () = complete(&caches) => {}
     }
     let leading = parts.metrics.leading.get_or_create_owned(&lease);
     leading.set(1);

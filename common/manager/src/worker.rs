@@ -105,6 +105,7 @@ pub(crate) struct Worker<R> {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    pub(crate) crashes: Option<Arc<dyn fault::Hook>>,
     pub(crate) standing: Box<dyn Fn(&ObjectKey) -> Standing + Send + Sync>,
 }
 
@@ -126,9 +127,11 @@ impl<R: Reconciler> Worker<R> {
             self.metrics.active_workers.get_or_create(&label).set(i64::try_from(passes.len()).unwrap_or(i64::MAX));
             let due = self.requeue.queue.lock().next_due();
             let timer = due.map_or(Duration::from_secs(3600), |due| due.saturating_sub(self.clock.monotonic()));
+            // In a fixed order, so that a simulation repeats itself; no branch can starve another, for each loop takes
+            // what is ready.
             tokio::select! {
-                () = self.requeue.wake.notified() => {}
-                () = tokio::time::sleep(timer), if passes.len() < self.concurrency => {}
+                biased;
+                () = drain.stop.cancelled() => {}
                 Some(ended) = passes.join_next_with_id() => match ended {
                     Ok((id, (key, priority, result))) => { keys.remove(&id); self.settle(&key, priority, result); }
                     // Panics are caught inside the pass; only an aborted task ends here.
@@ -136,10 +139,12 @@ impl<R: Reconciler> Worker<R> {
                         self.settle(&key, priority, Err(ReconcileError::new(Category::Bug, error.to_string())));
                     }
                 },
-                () = drain.stop.cancelled() => {}
+                () = self.requeue.wake.notified() => {}
+                () = tokio::time::sleep(timer), if passes.len() < self.concurrency => {}
             }
         }
         tokio::select! {
+            biased;
             () = async { while passes.join_next().await.is_some() {} } => {}
             () = drain.abandon.cancelled() => {}
             () = tokio::time::sleep(DRAIN) => tracing::warn!(controller = self.name, "Passes did not end in time."),
@@ -176,7 +181,7 @@ impl<R: Reconciler> Worker<R> {
 
     fn pass(&self, key: ObjectKey, priority: Priority) -> impl Future<Output = Ended> + Send + 'static {
         let (name, reconciler, metrics) = (self.name, Arc::clone(&self.reconciler), Arc::clone(&self.metrics));
-        let clock = Arc::clone(&self.clock);
+        let (clock, crashes) = (Arc::clone(&self.clock), self.crashes.clone());
         let id = format!("{:016x}", self.random.below(u64::MAX));
         let span = tracing::info_span!(
             "reconcile", controller = name, namespace = %key.namespace, name = %key.name, reconcile_id = id,
@@ -184,7 +189,7 @@ impl<R: Reconciler> Worker<R> {
         );
         let started = clock.monotonic();
         async move {
-            let work = floor::in_pass(name, key.clone(), reconciler.reconcile(&key));
+            let work = fault::within(crashes, floor::in_pass(name, key.clone(), reconciler.reconcile(&key)));
             let work = AssertUnwindSafe(tokio::time::timeout(PASS_LIMIT, work)).catch_unwind();
             let label = ControllerLabel { controller: name };
             let result = match work.await {

@@ -16,11 +16,12 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use parking_lot::Mutex;
-use tokio::{io::DuplexStream, sync::watch};
+use tokio::io::DuplexStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     ObjectKey, ReconcileError,
-    client::{self, Clients},
+    client::{Clients, Dial},
     clock::Clock,
     secrets::{self, SecretCache},
 };
@@ -67,7 +68,7 @@ pub enum Unreachable {
 pub struct WorkloadClusters {
     secrets: SecretCache,
     clock: Arc<dyn Clock>,
-    user_agent: String,
+    dial: Dial,
     known: Arc<Mutex<HashMap<ObjectKey, Known>>>,
 }
 
@@ -81,8 +82,8 @@ struct Known {
 }
 
 enum State {
-    /// A probe is under way; told when it has ended.
-    Probing(watch::Receiver<()>),
+    /// A probe is under way; cancelled when it has ended. Who waits is woken in the order of waiting.
+    Probing(CancellationToken),
     /// It answered: first at `since` without a failure in between, last at `checked`.
     Up { client: WorkloadClient, since: Duration, checked: Duration },
     /// It is left alone for a while.
@@ -96,8 +97,8 @@ pub struct WorkloadClient {
 }
 
 impl WorkloadClusters {
-    pub(crate) fn new(secrets: SecretCache, clock: Arc<dyn Clock>, user_agent: String) -> Self {
-        Self { secrets, clock, user_agent, known: Arc::default() }
+    pub(crate) fn new(secrets: SecretCache, clock: Arc<dyn Clock>, dial: Dial) -> Self {
+        Self { secrets, clock, dial, known: Arc::default() }
     }
 
     /// The connection to a cluster, by the key of its Cluster.
@@ -108,13 +109,13 @@ impl WorkloadClusters {
             return Err(Unreachable::NoKubeconfig(name).into());
         };
         let kubeconfig = secrets::value(&secret, "value").unwrap_or_default();
-        let mut probed = match self.look(cluster, &name, kubeconfig) {
+        let probed = match self.look(cluster, &name, kubeconfig) {
             Look::Up(client) => return Ok(client),
             Look::Down(reason) => return Err(reason.into()),
             Look::Probing(probed) => probed,
         };
-        // An error says that the probe ended without a word, which the state tells then.
-        let _ = tokio::time::timeout(WAIT, probed.changed()).await;
+        // An error says that it takes longer, which the state tells then.
+        let _ = tokio::time::timeout(WAIT, probed.cancelled()).await;
         let now = self.clock.monotonic();
         let mut known = self.known.lock();
         match known.get_mut(cluster) {
@@ -132,7 +133,8 @@ impl WorkloadClusters {
         let now = self.clock.monotonic();
         let mut all = self.known.lock();
         let known = all.remove(cluster).filter(|known| known.kubeconfig == kubeconfig);
-        let (tell, probed) = watch::channel(());
+        let probed = CancellationToken::new();
+        let tell = probed.clone().drop_guard();
         let (look, known) = match known {
             Some(Known { state: State::Up { client, since, checked }, kubeconfig, backoff, .. })
                 if now.saturating_sub(checked) < FRESH =>
@@ -142,7 +144,7 @@ impl WorkloadClusters {
             }
             Some(known) => match &known.state {
                 State::Down { until, reason } if now < *until => (Look::Down(reason.clone()), known),
-                State::Probing(probed) if probed.has_changed().is_ok() => (Look::Probing(probed.clone()), known),
+                State::Probing(probed) if !probed.is_cancelled() => (Look::Probing(probed.clone()), known),
                 State::Up { client, since, .. } => {
                     self.probe(cluster, secret, kubeconfig, Some((client.clone(), *since)), tell);
                     (Look::Probing(probed.clone()), Known { state: State::Probing(probed), ..known })
@@ -169,7 +171,7 @@ impl WorkloadClusters {
         secret: &str,
         kubeconfig: &[u8],
         up: Option<(WorkloadClient, Duration)>,
-        tell: watch::Sender<()>,
+        tell: DropGuard,
     ) {
         let (clusters, cluster) = (self.clone(), cluster.clone());
         let (secret, kubeconfig) = (secret.to_owned(), kubeconfig.to_vec());
@@ -189,8 +191,7 @@ impl WorkloadClusters {
                     Err(reason) => known.fall(reason, now, now.saturating_sub(begun), since),
                 }
             }
-            // Nobody waits any more: fine.
-            let _ = tell.send(());
+            drop(tell);
         });
     }
 
@@ -230,7 +231,7 @@ impl WorkloadClusters {
         }
         let options = KubeConfigOptions::default();
         let config = Config::from_custom_kubeconfig(parsed, &options).await.map_err(|error| bad(error.to_string()))?;
-        let clients = client::clients(config, &self.user_agent, None).map_err(|error| bad(error.to_string()))?;
+        let clients = (self.dial)(config).map_err(|error| bad(error.to_string()))?;
         let client = WorkloadClient { clients };
         client.probe().await?;
         Ok(client)
@@ -240,7 +241,7 @@ impl WorkloadClusters {
 enum Look {
     Up(WorkloadClient),
     Down(Unreachable),
-    Probing(watch::Receiver<()>),
+    Probing(CancellationToken),
 }
 
 impl Known {

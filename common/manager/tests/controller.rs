@@ -8,8 +8,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use clap::Parser;
 use k8s_openapi::api::core::v1::ConfigMap;
 use manager::{
-    Category, Identity, Informer, Manager, ObjectKey, Outcome, Parts, ReconcileError, Reconciler, Running, Writer,
-    cli::ManagerArgs, client::Clients, clock::SystemClock, metrics::Metrics, random::SystemRandom,
+    Category, Identity, Informer, Manager, ObjectKey, Offload, Outcome, Parts, Pod, ReconcileError, Reconciler,
+    Running, Writer,
+    cli::ManagerArgs,
+    client::{self, Clients},
+    clock::SystemClock,
+    metrics::Metrics,
+    random::SystemRandom,
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -73,10 +78,14 @@ async fn process(flags: &[&str], acts: &[(&'static str, Act)]) -> Process {
     let metrics = Arc::new(Metrics::default());
     let own = client.clone();
     let parts = Parts {
+        pod: Pod { name: "test".into(), namespace: "default".into() },
         clients: Clients { call: client.clone(), stream: client },
         own_client: Arc::new(move || Ok(own.clone())),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
+        dial: client::dial("test"),
+        offload: Offload::default(),
+        crashes: None,
         metrics: Arc::clone(&metrics),
     };
     let mut manager = Manager::with_parts(args, identity, parts);

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     api::v1beta2::KubeadmControlPlane,
-    workload::{self, EtcdAccess},
+    workload::{self, EtcdAccess, Pods},
 };
 
 /// Every effect of this controller, by the name of its crash points.
@@ -66,14 +66,15 @@ pub const EFFECTS: &[&str] = &[
 pub struct Actor {
     pub(super) writer: Writer,
     pub(super) foreign: Arc<Foreign>,
+    pub(super) pods: Arc<dyn Pods>,
     /// What was applied last to an object, by its UID: an apply that changes nothing is not sent.
     applied: Mutex<HashMap<String, Value>>,
 }
 
 impl Actor {
     /// Over the process's writer.
-    pub fn new(writer: Writer, foreign: Arc<Foreign>) -> Self {
-        Self { writer, foreign, applied: Mutex::default() }
+    pub fn new(writer: Writer, foreign: Arc<Foreign>, pods: Arc<dyn Pods>) -> Self {
+        Self { writer, foreign, pods, applied: Mutex::default() }
     }
 
     /// Brings what may change in place to the machines and what belongs to them.
@@ -281,7 +282,7 @@ impl Actor {
     ) -> Result<(), workload::Error> {
         let EtcdAccess::Pods(manner) = access else { return Ok(()) };
         // Only the leader can hand over.
-        let mut leader = workload::etcd_client(client, from, manner).await?;
+        let mut leader = self.pods.etcd(client, from, manner).await?;
         let mut failure = None;
         for (id, _) in heirs {
             if !leader.view().await?.leads(from) {
@@ -306,7 +307,7 @@ impl Actor {
         let EtcdAccess::Pods(manner) = access else { return Ok(()) };
         let mut failure = workload::Error::Content("no other etcd member can be asked".to_owned());
         for node in through {
-            match workload::etcd_client(client, node, manner).await {
+            match self.pods.etcd(client, node, manner).await {
                 Ok(mut etcd) => return Ok(fault::around("remove-etcd-member", etcd.remove(id, name)).await?),
                 Err(error) => failure = error,
             }

@@ -32,7 +32,11 @@ use manager::{
 use parking_lot::Mutex;
 
 use self::{act::Actor, foreign::Foreign, names::FINALIZER, observe::Caches, secrets::Secrets};
-use crate::{api::v1beta2::KubeadmControlPlane, etcd::Limits, workload::Alarms};
+use crate::{
+    api::v1beta2::KubeadmControlPlane,
+    etcd::Limits,
+    workload::{Alarms, Pods},
+};
 
 /// What users may set by flag.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +77,7 @@ struct Memory {
 
 impl ControlPlanes {
     /// Adds the controller to a process; returns its cache of control planes.
-    pub fn register(manager: &mut Manager, settings: Settings) -> Informer<KubeadmControlPlane> {
+    pub fn register(manager: &mut Manager, settings: Settings, pods: Arc<dyn Pods>) -> Informer<KubeadmControlPlane> {
         let control_planes: Informer<KubeadmControlPlane> = manager.informer(Informer::default());
         let clusters: Informer<Cluster> = manager.informer(Informer::default());
         let machines: Informer<Machine> =
@@ -88,9 +92,9 @@ impl ControlPlanes {
                 machines: machines.clone(),
                 configs,
             },
-            actor: Actor::new(manager.writer(), Arc::clone(&foreign)),
+            actor: Actor::new(manager.writer(), Arc::clone(&foreign), pods),
             foreign,
-            secrets: Secrets::new(manager.secrets(), manager.writer(), manager.clock(), settings.etcd),
+            secrets: Secrets::new(manager, settings.etcd),
             workload: manager.workload(),
             alarms: alarms.clone(),
             clock: manager.clock(),

@@ -212,7 +212,8 @@ impl ControlPlanes {
         report.initialized = true;
         if let Some(client) = &seen.client {
             self.alarms.follow(key, client);
-            seen.workload = workload::read(client, &observed.hosts(), &seen.access).await.map_err(|error| {
+            let pods = &*self.actor.pods;
+            seen.workload = workload::read(client, pods, &observed.hosts(), &seen.access).await.map_err(|error| {
                 self.workload.report_down(&cluster, &error.to_string());
                 self.alarms.stop(key);
                 error.to_string()
@@ -371,7 +372,7 @@ impl ControlPlanes {
         let mut outcome = Outcome::Settled;
         for (config, node) in observed.without_expiry() {
             let port = bind_port(&config.spec.0);
-            match workload::certificate_expiry(client, &node, port).await {
+            match self.actor.pods.certificate_expiry(client, &node, port).await {
                 Ok(expiry) => {
                     self.actor.note_expiry(&config.name_any(), &observed.wanted.namespace, expiry).await?;
                 }
@@ -397,7 +398,7 @@ impl ControlPlanes {
         exit: &Exit,
     ) -> Result<(), ReconcileError> {
         let client = reached(seen)?;
-        let fresh = workload::read(client, &observed.hosts(), &seen.access).await.map_err(failed)?;
+        let fresh = workload::read(client, &*self.actor.pods, &observed.hosts(), &seen.access).await.map_err(failed)?;
         let facts = Facts { etcd: fresh.etcd, ..report.facts.clone() };
         match decide::members::terminate(&facts) {
             Ok(Step::LetGo { machine: still, exit: Some(now) }) if still == machine && now == *exit => {}

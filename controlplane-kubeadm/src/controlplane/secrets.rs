@@ -8,7 +8,6 @@ use cluster_api::{
     owner,
 };
 use futures::future::try_join_all;
-use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kubeadm::{
     api::spec::EncryptionAlgorithm,
@@ -16,7 +15,7 @@ use kubeadm::{
     pki::{self, Leaf, Pair, Purpose},
 };
 use manager::{
-    Category, ObjectKey, ReconcileError, Writer,
+    Category, Manager, ObjectKey, Offload, ReconcileError, Writer,
     clock::Clock,
     fault,
     secrets::{SecretCache, value},
@@ -44,6 +43,7 @@ pub struct Secrets {
     cache: SecretCache,
     writer: Writer,
     clock: Arc<dyn Clock>,
+    offload: Offload,
     limits: Limits,
     etcd: Mutex<HashMap<ObjectKey, EtcdClient>>,
 }
@@ -56,8 +56,15 @@ struct EtcdClient {
 
 impl Secrets {
     /// Over the process's cache of Secrets and its writer.
-    pub fn new(cache: SecretCache, writer: Writer, clock: Arc<dyn Clock>, limits: Limits) -> Self {
-        Self { cache, writer, clock, limits, etcd: Mutex::default() }
+    pub fn new(manager: &Manager, limits: Limits) -> Self {
+        Self {
+            cache: manager.secrets(),
+            writer: manager.writer(),
+            clock: manager.clock(),
+            offload: manager.offload(),
+            limits,
+            etcd: Mutex::default(),
+        }
     }
 
     /// Sees that the certificate Secrets exist; makes them while nothing depends on them yet. The answer is the
@@ -95,7 +102,7 @@ impl Secrets {
         let algorithm = wanted.algorithm();
         let days = wanted.cluster_configuration().and_then(|cluster| cluster.ca_certificate_validity_period_days);
         let now = self.clock.now();
-        let pair = blocking(move || pki::generate(purpose, algorithm, days, now)).await?;
+        let pair = self.make_keys(move || pki::generate(purpose, algorithm, days, now)).await?;
         let data = [("tls.crt", pair.certificate.as_bytes()), ("tls.key", pair.key.as_bytes())];
         let secret = secret(wanted, key, &data);
         fault::around("create-certificate", self.writer.create_secret(&secret, &wanted.uid)).await?;
@@ -160,7 +167,7 @@ impl Secrets {
         }
         let (cluster, server, algorithm, now) =
             (wanted.cluster.clone(), server.to_owned(), wanted.algorithm(), self.clock.now());
-        blocking(move || kubeconfig::generate(&cluster, &server, &ca, algorithm, now)).await
+        self.make_keys(move || kubeconfig::generate(&cluster, &server, &ca, algorithm, now)).await
     }
 
     async fn pair(&self, wanted: &Wanted, purpose: Purpose) -> Result<Pair, ReconcileError> {
@@ -195,7 +202,7 @@ impl Secrets {
         let client = if authority.key.is_empty() {
             self.pair(wanted, Purpose::ApiServerEtcdClient).await
         } else {
-            issue(authority.clone(), wanted.algorithm(), self.clock.now()).await
+            self.issue(authority.clone(), wanted.algorithm()).await
         };
         let client = match client {
             Ok(client) => client,
@@ -216,6 +223,32 @@ impl Secrets {
         EtcdAccess::Pods(Manner { tls: Arc::clone(config), limits: self.limits })
     }
 
+    /// Our certificate for etcd.
+    async fn issue(&self, authority: Pair, algorithm: EncryptionAlgorithm) -> Result<Pair, ReconcileError> {
+        let now = self.clock.now();
+        let make = move || {
+            let leaf = Leaf {
+                name: "cluster-api.x-k8s.io",
+                organisations: &[],
+                dns: &[],
+                addresses: &[],
+                server: false,
+                client: true,
+            };
+            pki::issue(&authority, &leaf, algorithm, now)
+        };
+        self.make_keys(make).await
+    }
+
+    /// Keys take long to make.
+    async fn make_keys<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, pki::Error> + Send + 'static,
+    ) -> Result<T, ReconcileError> {
+        let made = self.offload.run(work).await?;
+        made.map_err(|error| ReconcileError::new(Category::Waiting(MISSING), error.to_string()))
+    }
+
     /// Forgets a cluster that is gone.
     pub fn forget(&self, cluster: &ObjectKey) {
         self.etcd.lock().remove(cluster);
@@ -228,31 +261,6 @@ fn purposes(wanted: &Wanted) -> Vec<Purpose> {
         purposes.push(Purpose::ApiServerEtcdClient);
     }
     purposes
-}
-
-async fn issue(authority: Pair, algorithm: EncryptionAlgorithm, now: Timestamp) -> Result<Pair, ReconcileError> {
-    blocking(move || {
-        let leaf = Leaf {
-            name: "cluster-api.x-k8s.io",
-            organisations: &[],
-            dns: &[],
-            addresses: &[],
-            server: false,
-            client: true,
-        };
-        pki::issue(&authority, &leaf, algorithm, now)
-    })
-    .await
-}
-
-/// Keys take long to make: not on a thread that serves everyone.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, pki::Error> + Send + 'static,
-) -> Result<T, ReconcileError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(made) => made.map_err(|error| ReconcileError::new(Category::Waiting(MISSING), error.to_string())),
-        Err(error) => Err(ReconcileError::new(Category::Bug, error.to_string())),
-    }
 }
 
 fn secret(wanted: &Wanted, key: &ObjectKey, data: &[(&str, &[u8])]) -> Secret {

@@ -86,6 +86,7 @@ async fn follow(client: Client, pace: Pace, tell: impl Fn()) {
     let nodes = heed(Api::<Node>::all(client.clone()), NODE_ROLE, node_state, pace, &tell);
     let pods = heed(Api::<Pod>::namespaced(client, KUBE_SYSTEM), CONTROL_PLANE_PODS, pod_state, pace, &tell);
     tokio::select! {
+        biased;
         () = nodes => {}
         () = pods => {}
     }

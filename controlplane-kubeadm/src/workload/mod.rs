@@ -3,6 +3,7 @@
 mod add_ons;
 mod alarm;
 mod kubeadm_config;
+mod pods;
 mod read;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 pub use add_ons::{AddOns, keep as keep_add_ons};
 pub use alarm::Alarms;
 pub use kubeadm_config::{Target, ensure_rbac, updated as updated_kubeadm_config, write as write_kubeadm_config};
-pub use read::{EtcdAccess, certificate_expiry, etcd_client, is_initialized, read};
+pub use pods::{Member, Pods, PortForwards};
+pub use read::{EtcdAccess, is_initialized, read};
 
 use crate::controlplane::facts::Etcd;
 

@@ -2,26 +2,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::{Api, ResourceExt, api::ListParams};
-use kubeadm::pki;
-use manager::workload::{Forward, WorkloadClient};
+use manager::workload::WorkloadClient;
 
-use super::{Error, Host, KUBE_SYSTEM, Workload};
+use super::{Error, Host, KUBE_SYSTEM, Pods, Workload};
 use crate::{
     controlplane::{facts::Etcd, names::NODE_ROLE},
-    etcd::{Client, Manner},
+    etcd::Manner,
 };
 
 /// Name of the `ConfigMap` with kubeadm's configuration.
 const KUBEADM_CONFIG: &str = "kubeadm-config";
-/// Port of etcd's clients.
-const ETCD_PORT: u16 = 2379;
 /// Limit of a read. An API server that lost its etcd member keeps requests waiting; the next connection leads to another.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
-/// Limit of looking at a serving certificate.
-const HANDSHAKE: Duration = Duration::from_secs(15);
 
 /// How etcd is reached.
 #[derive(Clone)]
@@ -46,15 +40,20 @@ async fn in_time<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, E
 
 /// Reads what conditions and decisions need. `hosts` are the machines, the best to ask etcd first. An error means that the
 /// API server does not answer; what it refuses becomes part of the answer.
-pub async fn read(client: &WorkloadClient, hosts: &[Host], access: &EtcdAccess) -> Result<Workload, Error> {
-    let (nodes, pods) = tokio::join!(in_time(read_nodes(client, hosts)), in_time(read_pods(client)));
-    let mut workload = Workload { nodes: settle(nodes)?, pods: settle(pods)?, etcd: Etcd::External };
+pub async fn read(
+    client: &WorkloadClient,
+    pods: &dyn Pods,
+    hosts: &[Host],
+    access: &EtcdAccess,
+) -> Result<Workload, Error> {
+    let (nodes, statics) = tokio::join!(in_time(read_nodes(client, hosts)), in_time(read_pods(client)));
+    let mut workload = Workload { nodes: settle(nodes)?, pods: settle(statics)?, etcd: Etcd::External };
     workload.etcd = match access {
         EtcdAccess::External => Etcd::External,
         EtcdAccess::Broken(reason) => Etcd::Unknown(reason.clone()),
         EtcdAccess::Pods(manner) => {
             let nodes: Vec<_> = hosts.iter().filter_map(|host| workload.node_of(host)).collect();
-            read_etcd(client, &nodes, manner).await
+            read_etcd(client, pods, &nodes, manner).await
         }
     };
     Ok(workload)
@@ -90,11 +89,11 @@ async fn read_pods(client: &WorkloadClient) -> Result<BTreeMap<String, Pod>, Err
     Ok(listed.items.into_iter().map(|pod| (pod.name_any(), pod)).collect())
 }
 
-async fn read_etcd(client: &WorkloadClient, nodes: &[String], manner: &Manner) -> Etcd {
+async fn read_etcd(client: &WorkloadClient, pods: &dyn Pods, nodes: &[String], manner: &Manner) -> Etcd {
     let mut failure = "no Machine has a Node yet".to_owned();
     for node in nodes {
         let asked = async {
-            let mut etcd = etcd_client(client, node, manner).await?;
+            let mut etcd = pods.etcd(client, node, manner).await?;
             Ok::<_, Error>(etcd.view().await?)
         };
         match asked.await {
@@ -103,43 +102,4 @@ async fn read_etcd(client: &WorkloadClient, nodes: &[String], manner: &Manner) -
         }
     }
     Etcd::Unknown(failure)
-}
-
-/// A connection to one member, with the port-forward that carries it.
-pub struct Forwarded {
-    client: Client,
-    _forward: Forward,
-}
-
-impl std::ops::Deref for Forwarded {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl std::ops::DerefMut for Forwarded {
-    fn deref_mut(&mut self) -> &mut Client {
-        &mut self.client
-    }
-}
-
-/// Connects to the etcd member on a node.
-pub async fn etcd_client(client: &WorkloadClient, node: &str, manner: &Manner) -> Result<Forwarded, Error> {
-    let mut forward = client.port_forward(KUBE_SYSTEM, &format!("etcd-{node}"), ETCD_PORT).await?;
-    let stream = forward.take_stream().ok_or_else(|| Error::Content("the port-forward has no stream".to_owned()))?;
-    let client = Client::over(stream, manner, node).await?;
-    Ok(Forwarded { client, _forward: forward })
-}
-
-/// When the API server's certificate on a node expires.
-pub async fn certificate_expiry(client: &WorkloadClient, node: &str, port: u16) -> Result<Timestamp, Error> {
-    let mut forward = client.port_forward(KUBE_SYSTEM, &format!("kube-apiserver-{node}"), port).await?;
-    let stream = forward.take_stream().ok_or_else(|| Error::Content("the port-forward has no stream".to_owned()))?;
-    let handshake = crate::etcd::peer_certificate(stream, "kube-apiserver");
-    let der = tokio::time::timeout(HANDSHAKE, handshake)
-        .await
-        .map_err(|_| Error::Content(format!("the API server on {node} showed no certificate in time")))??;
-    pki::expiry(&der).map_err(|error| Error::Content(format!("the API server's certificate on {node}: {error}")))
 }

@@ -51,16 +51,34 @@ pub fn effects() -> impl Iterator<Item = &'static str> {
     machine::EFFECTS.iter().chain(cluster::EFFECTS).chain(pool::EFFECTS).chain(disks::EFFECTS).copied()
 }
 
+/// Who this provider's process is.
+pub const IDENTITY: Identity = Identity {
+    name: "basalt-dcs-controller",
+    provider: "infrastructure-dcs",
+    version: env!("CARGO_PKG_VERSION"),
+    lease: "controller-leader-election-capdcs",
+    field_manager: "basalt-dcs-controller",
+};
+
+/// Objects worked on at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Concurrency {
+    /// Machines.
+    pub machines: usize,
+    /// Clusters, and pools as many.
+    pub clusters: usize,
+}
+
 /// Wires the provider and runs it until it is told to stop.
 pub async fn run(args: Args) -> Result<(), StartError> {
-    let identity = Identity {
-        name: "basalt-dcs-controller",
-        provider: "infrastructure-dcs",
-        version: env!("CARGO_PKG_VERSION"),
-        lease: "controller-leader-election-capdcs",
-        field_manager: "basalt-dcs-controller",
-    };
-    let mut manager = Manager::new(args.manager, identity).await?;
+    let mut manager = Manager::new(args.manager, IDENTITY).await?;
+    let concurrency = Concurrency { machines: args.dcsmachine_concurrency, clusters: args.dcscluster_concurrency };
+    register(&mut manager, &Sites::at_socket(args.adapter_socket), concurrency);
+    manager.run().await
+}
+
+/// Adds this provider's controllers and webhooks to a process.
+pub fn register(manager: &mut Manager, sites: &Sites, concurrency: Concurrency) {
     let machines = Informer::default()
         .index(machine::BY_POOL, machine::by_pool)
         .index(machine::BY_CLUSTER, machine::by_cluster)
@@ -72,13 +90,12 @@ pub async fn run(args: Args) -> Result<(), StartError> {
         owners: manager.informer(Informer::default()),
         clusters: manager.informer(Informer::default()),
     };
-    let sites = Sites::at_socket(args.adapter_socket);
     let management = Arc::new(Management::new(manager.client()));
 
-    let reconciler = MachineReconciler::new(&manager, caches.clone(), sites.clone(), Arc::clone(&management));
+    let reconciler = MachineReconciler::new(manager, caches.clone(), sites.clone(), Arc::clone(&management));
     let (of_pool, of_infra, of_cluster) = (caches.machines.clone(), caches.machines.clone(), caches.machines.clone());
     let of_machines = manager
-        .controller("dcsmachine", &caches.machines, reconciler, args.dcsmachine_concurrency)
+        .controller("dcsmachine", &caches.machines, reconciler, concurrency.machines)
         .watches(&caches.owners, machine::woken_by_owner)
         .watches(&caches.pools, move |old, new| machine::woken_by_pool(&of_pool, old, new))
         .watches(&caches.infras, move |old, new| {
@@ -96,18 +113,18 @@ pub async fn run(args: Args) -> Result<(), StartError> {
         });
 
     let sources = Sources { caches: caches.clone(), templates: manager.informer(Informer::default()) };
-    let disks = Disks::new(&manager, sources, sites.clone(), Arc::clone(&management));
-    let reconciler = ClusterReconciler::new(&manager, caches.clone(), sites.clone(), management);
+    let disks = Disks::new(manager, sources, sites.clone(), Arc::clone(&management));
+    let reconciler = ClusterReconciler::new(manager, caches.clone(), sites.clone(), management);
     let infras = caches.infras.clone();
     manager
-        .controller("dcscluster", &caches.infras, reconciler, args.dcscluster_concurrency)
+        .controller("dcscluster", &caches.infras, reconciler, concurrency.clusters)
         .watches(&caches.clusters, cluster::woken_by_cluster)
         .watches(&caches.machines, move |old, new| cluster::woken_by_machine(&infras, old, new));
 
-    let reconciler = PoolReconciler::new(&manager, caches.pools.clone(), caches.machines.clone(), disks);
+    let reconciler = PoolReconciler::new(manager, caches.pools.clone(), caches.machines.clone(), disks);
     let (pools, machines) = (caches.pools.clone(), caches.machines.clone());
     let of_pools = manager
-        .controller("dcsiphostnamepool", &caches.pools, reconciler, args.dcscluster_concurrency)
+        .controller("dcsiphostnamepool", &caches.pools, reconciler, concurrency.clusters)
         .watches(&caches.machines, pool::woken_by_machine)
         .watches(&caches.infras, move |old, new| {
             let facts = |infra: &api::DCSCluster| {
@@ -141,5 +158,4 @@ pub async fn run(args: Args) -> Result<(), StartError> {
     });
 
     manager.webhooks(webhooks::routes());
-    manager.run().await
 }

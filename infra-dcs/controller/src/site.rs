@@ -18,11 +18,12 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, sync::Mutex};
 use tonic::{
     Request, Response, Status, Streaming,
+    body::Body,
     metadata::AsciiMetadataKey,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint, Uri},
+    transport::{Endpoint, Uri},
 };
-use tower::service_fn;
+use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
 use zeroize::Zeroizing;
 
 /// Limit of an ordinary call.
@@ -35,9 +36,12 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 /// Time after which a stream of tasks that broke is opened again.
 const REOPEN: Duration = Duration::from_secs(2);
 
+/// What carries calls to the adapter: a connection, or in a simulation a model of it.
+pub type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
+
 /// The generated client; its calls carry their deadline, so that the adapter ends with what nobody waits for, and the
 /// trace that they belong to.
-pub type Client = MachineServiceClient<InterceptedService<Channel, CallContext>>;
+pub type Client = MachineServiceClient<InterceptedService<Transport, CallContext>>;
 
 /// Tells the adapter how long an answer is waited for, and in which span.
 #[derive(Clone, Copy)]
@@ -104,7 +108,7 @@ impl Credentials {
 /// All sites, behind one adapter; cheap to clone.
 #[derive(Clone)]
 pub struct Sites {
-    channel: Channel,
+    transport: Transport,
     sessions: Arc<Mutex<HashMap<Fingerprint, Slot>>>,
     listener: Arc<OnceLock<Listener>>,
 }
@@ -124,7 +128,12 @@ impl Sites {
                     UnixStream::connect(&path).await.map(TokioIo::new).map_err(named)
                 }
             }));
-        Self { channel, sessions: Arc::default(), listener: Arc::default() }
+        Self::over(BoxCloneSyncService::new(channel.map_err(|error| Status::from_error(error.into()))))
+    }
+
+    /// The adapter at the other end of a transport.
+    pub fn over(transport: Transport) -> Self {
+        Self { transport, sessions: Arc::default(), listener: Arc::default() }
     }
 
     /// Calls `listener` with the id of each task that ends at any site. Only the first listener is heard of.
@@ -135,7 +144,7 @@ impl Sites {
     }
 
     fn client(&self, limit: Option<Duration>) -> Client {
-        Client::new(InterceptedService::new(self.channel.clone(), CallContext { limit }))
+        Client::new(InterceptedService::new(self.transport.clone(), CallContext { limit }))
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT * 8)
     }

@@ -86,8 +86,14 @@ impl Server {
     /// A server of the built-in kinds, with the namespaces `default`, `kube-system`, `kube-public` and
     /// `kube-node-lease`.
     pub fn new(sources: Arc<dyn Sources>, options: Options) -> Self {
+        Self::with_registry(sources, options, builtin::registry())
+    }
+
+    /// A server of the kinds that another one serves ([`Server::registry`]), with the same namespaces as any: where many are made, kinds
+    /// need be read from their definitions only once.
+    pub fn with_registry(sources: Arc<dyn Sources>, options: Options, registry: Registry) -> Self {
         let state = State {
-            registry: builtin::registry(),
+            registry,
             store: Store::new(options.history),
             watches: Watches::default(),
             garbage: VecDeque::new(),

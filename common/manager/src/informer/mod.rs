@@ -168,8 +168,9 @@ impl<K: Watched> Informer<K> {
             }
         };
         tokio::select! {
-            () = following => {}
+            biased;
             () = stop.cancelled() => {}
+            () = following => {}
         }
     }
 

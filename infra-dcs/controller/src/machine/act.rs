@@ -95,8 +95,13 @@ impl MachineReconciler {
             Step::Release => self.change_claims("machine-release-entry", scene, false).await,
             Step::Retain => self.change_claims("machine-retain-entry", scene, true).await,
             Step::BeginAttempt => {
-                let attempt =
-                    Attempt { number: 1, id: new_id(), at: self.clock.now(), not_before: None, last_failure: None };
+                let attempt = Attempt {
+                    number: 1,
+                    id: self.new_id()?,
+                    at: self.clock.now(),
+                    not_before: None,
+                    last_failure: None,
+                };
                 self.record("machine-begin-attempt", scene, |record| record.attempt = Some(attempt)).await
             }
             Step::RecordMissing(missing) => {
@@ -271,7 +276,7 @@ impl MachineReconciler {
         let record = Record {
             // Names are resolved anew: what they stood for may have been the cause.
             placement: None,
-            attempt: Some(Attempt { id: new_id(), ..attempt }),
+            attempt: Some(Attempt { id: self.new_id()?, ..attempt }),
             media: None,
             task: None,
             started_at: None,
@@ -282,7 +287,7 @@ impl MachineReconciler {
     }
 
     async fn delete_media(&self, scene: &Scene, site: &Site) -> Acted {
-        let Some(media) = scene.record.media.clone() else { return Ok(None) };
+        let Some(media) = scene.record.media.clone().or_else(|| unrecorded_media(scene)) else { return Ok(None) };
         let owner = self.owner_mark(scene).await?;
         let call = site.call(|mut client, session| {
             let (path, datastore_urn) = (media.path.clone(), media.datastore.clone());
@@ -296,9 +301,7 @@ impl MachineReconciler {
             _ => {
                 self.record("machine-record-media-deleted", scene, |record| {
                     record.task = None;
-                    if let Some(media) = &mut record.media {
-                        (media.detached, media.deleted) = (true, true);
-                    }
+                    record.media = Some(Media { detached: true, deleted: true, ..media.clone() });
                 })
                 .await
             }
@@ -329,7 +332,7 @@ impl MachineReconciler {
             user_data: data.user_data,
             meta_data: data.meta_data,
             network_data: data.network_data,
-            file_name: format!("{}-{}.iso", scene.key.name, attempt.id.split('-').next().unwrap_or_default()),
+            file_name: media_name(scene, attempt),
         };
         let call = site.upload(|mut client, session| {
             let request = v1::PutBootMediaRequest { session, ..wanted.clone() };
@@ -412,6 +415,13 @@ impl MachineReconciler {
         }
     }
 
+    /// The id of an attempt: a UUID that nothing else ever has.
+    fn new_id(&self) -> Result<String, ReconcileError> {
+        let mut bytes = uuid::Bytes::default();
+        self.random.secret(&mut bytes).map_err(|error| ReconcileError::transient(error.to_string()))?;
+        Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
+    }
+
     async fn owner_mark(&self, scene: &Scene) -> Result<v1::Owner, ReconcileError> {
         let cluster =
             scene.owner.as_ref().map(|owner| owner.spec.cluster_name.clone()).or_else(|| scene.cluster_name());
@@ -424,6 +434,23 @@ impl MachineReconciler {
     }
 }
 
+/// File name of an attempt's boot medium.
+fn media_name(scene: &Scene, attempt: &Attempt) -> String {
+    format!("{}-{}.iso", scene.key.name, attempt.id.split('-').next().unwrap_or_default())
+}
+
+/// The medium that an attempt may have uploaded without coming to record it: known by its name alone.
+fn unrecorded_media(scene: &Scene) -> Option<Media> {
+    let (placement, attempt) = (scene.record.placement.as_ref()?, scene.record.attempt.as_ref()?);
+    Some(Media {
+        path: media_name(scene, attempt),
+        datastore: placement.media_datastore.clone(),
+        slots: Vec::new(),
+        detached: true,
+        deleted: false,
+    })
+}
+
 fn condition_of(work: Work) -> &'static str {
     match work {
         Work::PowerOff => types::STOP_PENDING,
@@ -434,8 +461,4 @@ fn condition_of(work: Work) -> &'static str {
 
 fn task_record(task: &v1::Task, work: Work, since: Timestamp) -> Option<Task> {
     (!task.id.is_empty()).then(|| Task { id: task.id.clone(), work, since })
-}
-
-fn new_id() -> String {
-    uuid::Uuid::new_v4().to_string()
 }

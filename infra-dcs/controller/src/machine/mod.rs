@@ -20,7 +20,7 @@ use cluster_api::{
 };
 use kube::ResourceExt;
 use manager::{
-    Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, Writer, clock::Clock, fault,
+    Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, Writer, clock::Clock, fault, random::Random,
     secrets::SecretCache,
 };
 
@@ -65,6 +65,7 @@ pub struct MachineReconciler {
     writer: Writer,
     secrets: SecretCache,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     sites: Sites,
     management: Arc<Management>,
 }
@@ -93,7 +94,15 @@ impl Scene {
 impl MachineReconciler {
     /// A reconciler over these caches.
     pub fn new(manager: &Manager, caches: Caches, sites: Sites, management: Arc<Management>) -> Self {
-        Self { caches, writer: manager.writer(), secrets: manager.secrets(), clock: manager.clock(), sites, management }
+        Self {
+            caches,
+            writer: manager.writer(),
+            secrets: manager.secrets(),
+            clock: manager.clock(),
+            random: manager.random(),
+            sites,
+            management,
+        }
     }
 
     async fn show(&self, scene: &Scene, said: &[cluster_api::conditions::Claim]) -> Result<(), ReconcileError> {

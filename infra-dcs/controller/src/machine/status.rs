@@ -88,7 +88,9 @@ fn conditions(
 fn ready(machine: &DCSMachine, claims: &[Claim]) -> Claim {
     if machine.metadata.deletion_timestamp.is_some() {
         let waiting = claims.iter().find(|claim| claim.status == Status::False && claim.type_ != common::PAUSED);
-        let message = waiting.map(|claim| claim.message.clone()).unwrap_or_default();
+        let message = waiting.map(|claim| claim.message.as_str()).filter(|message| !message.is_empty());
+        // Between two things that are waited for there is none to name.
+        let message = message.unwrap_or("the VM and what belongs to it are being removed");
         return Claim::new(common::READY, false, "Deleting", message);
     }
     // Disks that are appended to a running machine do not take its readiness away.

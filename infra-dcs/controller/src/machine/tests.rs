@@ -220,7 +220,7 @@ impl World {
     }
 
     fn deleting(mut self) -> Self {
-        self.machine.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+        self.machine.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(ago(45)));
         self
     }
 
@@ -287,6 +287,7 @@ use dcs_proto::v1::{
 #[case::started_and_crashed(World::created().vm(Running, "m.iso"), Step::Provision)]
 #[case::started(World::created().task(Work::PowerOn, Done).vm(Running, "m.iso"), Step::Provision)]
 #[case::smaller_than_asked(World::created().vm(Stopped, "m.iso").system_disk(80, Some(40)), Step::GrowDisk(Growth { volume: "urn:v".into(), gib: 80 }))]
+#[case::growing_failed(World::created().task(Work::GrowDisk, Failed).vm(Stopped, "m.iso").system_disk(80, Some(40)), Step::GrowDisk(Growth { volume: "urn:v".into(), gib: 80 }))]
 #[case::grown(World::created().task(Work::GrowDisk, Done).vm(Stopped, "m.iso").system_disk(80, Some(80)), Step::PowerOn)]
 #[case::as_large_as_the_template(World::created().vm(Stopped, "m.iso").system_disk(0, Some(40)), Step::PowerOn)]
 #[case::start_failed(World::created().but(|world| world.record.started_at = Some(ago(3))).task(Work::PowerOn, Failed).vm(Stopped, "m.iso"), Step::PowerOn)]
@@ -492,6 +493,16 @@ fn what_a_failed_clone_leaves_is_cleared_before_the_next_attempt() {
     assert_eq!((waiting.plan().step, waiting.said().1.as_str()), (Step::Wait, "CreateFailed"));
 }
 
+#[test]
+fn a_call_that_was_made_right_before_the_deletion_may_still_be_carried_out() {
+    let mut world = World::uploaded().deleting();
+    world.found = Reading::Known(vec![]);
+    world.record.attempt.as_mut().unwrap().at = ago(600);
+    assert_eq!(world.plan().step, Step::DeleteMedia);
+    world.machine.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(ago(10)));
+    assert_eq!(world.plan().step, Step::Wait, "the attempt is old, its last call need not be");
+}
+
 /// The way out, and where it goes on after a crash.
 #[rstest]
 #[case::nothing_made(World::protected().but(|world| world.record.network = None), Step::RemoveFinalizer)]
@@ -502,6 +513,11 @@ fn what_a_failed_clone_leaves_is_cleared_before_the_next_attempt() {
     Step::Adopt("urn:x".into()))]
 #[case::lost_call_may_still(World::uploaded().but(|world| world.found = Reading::Known(vec![])), Step::Wait)]
 #[case::lost_call_did_not(World::uploaded().but(|world| {
+        world.found = Reading::Known(vec![]);
+        world.record.attempt.as_mut().unwrap().at = ago(60);
+    }), Step::DeleteMedia)]
+#[case::upload_may_still_come(World::attempted().but(|world| world.found = Reading::Known(vec![])), Step::Wait)]
+#[case::uploaded_and_crashed(World::attempted().but(|world| {
         world.found = Reading::Known(vec![]);
         world.record.attempt.as_mut().unwrap().at = ago(60);
     }), Step::DeleteMedia)]

@@ -120,7 +120,7 @@ fn provision(facts: &Facts<'_>, attempt: &Attempt) -> Verdict {
     };
     match vm.state() {
         PowerState::Running => plan(Step::Provision),
-        PowerState::Stopped if facts.record.started_at.is_none() => match own_disks(facts, vm) {
+        PowerState::Stopped if facts.record.started_at.is_none() => match own_disks(facts, vm, failure.is_some()) {
             // Debris of a clone that failed while nobody looked; a moment is given to a list that lags.
             Disks::Missing(failure) if facts.now.duration_since(attempt.at) > SETTLE => {
                 abandon(facts, attempt, failure)
@@ -161,7 +161,8 @@ enum Disks {
     Missing(String),
 }
 
-fn own_disks(facts: &Facts<'_>, vm: &v1::Machine) -> Disks {
+/// `failed` says that the last task did: growing that failed is tried again.
+fn own_disks(facts: &Facts<'_>, vm: &v1::Machine, failed: bool) -> Disks {
     for wanted in request::disks(&facts.machine.spec) {
         let Some(disk) = vm.disks.iter().find(|disk| disk.sequence == wanted.sequence) else {
             return Disks::Missing(format!("the site made VM {} without disk {}", vm.name, wanted.sequence));
@@ -169,7 +170,7 @@ fn own_disks(facts: &Facts<'_>, vm: &v1::Machine) -> Disks {
         if disk.size_gib >= wanted.size_gib {
             continue;
         }
-        if facts.record.task.as_ref().is_some_and(|task| task.work == Work::GrowDisk) {
+        if !failed && facts.record.task.as_ref().is_some_and(|task| task.work == Work::GrowDisk) {
             return Disks::Stays(format!(
                 "disk {} has {} GiB and does not grow to the {} GiB that are asked for",
                 wanted.sequence, disk.size_gib, wanted.size_gib

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cluster_api::conditions::{Claim, Status};
 use dcs_proto::v1::PowerState;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Facts, MISSING, POLL, Plan, Read, SOON, Step, Verdict, disks, has_finalizer, known, login_refused, missing, plan,
@@ -18,7 +18,7 @@ use crate::{
     machine::record::Work,
 };
 
-/// Time in which a VM that a lost call may have made shows itself.
+/// Time in which what a lost call may have made shows itself: no call lasts longer.
 const QUARANTINE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Whether the VM is to be left running.
@@ -50,9 +50,9 @@ pub(super) fn delete(facts: &Facts<'_>) -> Verdict {
         };
         return match found.first() {
             Some(vm) => plan(Step::Adopt(vm.urn.clone())),
-            // A call whose answer was lost may still make it; without a medium none was made.
-            None if facts.record.media.is_some() && facts.now.duration_since(attempt.at) < QUARANTINE => {
-                let message = "waiting until no VM can appear any more";
+            // A call whose answer was lost may still make it, or its medium; none is begun once the deletion is seen.
+            None if facts.now.duration_since(attempt.at.max(deleted_at(facts))) < QUARANTINE => {
+                let message = "waiting until nothing can appear at the site any more";
                 wait(missing(types::PROVISIONED, "Deleting", message), Some(POLL))
             }
             None => cleared(facts),
@@ -97,10 +97,16 @@ fn stop_and_delete(facts: &Facts<'_>) -> Verdict {
 
 /// The VM is gone: its medium follows, then its entry.
 fn cleared(facts: &Facts<'_>) -> Verdict {
-    if facts.record.media.as_ref().is_some_and(|media| !media.deleted) {
-        return plan(Step::DeleteMedia);
-    }
-    release(facts)
+    // An attempt without a record of its medium may have ended between the upload and the record.
+    let may_lie = match &facts.record.media {
+        Some(media) => !media.deleted,
+        None => facts.record.attempt.is_some() && facts.record.placement.is_some(),
+    };
+    if may_lie { plan(Step::DeleteMedia) } else { release(facts) }
+}
+
+fn deleted_at(facts: &Facts<'_>) -> Timestamp {
+    facts.machine.metadata.deletion_timestamp.as_ref().map_or(facts.now, |time| time.0)
 }
 
 fn release(facts: &Facts<'_>) -> Verdict {

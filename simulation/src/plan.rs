@@ -1,0 +1,196 @@
+//! What goes wrong in a world, decided before it begins: so that a run can be repeated with less of it.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::chance::Chance;
+
+/// What happens to one call, whichever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFault {
+    /// It is lost on its way; nothing was done.
+    LoseRequest,
+    /// It was carried out, and the answer is lost.
+    LoseAnswer,
+    /// It is refused: overloaded, broken, busy, by this number.
+    Refuse(u8),
+    /// It takes this long.
+    Slow(Duration),
+    /// Whoever asked gives up, and then it is carried out all the same.
+    Late(Duration),
+    /// Somebody else writes the same object right before.
+    Overtake,
+}
+
+/// What happens at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimedFault {
+    /// An instance is killed wherever it is.
+    Kill(usize),
+    /// An instance reaches nobody for a while.
+    Isolate(usize, Duration),
+    /// An instance hears of changes late for a while: its caches are stale.
+    Lag(usize, Duration),
+    /// All watches end.
+    CutWatches,
+    /// The API server forgets its history, and all watches end: they cannot be resumed.
+    Compact,
+    /// What is at the far end (the adapter, a workload cluster) starts anew: it forgets sessions, its connections break.
+    RestartFarEnd,
+    /// What is at the far end does not answer for a while.
+    SilenceFarEnd(Duration),
+}
+
+/// Something that goes wrong, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// At the call of this number, counted over the whole world.
+    Call(u64, CallFault),
+    /// The instance that comes to the crash point of this number dies there, counted likewise.
+    Crash(u64),
+    /// At this time since the world began.
+    Timed(Duration, TimedFault),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(number, fault) => write!(formatter, "call {number}: {fault:?}"),
+            Self::Crash(number) => write!(formatter, "crash point {number}: crash"),
+            Self::Timed(at, fault) => write!(formatter, "at {:.3} s: {fault:?}", at.as_secs_f64()),
+        }
+    }
+}
+
+/// How long a scenario is, so that faults fall into it.
+#[derive(Clone, Copy, Debug)]
+pub struct Horizon {
+    /// Calls of a plain run.
+    pub calls: u64,
+    /// Crash points of a plain run.
+    pub points: u64,
+    /// Length of a plain run.
+    pub time: Duration,
+    /// Instances that can be killed or cut off.
+    pub instances: usize,
+}
+
+/// Everything that goes wrong in a world, and how far the world has come.
+#[derive(Debug, Default)]
+pub struct Plan {
+    faults: Vec<Fault>,
+    calls: AtomicU64,
+    points: AtomicU64,
+    rests: AtomicBool,
+}
+
+/// Most faults in one world.
+const MOST: u64 = 12;
+
+impl Plan {
+    /// The faults of a seed. One world in eight has none but its delays.
+    pub fn of_seed(chance: &Chance, horizon: Horizon) -> Self {
+        let chance = chance.of("plan");
+        let count = if chance.once_in(8) { 0 } else { 1 + chance.below(MOST) };
+        Self::of((0..count).map(|_| fault(&chance, horizon)).collect())
+    }
+
+    /// These faults.
+    pub fn of(faults: Vec<Fault>) -> Self {
+        Self { faults, ..Self::default() }
+    }
+
+    /// The same faults, but only those of these numbers.
+    #[must_use]
+    pub fn only(&self, numbers: &BTreeSet<usize>) -> Self {
+        let kept = self.faults.iter().enumerate().filter(|(number, _)| numbers.contains(number));
+        Self::of(kept.map(|(_, fault)| *fault).collect())
+    }
+
+    /// The faults in their order.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// Nothing goes wrong from now on; or it does again. What rests is not counted.
+    pub fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
+    }
+
+    /// Whether nothing goes wrong at present.
+    pub fn is_resting(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
+    }
+
+    /// What happens to the next call.
+    pub fn next_call(&self) -> Option<CallFault> {
+        if self.is_resting() {
+            return None;
+        }
+        let now = self.calls.fetch_add(1, Ordering::Relaxed);
+        self.faults.iter().find_map(|fault| match fault {
+            Fault::Call(number, fault) if *number == now => Some(*fault),
+            _ => None,
+        })
+    }
+
+    /// Whether the instance that has come to the next crash point dies there.
+    pub fn next_point(&self) -> bool {
+        if self.is_resting() {
+            return false;
+        }
+        let now = self.points.fetch_add(1, Ordering::Relaxed);
+        self.faults.iter().any(|fault| matches!(fault, Fault::Crash(number) if *number == now))
+    }
+
+    /// Calls and crash points so far.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.calls.load(Ordering::Relaxed), self.points.load(Ordering::Relaxed))
+    }
+
+    /// What happens at which time, the first first.
+    pub fn timed(&self) -> Vec<(Duration, TimedFault)> {
+        let timed = self.faults.iter().filter_map(|fault| match fault {
+            Fault::Timed(at, fault) => Some((*at, *fault)),
+            _ => None,
+        });
+        let mut timed: Vec<_> = timed.collect();
+        timed.sort_by_key(|(at, _)| *at);
+        timed
+    }
+}
+
+fn fault(chance: &Chance, horizon: Horizon) -> Fault {
+    let seconds = |least: u64, most: u64| chance.between(Duration::from_secs(least), Duration::from_secs(most));
+    match chance.below(10) {
+        0..=4 => {
+            let fault = match chance.below(12) {
+                0 | 1 => CallFault::LoseRequest,
+                2..=4 => CallFault::LoseAnswer,
+                5..=7 => CallFault::Refuse(u8::try_from(chance.below(256)).unwrap_or_default()),
+                8 => CallFault::Slow(seconds(1, 12)),
+                9 => CallFault::Late(seconds(16, 60)),
+                _ => CallFault::Overtake,
+            };
+            Fault::Call(chance.below(horizon.calls), fault)
+        }
+        5..=7 => Fault::Crash(chance.below(horizon.points)),
+        _ => {
+            let instance = usize::try_from(chance.below(horizon.instances as u64)).unwrap_or_default();
+            let fault = match chance.below(9) {
+                0 | 1 => TimedFault::Kill(instance),
+                2 => TimedFault::Isolate(instance, seconds(5, 120)),
+                3 | 4 => TimedFault::Lag(instance, seconds(1, 60)),
+                5 => TimedFault::CutWatches,
+                6 => TimedFault::Compact,
+                7 => TimedFault::RestartFarEnd,
+                _ => TimedFault::SilenceFarEnd(seconds(1, 90)),
+            };
+            Fault::Timed(chance.between(Duration::ZERO, horizon.time), fault)
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The invariants that every scenario keeps, and what it asks at its end.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::{
+    journal::{Entry, Violation},
+    store::{Kind, Store, at, is_deleting, items, text},
+    world::World,
+};
+
+/// How long after the goal the last passes may still note it.
+const SETTLES: Duration = Duration::from_secs(200);
+/// How long nobody of ours may write anything then; longer than every resync.
+const QUIET: Duration = Duration::from_secs(700);
+
+/// Watches over the conditions of these kinds in each state that comes about (I8), and over secrets in them (I9).
+pub fn always(world: &World, kinds: &'static [Kind]) {
+    let store = world.store("checks");
+    let (seen, looked): (Mutex<BTreeMap<String, String>>, _) = (Mutex::default(), AtomicU64::new(0));
+    world.journal.watch_over(move || {
+        let version = store.server().version();
+        if looked.swap(version, Ordering::Relaxed) == version {
+            return Ok(());
+        }
+        for kind in kinds {
+            for object in store.list(*kind) {
+                let (name, version) = (text(&object, "/metadata/name"), text(&object, "/metadata/resourceVersion"));
+                let key = format!("{}/{name}", kind.plural);
+                if seen.lock().insert(key.clone(), version.to_owned()).as_deref() == Some(version) {
+                    continue;
+                }
+                conditions_explain(&key, &object)?;
+                holds_no_secret(&key, &object)?;
+            }
+        }
+        Ok(())
+    });
+}
+
+/// I8: what is not as it shall be says why.
+fn conditions_explain(key: &str, object: &Value) -> Result<(), Violation> {
+    for condition in items(object, "/status/conditions") {
+        let type_ = text(condition, "/type");
+        let is_silent = text(condition, "/reason").is_empty();
+        let sums_up = matches!(type_, "Ready" | "Available") && condition["status"] != "True";
+        if is_silent || (sums_up && text(condition, "/message").is_empty()) {
+            return Err(Violation::new("I8", format!("{key}: condition {type_} does not say why: {condition}")));
+        }
+    }
+    Ok(())
+}
+
+/// I9: no key in a status or an annotation.
+fn holds_no_secret(key: &str, object: &Value) -> Result<(), Violation> {
+    for part in ["/status", "/metadata/annotations"] {
+        let shown = at(object, part).map(Value::to_string).unwrap_or_default();
+        if shown.contains("PRIVATE KEY") || shown.contains(super::CANARY) {
+            return Err(Violation::new("I9", format!("{key}: a secret stands in {part}")));
+        }
+    }
+    Ok(())
+}
+
+/// I7: once everything is as wanted, nobody of ours writes anything but its lease. Nothing goes wrong meanwhile: a refused
+/// call is a cause to say something.
+pub async fn quiet(world: &World) -> Result<(), Violation> {
+    world.plan.rest(true);
+    sleep(SETTLES).await;
+    let before = world.journal.entries().len();
+    sleep(QUIET).await;
+    world.plan.rest(false);
+    let entries = world.journal.entries();
+    match entries[before..].iter().find(|entry| is_write(entry)) {
+        None => Ok(()),
+        Some(entry) => Err(Violation::new("I7", format!("a write without a cause: {entry}"))),
+    }
+}
+
+/// Whether an entry is a write by one of ours to anything but a lease.
+fn is_write(entry: &Entry) -> bool {
+    let verb = entry.what.rsplit(": ").next().unwrap_or_default();
+    let is_write = ["create ", "update ", "apply ", "patch ", "delete "].iter().any(|write| verb.starts_with(write));
+    is_write && entry.actor.contains("-kubeadm") | entry.actor.contains("-dcs") && !verb.contains("leases")
+}
+
+/// I10: nothing of these kinds is left.
+pub fn nothing_is_left(store: &Store, kinds: &[Kind]) -> Result<(), String> {
+    let left: Vec<_> = kinds
+        .iter()
+        .flat_map(|kind| {
+            let state = |object: &Arc<Value>| if is_deleting(object) { " (deleting)" } else { "" };
+            store
+                .list(*kind)
+                .into_iter()
+                .map(move |object| format!("{}/{}{}", kind.plural, text(&object, "/metadata/name"), state(&object)))
+        })
+        .collect();
+    if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+}

@@ -1,0 +1,162 @@
+//! The control plane provider: scaled up and down, machines lost, replaced and deleted by users, versions changed; and the
+//! end of it all.
+
+use std::{sync::Arc, time::Duration};
+
+use controlplane_kubeadm::{
+    controlplane::{ControlPlanes, Settings},
+    etcd::Limits,
+};
+use futures::FutureExt;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{Scenario, checks};
+use crate::{
+    chance::Chance,
+    journal::Violation,
+    kinds::{
+        self, CLUSTER, DEFINITION, KUBEADM_CONFIG, KUBEADM_CONTROL_PLANE, MACHINE, SECRET, SIM_CLUSTER, SIM_MACHINE,
+        SIM_TEMPLATE,
+    },
+    models::{bootstrap::Bootstrap, health::HealthCheck, infrastructure::Infrastructure, pods::ModelPods},
+    plan::Horizon,
+    store::{Kind, Store, is_deleting, items, text},
+    world::World,
+};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "control-plane",
+    horizon: Horizon { calls: 500, points: 120, time: Duration::from_secs(500), instances: 2 },
+    worlds: 500,
+    tell: |world| tell(world).boxed(),
+};
+
+/// Time for one change of the control plane: several machines one after the other, each after the last is healthy.
+const LIMIT: Duration = Duration::from_secs(90 * 60);
+
+async fn tell(mut world: World) -> Result<(), Violation> {
+    let chance = world.chance.of("story");
+    world.workload.is_managed();
+    let workload = Arc::clone(&world.workload);
+    let infrastructure =
+        Infrastructure::new(world.store("infrastructure"), Arc::clone(&workload), world.chance.of("infrastructure"));
+    world.model("infrastructure", infrastructure);
+    world.model("bootstrap", Bootstrap::new(world.store("bootstrap"), workload.store()));
+    world.model("health checks", HealthCheck::new(world.store("health checks"), Arc::clone(&workload)));
+    // Providers find the version of a kind by its definition.
+    world.user.within("").create(DEFINITION, kinds::kubeadm_config());
+    checks::always(&world, &[KUBEADM_CONTROL_PLANE]);
+    let in_pods = Arc::clone(&workload);
+    world.run(
+        controlplane_kubeadm::IDENTITY,
+        Arc::new(move |manager, link| {
+            let settings = Settings { concurrency: 4, grace: Duration::from_secs(300), etcd: Limits::default() };
+            ControlPlanes::register(manager, settings, ModelPods::new(link, &in_pods));
+        }),
+    );
+    let mut replicas = *chance.pick(&[1, 1, 3]).unwrap_or(&1);
+    create(&world.user, replicas);
+    for _ in 0..=chance.below(2) {
+        settled(&world, replicas).await?;
+        change(&world, &chance, &mut replicas).await;
+    }
+    settled(&world, replicas).await?;
+    checks::quiet(&world).await?;
+    world.user.delete(CLUSTER, "c");
+    let store = world.user.clone();
+    world
+        .until("I10", LIMIT, || {
+            checks::nothing_is_left(
+                &store,
+                &[CLUSTER, KUBEADM_CONTROL_PLANE, MACHINE, KUBEADM_CONFIG, SIM_CLUSTER, SIM_MACHINE, SECRET],
+            )
+        })
+        .await
+}
+
+/// The objects of a cluster, as a user applies them.
+fn create(user: &Store, replicas: u64) {
+    let reference = |kind: Kind, name: &str| json!({"apiGroup": kind.group, "kind": kind.kind, "name": name});
+    user.create(SIM_TEMPLATE, json!({"metadata": {"name": "t"}, "spec": {"template": {"spec": {}}}}));
+    user.create(SIM_CLUSTER, json!({"metadata": {"name": "c"}, "spec": {}}));
+    user.create(
+        CLUSTER,
+        json!({"metadata": {"name": "c"}, "spec": {
+            "infrastructureRef": reference(SIM_CLUSTER, "c"), "controlPlaneRef": reference(KUBEADM_CONTROL_PLANE, "cp"),
+        }}),
+    );
+    // Quick keys: what is simulated is time.
+    let config = json!({"clusterConfiguration": {"encryptionAlgorithm": "ECDSA-P256"}});
+    user.create(
+        KUBEADM_CONTROL_PLANE,
+        json!({"metadata": {"name": "cp"}, "spec": {
+            "replicas": replicas, "version": "v1.34.5", "kubeadmConfigSpec": config,
+            "machineTemplate": {"spec": {"infrastructureRef": reference(SIM_TEMPLATE, "t")}},
+        }}),
+    );
+}
+
+/// One thing that users do, or that happens to machines.
+async fn change(world: &World, chance: &Chance, replicas: &mut u64) {
+    let machines = world.user.list(MACHINE);
+    let picked = chance.pick(&machines).map(|machine| text(machine, "/metadata/name").to_owned());
+    match chance.below(5) {
+        0 => {
+            let version = if chance.once_in(2) { "v1.34.6" } else { "v1.34.7" };
+            world.user.merge(KUBEADM_CONTROL_PLANE, "cp", json!({"spec": {"version": version}}));
+        }
+        // A machine fails for good; with one machine that is the end of any cluster.
+        1 if *replicas == 3 => world.workload.power_off(&picked.unwrap_or_default()),
+        2 if *replicas == 3 => world.user.delete(MACHINE, &picked.unwrap_or_default()),
+        3 => {
+            world.user.merge(CLUSTER, "c", json!({"spec": {"paused": true}}));
+            sleep(chance.between(Duration::from_secs(1), Duration::from_secs(100))).await;
+            world.user.merge(CLUSTER, "c", json!({"spec": {"paused": false}}));
+        }
+        _ => {
+            *replicas = if *replicas == 1 { 3 } else { 1 };
+            world.user.merge(KUBEADM_CONTROL_PLANE, "cp", json!({"spec": {"replicas": *replicas}}));
+        }
+    }
+    // Some do not wait until it is done.
+    if chance.once_in(3) {
+        sleep(chance.between(Duration::from_secs(1), Duration::from_secs(60))).await;
+        *replicas = if *replicas == 1 { 3 } else { 1 };
+        world.user.merge(KUBEADM_CONTROL_PLANE, "cp", json!({"spec": {"replicas": *replicas}}));
+    }
+}
+
+/// Waits until the control plane is as wanted.
+async fn settled(world: &World, replicas: u64) -> Result<(), Violation> {
+    let (store, workload) = (world.user.clone(), Arc::clone(&world.workload));
+    world
+        .until("converges", LIMIT, || {
+            let machines = store.list(MACHINE);
+            let names: Vec<_> = machines.iter().map(|machine| text(machine, "/metadata/name").to_owned()).collect();
+            let count = u64::try_from(names.len()).unwrap_or(u64::MAX);
+            if count != replicas || machines.iter().any(|machine| is_deleting(machine)) {
+                return Err(format!("there are Machines {names:?}, {replicas} are wanted"));
+            }
+            let version = store.get(KUBEADM_CONTROL_PLANE, "cp");
+            let version = version.as_ref().map(|cp| text(cp, "/spec/version")).unwrap_or_default();
+            if let Some(old) = machines.iter().find(|machine| text(machine, "/spec/version") != version) {
+                return Err(format!("Machine {} is not of version {version}", text(old, "/metadata/name")));
+            }
+            let (members, learners) = workload.with_etcd(|etcd, _| {
+                let mut hosts: Vec<_> = etcd.members().iter().map(|member| member.host.clone()).collect();
+                hosts.sort();
+                (hosts, etcd.members().iter().any(|member| member.is_learner))
+            });
+            if members != names || learners || workload.running() != names {
+                return Err(format!("etcd has the members {members:?}, {names:?} are the Machines"));
+            }
+            let control_plane = store.get(KUBEADM_CONTROL_PLANE, "cp").ok_or("the control plane is gone")?;
+            let is_available = |condition: &Value| condition["type"] == "Available" && condition["status"] == "True";
+            if !items(&control_plane, "/status/conditions").any(is_available) {
+                return Err("the control plane is not Available".to_owned());
+            }
+            Ok(())
+        })
+        .await
+}
