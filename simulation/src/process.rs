@@ -11,10 +11,11 @@ use jiff::SignedDuration;
 use kube::Client;
 use manager::{
     Identity, Manager, Offload, Parts, Pod,
-    cli::{FeatureGates, LoggingFormat, ManagerArgs},
+    cli::{FeatureGates, ManagerArgs},
     client::{ClientError, Clients, Dial},
     fault::{Hook, Moment},
     metrics::Metrics,
+    telemetry::{LoggingFormat, TelemetryArgs},
 };
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
@@ -197,9 +198,11 @@ fn arguments(elects: bool) -> ManagerArgs {
         insecure_diagnostics: true,
         feature_gates: FeatureGates::default(),
         sync_period: Duration::from_secs(300),
-        v: 0,
-        otlp_endpoint: None,
-        trace_ratio: 0.0,
-        logging_format: LoggingFormat::Text,
+        telemetry: TelemetryArgs {
+            v: 0,
+            logging_format: LoggingFormat::Text,
+            otlp_endpoint: None,
+            trace_ratio: 0.0,
+        },
     }
 }
