@@ -27,3 +27,5 @@ pub mod network;
 pub mod root;
 pub mod shell;
 pub mod systemd;
+#[cfg(test)]
+mod testing;

@@ -14,6 +14,8 @@
 
 mod cloud;
 mod medium;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};

@@ -117,12 +117,19 @@ impl Shell<'_> {
             let exit = program(&mut Context {
                 name: &base,
                 args: &argv[1..],
-                env: &self.state.environment(),
                 directory: &self.state.directory,
                 machine: self.machine,
                 stdin,
             });
-            return self.finish(exit);
+            let status = self.finish(exit)?;
+            // What systemctl was told to start runs here, within the bounds of this run.
+            while let Some(unit) = self.machine.services.requested() {
+                let started = self.start_unit(&unit).await?;
+                if started != 0 {
+                    return Ok(started);
+                }
+            }
+            return Ok(status);
         }
         if self.commands.has(&base) {
             return self.external(argv).await;
@@ -131,7 +138,7 @@ impl Shell<'_> {
         Ok(127)
     }
 
-    fn finish(&mut self, exit: Exit) -> Run {
+    pub(super) fn finish(&mut self, exit: Exit) -> Run {
         self.charge((exit.stdout.len() + exit.stderr.len()) as u64 / 4096)?;
         if !exit.stdout.is_empty() {
             self.write(1, &exit.stdout)?;

@@ -2,9 +2,11 @@
 
 mod order;
 pub mod start;
+#[cfg(test)]
+mod tests;
 pub mod unit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 pub use order::{Start, plan};
 use unit::{Unit, UnitError};
@@ -32,6 +34,7 @@ pub enum State {
 pub struct Services {
     states: BTreeMap<String, State>,
     starts: BTreeMap<String, u32>,
+    requests: VecDeque<String>,
 }
 
 impl Services {
@@ -54,6 +57,16 @@ impl Services {
     pub fn set(&mut self, unit: &str, state: State) {
         *self.starts.entry(unit.to_owned()).or_default() += 1;
         self.states.insert(unit.to_owned(), state);
+    }
+
+    /// Asks for a unit of a document to be started, by whoever runs commands.
+    pub fn request(&mut self, unit: &str) {
+        self.requests.push_back(unit.to_owned());
+    }
+
+    /// The next unit that is to be started.
+    pub fn requested(&mut self) -> Option<String> {
+        self.requests.pop_front()
     }
 
     /// Marks a unit as stopped.
@@ -83,6 +96,11 @@ pub fn find(root: &Root, name: &str) -> Option<String> {
 /// Whether a unit is masked.
 pub fn is_masked(root: &Root, name: &str) -> bool {
     find(root, name).as_deref() == Some("/dev/null")
+}
+
+/// Whether a unit is the image's own.
+pub fn is_own(root: &Root, name: &str) -> bool {
+    find(root, name).is_some_and(|path| path.starts_with(FOLDERS[2]))
 }
 
 /// Reads a unit with its drop-ins; none where there is no file, or it is masked.

@@ -6,6 +6,8 @@
 mod apply;
 mod disks;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

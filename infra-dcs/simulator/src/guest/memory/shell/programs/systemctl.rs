@@ -2,7 +2,10 @@
 //! [`Services`](crate::guest::memory::systemd::Services) which were started.
 
 use super::{Context, Exit};
-use crate::guest::memory::systemd::{self, State};
+use crate::guest::memory::{
+    machine::Machine,
+    systemd::{self, State},
+};
 
 pub(super) fn systemctl(context: &mut Context<'_>) -> Exit {
     let quiet = context.args.iter().any(|arg| arg == "-q" || arg == "--quiet");
@@ -94,7 +97,7 @@ fn one(
             if let Err(error) = systemd::load(&machine.root, name) {
                 return exit.complain(1, format!("Failed to {verb} {name}: {error}"));
             }
-            machine.services.set(name, State::Active);
+            start(machine, name);
         }
         "stop" | "kill" => {
             if !exists && !masked {
@@ -107,7 +110,7 @@ fn one(
                 return exit.complain(1, format!("Failed to enable unit: {}", error.reason));
             }
             if now {
-                machine.services.set(name, State::Active);
+                start(machine, name);
             }
         }
         "disable" => {
@@ -204,5 +207,14 @@ fn one(
             }
         }
         _ => exit.complain(1, format!("Unknown command verb {verb}.")),
+    }
+}
+
+/// The image's own services are played by others; what a document brought is run by the shell.
+fn start(machine: &mut Machine, name: &str) {
+    if name.ends_with(".service") && !systemd::is_own(&machine.root, name) {
+        machine.services.request(name);
+    } else {
+        machine.services.set(name, State::Active);
     }
 }
