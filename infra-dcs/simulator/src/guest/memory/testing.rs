@@ -146,7 +146,9 @@ impl Vm {
             self.recorder.clone(),
         );
         machine.settle_devices().unwrap();
-        machine.root.character_device("/dev/null", 1, 3).unwrap();
+        if !machine.root.exists("/dev/null") {
+            machine.root.character_device("/dev/null", 1, 3).unwrap();
+        }
         machine
     }
 }

@@ -224,7 +224,7 @@ async fn a_failing_command_of_cloud_init_fails_the_boot_after_the_rest_has_run()
             "bootcmd[0]: exit status 127: /run/cloud-init/bootcmd: line 2: nonsense: command not found",
         ),
         (
-            "#cloud-config\nruncmd: ['echo a\n\n    b', 'if [ 1 = 1 ]; then\n\n  false\n\n  fi']\n",
+            "#cloud-config\nruncmd: ['echo a\n\n    echo b', 'if [ 1 = 1 ]; then\n\n  false\n\n  fi']\n",
             "runcmd[1]: exit status 1",
         ),
         ("#cloud-config\nwrite_file: []\n", "cloud-init: write_file: unknown key"),

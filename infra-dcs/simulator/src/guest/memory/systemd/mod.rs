@@ -85,6 +85,9 @@ pub fn full_name(name: &str) -> String {
 pub fn find(root: &Root, name: &str) -> Option<String> {
     let folder = FOLDERS.iter().find(|folder| root.link_metadata(&format!("{folder}/{name}")).is_ok())?;
     let path = format!("{folder}/{name}");
+    if root.read_link(&path).is_ok_and(|target| target == "/dev/null") {
+        return Some("/dev/null".to_owned());
+    }
     // An empty file masks, as the link to nothing does.
     match root.metadata(&path) {
         Ok(metadata) if metadata.kind == super::root::Kind::File && metadata.size > 0 => Some(path),
@@ -128,16 +131,21 @@ pub fn load(root: &Root, name: &str) -> Result<Option<Unit>, UnitError> {
 
 /// Names of the units that a target or unit pulls in by links, as `systemctl enable` makes them.
 pub fn wanted_by(root: &Root, name: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for folder in FOLDERS {
-        for kind in ["wants", "requires"] {
-            for unit in root.list(&format!("{folder}/{name}.{kind}")).unwrap_or_default() {
-                if !found.contains(&unit) {
-                    found.push(unit);
-                }
-            }
-        }
-    }
+    let mut found = linked(root, name, "wants");
+    found.extend(required_by(root, name));
+    found
+}
+
+/// Those of them without which it does not start.
+pub fn required_by(root: &Root, name: &str) -> Vec<String> {
+    linked(root, name, "requires")
+}
+
+fn linked(root: &Root, name: &str, kind: &str) -> Vec<String> {
+    let folders = FOLDERS.iter().map(|folder| root.list(&format!("{folder}/{name}.{kind}")).unwrap_or_default());
+    let mut found: Vec<String> = folders.flatten().collect();
+    found.sort();
+    found.dedup();
     found
 }
 

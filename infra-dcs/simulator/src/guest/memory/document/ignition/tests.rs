@@ -162,7 +162,7 @@ fn what_is_wrong_is_named_with_its_place() {
     }
     assert_eq!(parse(b" \n").unwrap_err().to_string(), "document: not a config (empty)");
     let error = parse(b"{\"ignition\": {\"version\": \"3.3.0\"}, \"secret-word\" }").unwrap_err().to_string();
-    assert_eq!(error, "document: not JSON at line 1, column 53");
+    assert_eq!(error, "document: not JSON at line 1, column 50");
 }
 
 #[test]

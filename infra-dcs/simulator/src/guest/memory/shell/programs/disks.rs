@@ -9,7 +9,7 @@ use crate::guest::memory::{
 
 /// File systems that the image can make, each with the options of its mkfs that take a value.
 const MKFS: [(&str, &str); 5] = [
-    ("xfs", "bdilmnrs"),
+    ("xfs", "bdiLlmnprs"),
     ("ext4", "bCdEgGiIJLmMNoOrTU"),
     ("ext3", "bCdEgGiIJLmMNoOrTU"),
     ("btrfs", "LmdnsU"),
