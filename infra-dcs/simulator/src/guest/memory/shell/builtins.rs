@@ -101,16 +101,16 @@ impl Shell<'_> {
             }
             "cd" => self.cd(args)?,
             "pwd" => self.print(&format!("{}\n", self.state.directory))?,
-            "test" => self.test(args)?,
+            "test" => self.test(args),
             "[" => match args.split_last() {
-                Some((last, rest)) if last == "]" => self.test(rest)?,
+                Some((last, rest)) if last == "]" => self.test(rest),
                 _ => {
                     self.complain("[: missing `]'");
                     2
                 }
             },
             "set" => self.set_options(args)?,
-            "unset" => self.unset(args)?,
+            "unset" => self.unset(args),
             "export" | "readonly" | "local" | "declare" | "typeset" => self.declare(argv, &[]).await?,
             "shift" => {
                 let count = usize::try_from(number(args.first(), 1).unwrap_or(1)).unwrap_or(usize::MAX);
@@ -139,28 +139,10 @@ impl Shell<'_> {
             "eval" => self.source(&args.join(" ")).await?,
             "source" | "." => self.source_file(args).await?,
             "trap" => {
-                if let [action, signals @ ..] = args
-                    && signals.iter().any(|signal| signal == "EXIT" || signal == "0")
-                {
-                    self.state.exit_trap = (action != "-").then(|| action.clone());
-                }
+                self.trap(args);
                 0
             }
-            "type" => {
-                let mut status = 0;
-                for name in args.iter().filter(|name| !name.starts_with('-')) {
-                    match self.describe(name) {
-                        Some(text) => {
-                            self.print(&format!("{text}\n"))?;
-                        }
-                        None => {
-                            self.complain(&format!("type: {name}: not found"));
-                            status = 1;
-                        }
-                    }
-                }
-                status
-            }
+            "type" => self.describe_all(args)?,
             "command" | "builtin" => return self.command_builtin(args).await.map(Some),
             "exec" => {
                 if args.is_empty() {
@@ -182,6 +164,27 @@ impl Shell<'_> {
             _ => return Ok(None),
         };
         Ok(Some(status))
+    }
+
+    fn trap(&mut self, args: &[String]) {
+        if let [action, signals @ ..] = args
+            && signals.iter().any(|signal| signal == "EXIT" || signal == "0")
+        {
+            self.state.exit_trap = (action != "-").then(|| action.clone());
+        }
+    }
+
+    fn describe_all(&mut self, args: &[String]) -> Run {
+        let mut status = 0;
+        for name in args.iter().filter(|name| !name.starts_with('-')) {
+            if let Some(text) = self.describe(name) {
+                self.print(&format!("{text}\n"))?;
+            } else {
+                self.complain(&format!("type: {name}: not found"));
+                status = 1;
+            }
+        }
+        Ok(status)
     }
 
     fn printf(&mut self, args: &[String]) -> Run {
@@ -295,7 +298,7 @@ impl Shell<'_> {
         Ok(0)
     }
 
-    fn unset(&mut self, args: &[String]) -> Run {
+    fn unset(&mut self, args: &[String]) -> u8 {
         let functions = args.iter().any(|arg| arg == "-f");
         let mut status = 0;
         for name in args.iter().filter(|arg| !arg.starts_with('-')) {
@@ -321,7 +324,7 @@ impl Shell<'_> {
                 status = 1;
             }
         }
-        Ok(status)
+        status
     }
 
     /// `export`, `readonly`, `local`, `declare`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    ast::{ArmEnd, Kind, List},
+    ast::{Arm, ArmEnd, Kind, List, Word},
     exec::{Run, Shell, Stop},
     pattern,
 };
@@ -49,28 +49,7 @@ impl Shell<'_> {
                     }
                 }
             }
-            Kind::For { name, words, body } => {
-                let values = match words {
-                    None => self.state.positional.clone(),
-                    Some(words) => {
-                        let mut values = Vec::new();
-                        for word in words {
-                            values.extend(self.fields(word).await?);
-                        }
-                        values
-                    }
-                };
-                let mut status = 0;
-                for value in values {
-                    self.step().await?;
-                    self.assign_text(name, value)?;
-                    match looped(self.list(body).await)? {
-                        Looped::Leave => return Ok(0),
-                        Looped::Next(now) => status = now,
-                    }
-                }
-                Ok(status)
-            }
+            Kind::For { name, words, body } => self.each(name, words.as_deref(), body).await,
             Kind::ForArithmetic { parts: [first, condition, step], body } => {
                 self.arithmetic(first).await?;
                 let mut status = 0;
@@ -86,31 +65,7 @@ impl Shell<'_> {
                     self.arithmetic(step).await?;
                 }
             }
-            Kind::Case { word, arms } => {
-                let text = self.text(word).await?;
-                let chars: Vec<char> = text.chars().collect();
-                let (mut status, mut falls) = (0, false);
-                for arm in arms {
-                    let mut holds = falls;
-                    for word in arm.patterns.iter().take_while(|_| !falls) {
-                        let pattern = self.pattern(word).await?;
-                        if pattern::matches(&pattern, &chars) {
-                            holds = true;
-                            break;
-                        }
-                    }
-                    if !holds {
-                        continue;
-                    }
-                    status = self.list(&arm.body).await?;
-                    match arm.end {
-                        ArmEnd::Done => return Ok(status),
-                        ArmEnd::FallThrough => falls = true,
-                        ArmEnd::TestNext => falls = false,
-                    }
-                }
-                Ok(status)
-            }
+            Kind::Case { word, arms } => self.choose(word, arms).await,
             Kind::Function { name, body } => {
                 self.state.functions.insert(name.clone(), Arc::clone(body));
                 Ok(0)
@@ -118,6 +73,55 @@ impl Shell<'_> {
             Kind::Test(test) => self.conditional(test).await.map(|holds| u8::from(!holds)),
             Kind::Arithmetic(word) => Ok(u8::from(self.arithmetic(word).await? == 0)),
         }
+    }
+
+    async fn each(&mut self, name: &str, words: Option<&[Word]>, body: &List) -> Run {
+        let values = match words {
+            None => self.state.positional.clone(),
+            Some(words) => {
+                let mut values = Vec::new();
+                for word in words {
+                    values.extend(self.fields(word).await?);
+                }
+                values
+            }
+        };
+        let mut status = 0;
+        for value in values {
+            self.step().await?;
+            self.assign_text(name, value)?;
+            match looped(self.list(body).await)? {
+                Looped::Leave => return Ok(0),
+                Looped::Next(now) => status = now,
+            }
+        }
+        Ok(status)
+    }
+
+    async fn choose(&mut self, word: &Word, arms: &[Arm]) -> Run {
+        let text = self.text(word).await?;
+        let chars: Vec<char> = text.chars().collect();
+        let (mut status, mut falls) = (0, false);
+        for arm in arms {
+            let mut holds = falls;
+            for word in arm.patterns.iter().take_while(|_| !falls) {
+                let pattern = self.pattern(word).await?;
+                if pattern::matches(&pattern, &chars) {
+                    holds = true;
+                    break;
+                }
+            }
+            if !holds {
+                continue;
+            }
+            status = self.list(&arm.body).await?;
+            match arm.end {
+                ArmEnd::Done => return Ok(status),
+                ArmEnd::FallThrough => falls = true,
+                ArmEnd::TestNext => falls = false,
+            }
+        }
+        Ok(status)
     }
 
     /// A list that is asked about: its failures end nothing.

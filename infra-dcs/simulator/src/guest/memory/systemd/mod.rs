@@ -118,7 +118,7 @@ pub fn load(root: &Root, name: &str) -> Result<Option<Unit>, UnitError> {
     for folder in FOLDERS.iter().rev() {
         let folder = format!("{folder}/{name}.d");
         for file in root.list(&folder).unwrap_or_default() {
-            if file.ends_with(".conf") {
+            if file.strip_suffix(".conf").is_some() {
                 drop_ins.insert(file.clone(), format!("{folder}/{file}"));
             }
         }
@@ -177,7 +177,7 @@ pub fn enable(root: &mut Root, name: &str) -> Result<(), UnitError> {
 pub fn disable(root: &mut Root, name: &str) {
     let folder = FOLDERS[0];
     for entry in root.list(folder).unwrap_or_default() {
-        if entry.ends_with(".wants") || entry.ends_with(".requires") {
+        if entry.rsplit_once('.').is_some_and(|(_, kind)| kind == "wants" || kind == "requires") {
             let link = format!("{folder}/{entry}/{name}");
             if root.link_metadata(&link).is_ok() {
                 // It was there a moment ago; nobody else is at work here.

@@ -77,11 +77,6 @@ fn one(
     let machine = &mut *context.machine;
     let exists = systemd::find(&machine.root, name).is_some();
     let masked = systemd::is_masked(&machine.root, name);
-    let say = |exit: &mut Exit, text: &str| {
-        if !quiet {
-            exit.print(format!("{text}\n"));
-        }
-    };
     match verb {
         "start" | "restart" | "reload-or-restart" | "try-restart" | "reload" => {
             let running = machine.services.is_active(name);
@@ -141,6 +136,20 @@ fn one(
                 exit.complain(1, format!("Failed to unmask unit: {error}"));
             }
         }
+        _ => ask(machine, verb, name, (quiet, property), exit),
+    }
+}
+
+/// The verbs that only ask.
+fn ask(machine: &Machine, verb: &str, name: &str, (quiet, property): (bool, Option<&str>), exit: &mut Exit) {
+    let exists = systemd::find(&machine.root, name).is_some();
+    let masked = systemd::is_masked(&machine.root, name);
+    let say = |exit: &mut Exit, text: &str| {
+        if !quiet {
+            exit.print(format!("{text}\n"));
+        }
+    };
+    match verb {
         "is-active" | "status" => match machine.services.state(name) {
             Some(State::Active) => say(exit, "active"),
             Some(State::Failed) => {
