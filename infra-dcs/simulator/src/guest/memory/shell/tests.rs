@@ -54,7 +54,7 @@ c",
         (r#"f() { local x=in; echo "$x $1 $#"; return 3; }; x=out; f a b; echo "$? $x""#, "in a 2\n3 out"),
         (r"function g { echo g; }; g; (x=1; exit 4); echo $? ${x-unset}; { echo group; }", "g\n4 unset\ngroup"),
         // Pipes and redirections.
-        (r#"printf 'b\na\nb\n' | sort | uniq -c | tr -s ' '"#, " 1 a\n 2 b"),
+        (r"printf 'b\na\nb\n' | sort | uniq -c | tr -s ' '", " 1 a\n 2 b"),
         (r#"echo one > /tmp/f; echo two >> /tmp/f; while read -r l; do echo "<$l>"; done < /tmp/f"#, "<one>\n<two>"),
         (
             "cat <<EOF\nx=$((1+1)) `echo b` \\$y \"q\"\nEOF\ncat <<'EOF'\n$x\nEOF\ncat <<-E\n\tz\n\tE\n",

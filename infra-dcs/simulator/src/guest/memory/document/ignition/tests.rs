@@ -22,15 +22,13 @@ fn contents(fields: Value) -> Value {
     file(json!({"contents": fields}))
 }
 
+fn refused(document: &Value, expected: &str) {
+    let error = parse_json(document).unwrap_err().to_string();
+    assert!(error.starts_with(expected), "{error}\nexpected: {expected}");
+}
+
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
-    let unit = |unit: Value| json!({"ignition": {"version": "3.3.0"}, "systemd": {"units": [unit]}});
-    let filesystem = |fields: Value| {
-        let mut filesystem = json!({"device": "/dev/vdb", "format": "xfs"});
-        filesystem.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        storage(json!({"filesystems": [filesystem]}))
-    };
-    let partitions = |partitions: Value| storage(json!({"disks": [{"device": "/dev/vdb", "partitions": partitions}]}));
+fn what_is_wrong_with_a_document_or_content_is_named_with_its_place() {
     for (document, expected) in [
         (json!([]), "document: must be a JSON object"),
         (json!({}), "ignition.version: is required: 3.0.0 to 3.3.0"),
@@ -89,6 +87,24 @@ fn what_is_wrong_is_named_with_its_place() {
             contents(json!({"source": "data:,x", "verification": {"hash": format!("sha512-{}", "0".repeat(128))}})),
             "storage.files[0].contents.verification.hash: hash verification failed: the content has sha512-a4abd4448c49562d828115d13a1fccea927f52b4d5459297f8b43e42da89238bc13626e43dcb38ddb082488927ec904fb42057443983e88585179d50551afe62",
         ),
+    ] {
+        refused(&document, expected);
+    }
+    assert_eq!(parse(b" \n").unwrap_err().to_string(), "document: not a config (empty)");
+    let error = parse(b"{\"ignition\": {\"version\": \"3.3.0\"}, \"secret-word\" }").unwrap_err().to_string();
+    assert_eq!(error, "document: not JSON at line 1, column 50");
+}
+
+#[test]
+fn what_is_wrong_with_storage_or_units_is_named_with_its_place() {
+    let unit = |unit: Value| json!({"ignition": {"version": "3.3.0"}, "systemd": {"units": [unit]}});
+    let filesystem = |fields: Value| {
+        let mut filesystem = json!({"device": "/dev/vdb", "format": "xfs"});
+        filesystem.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        storage(json!({"filesystems": [filesystem]}))
+    };
+    let partitions = |partitions: Value| storage(json!({"disks": [{"device": "/dev/vdb", "partitions": partitions}]}));
+    for (document, expected) in [
         (storage(json!({"files": [{"path": "etc/a"}]})), "storage.files[0].path: path not absolute: \"etc/a\""),
         (storage(json!({"files": [{"path": "/a/../b"}]})), "storage.files[0].path: \"/a/../b\" must not contain .."),
         (
@@ -157,12 +173,8 @@ fn what_is_wrong_is_named_with_its_place() {
             "ignition.config.merge[0]: ignition.version: is required: 3.0.0 to 3.3.0",
         ),
     ] {
-        let error = parse_json(&document).unwrap_err().to_string();
-        assert!(error.starts_with(expected), "{error}\nexpected: {expected}");
+        refused(&document, expected);
     }
-    assert_eq!(parse(b" \n").unwrap_err().to_string(), "document: not a config (empty)");
-    let error = parse(b"{\"ignition\": {\"version\": \"3.3.0\"}, \"secret-word\" }").unwrap_err().to_string();
-    assert_eq!(error, "document: not JSON at line 1, column 50");
 }
 
 #[test]
