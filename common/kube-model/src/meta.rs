@@ -237,16 +237,6 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_called_by_what_can_stand_in_a_path() {
-        let named = |group: &str, name: &str| {
-            wrong_name(&Resource::new(group, "v1", "Kind", "kinds", false, Schema::Plain), name)
-        };
-        assert_eq!(named("rbac.authorization.k8s.io", "kubeadm:cluster-admins"), None);
-        assert_eq!(named("rbac.authorization.k8s.io", "a/b"), Some("may not contain '/'"));
-        assert_eq!(named("", "kubeadm:cluster-admins"), Some(SUBDOMAIN));
-    }
-
-    #[test]
     fn names_and_labels() {
         assert!(errors(json!({"name": "a-1.b", "labels": {"a.b/c_D": "x.Y", "e": ""}})).is_empty());
         assert_eq!(errors(json!({"name": "A"})), ["metadata.name"]);

@@ -72,6 +72,9 @@ impl Machine {
 
     /// Writes text to the console, line by line.
     pub fn say(&self, text: &str) {
+        if text.is_empty() {
+            self.observer.console("");
+        }
         for line in text.lines() {
             let line: String = line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
             self.observer.console(line.trim_end());

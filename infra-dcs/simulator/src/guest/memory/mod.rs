@@ -15,6 +15,8 @@
 
 pub mod api_server;
 pub mod boot;
+#[cfg(test)]
+mod boot_testing;
 pub mod cable;
 pub mod clock;
 pub mod cluster;

@@ -5,6 +5,8 @@
 
 mod accounts;
 mod file_system;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -8,7 +8,7 @@ use crate::guest::{iso::Medium, memory::machine::Machine};
 const IGNITION: (&str, &str) = ("ignition", "ignition/config.ign");
 /// Label of a config drive in OpenStack's layout.
 const CONFIG_DRIVE: &str = "config-2";
-/// Label of a NoCloud medium.
+/// Label of a medium in the layout of cloud-init's `NoCloud`.
 const NO_CLOUD: &str = "cidata";
 /// Versions of OpenStack's metadata that cloud-init knows, the newest first.
 const VERSIONS: [&str; 8] =

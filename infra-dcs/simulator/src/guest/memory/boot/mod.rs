@@ -1,9 +1,9 @@
 //! From power-on to a running machine.
 //!
 //! ```text
-//!  mounts ─► medium ─┬─ label ignition: applied once, before all else
+//!  mounts ─► medium ─┬─ label ignition: applied once, before all else; presets
 //!                    └─ config drive, NoCloud: network data, host name
-//!         ─► fstab ─► presets ─► host name ─► kernel parameters ─► network ─► `online`
+//!         ─► fstab ─► host name ─► kernel parameters ─► network ─► `online`
 //!         ─► cloud-init: bootcmd, modules
 //!         ─► units of multi-user.target, in order
 //!         ─► cloud-init: runcmd, once for an instance
@@ -14,6 +14,8 @@
 
 mod cloud;
 mod medium;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -124,14 +126,6 @@ async fn steps(power_on: PowerOn, commands: &mut dyn Commands) -> Result<Booted,
     if let Some(reason) = failed.first() {
         return failure("local-fs.target", reason);
     }
-    match systemd::preset_all(&mut machine.root) {
-        Ok(missing) => {
-            for unit in missing {
-                machine.say(&format!("systemd: {unit} is preset to be enabled, but this image has no such unit"));
-            }
-        }
-        Err(error) => return failure("systemd", error),
-    }
     host_name(&mut machine)?;
     kernel_parameters(&mut machine);
     network(&mut machine)?;
@@ -228,6 +222,11 @@ fn apply_ignition(bytes: &[u8], machine: &mut Machine) -> Result<(), BootFailure
     let written = machine.root.put(IGNITION_DONE, result.into_bytes(), 0o644, Owner::default());
     written.or_else(|error| failure("ignition", format!("{IGNITION_DONE}: {error}")))?;
     machine.say("ignition: done");
+    // systemd's part of a first boot.
+    let missing = systemd::preset_all(&mut machine.root).or_else(|error| failure("systemd", error))?;
+    for unit in missing {
+        machine.say(&format!("systemd: {unit} is preset to be enabled, but this image has no such unit"));
+    }
     Ok(())
 }
 

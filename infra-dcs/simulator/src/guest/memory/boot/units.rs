@@ -66,8 +66,7 @@ async fn one(unit: &Unit, limits: Limits, machine: &mut Machine, commands: &mut 
         machine.say(&format!("[  OK  ] Mounted {}", title(unit)));
         return Ok(());
     }
-    let own = systemd::find(&machine.root, &unit.name).is_some_and(|path| path.starts_with("/usr/lib/"));
-    if !unit.name.ends_with(".service") || own {
+    if !unit.name.ends_with(".service") || systemd::is_own(&machine.root, &unit.name) {
         machine.services.set(&unit.name, State::Active);
         if unit.name.ends_with(".service") {
             machine.say(&format!("[  OK  ] Started {}", title(unit)));

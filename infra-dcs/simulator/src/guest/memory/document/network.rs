@@ -40,9 +40,9 @@ fn net(path: &str, text: &str, mask: Option<&str>) -> Read<IpNet> {
 /// Adds a route; those to everywhere are gateways.
 fn route(profile: &mut Profile, destination: IpNet, gateway: IpAddr) {
     if destination.prefix_len() == 0 {
-        profile.gateways.push(gateway)
+        profile.gateways.push(gateway);
     } else {
-        profile.routes.push((destination, gateway))
+        profile.routes.push((destination, gateway));
     }
 }
 
@@ -142,7 +142,9 @@ fn openstack_network(fields: &Fields<'_>, profiles: &mut [(String, Profile)]) ->
     if let Some(item) = fields.get("gateway") {
         profile.gateways.push(address(&item)?);
     }
-    routes.into_iter().for_each(|(destination, gateway)| route(profile, destination, gateway));
+    for (destination, gateway) in routes {
+        route(profile, destination, gateway);
+    }
     let mut servers: Vec<IpAddr> = fields.list("dns_nameservers")?.iter().map(address).collect::<Read<_>>()?;
     servers.extend(services(fields)?);
     for server in servers {
@@ -250,7 +252,9 @@ fn subnet_1(fields: &Fields<'_>, profile: &mut Profile) -> Read<()> {
             None => wrong(fields.path("gateway"), "is required"),
         }
     })?;
-    routes.into_iter().for_each(|(destination, gateway)| route(profile, destination, gateway));
+    for (destination, gateway) in routes {
+        route(profile, destination, gateway);
+    }
     Ok(())
 }
 
@@ -305,7 +309,9 @@ fn version_2(fields: &Fields<'_>) -> Read<Vec<Profile>> {
             let to = if to == "default" { everywhere } else { &to };
             Ok((net(&fields.path("to"), to, None)?, via))
         })?;
-        routes.into_iter().for_each(|(destination, gateway)| route(&mut profile, destination, gateway));
+        for (destination, gateway) in routes {
+            route(&mut profile, destination, gateway);
+        }
         entry.finish()?;
         profiles.push(profile);
     }

@@ -1,6 +1,8 @@
 //! A machine's NICs: bare at power-on; what they carry comes from the files of the first boot alone.
 
 pub mod keyfile;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt::Write as _, net::IpAddr};
 

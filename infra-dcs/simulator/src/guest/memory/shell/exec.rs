@@ -7,19 +7,15 @@ use parking_lot::Mutex;
 
 use super::{
     Limits,
-    ast::{
-        AndOr, Argument, ArmEnd, AssignedValue, Assignment, Command, Join, Kind, List, Pipeline, Redirect,
-        RedirectKind, Word,
-    },
+    ast::{AndOr, Argument, Assignment, Command, Join, Kind, List, Pipeline, Redirect, RedirectKind},
     command::Commands,
     files::{Files, Input, Stream},
-    pattern,
     state::{State, Value, Variable},
 };
 use crate::guest::memory::machine::Machine;
 
 /// Functions, subshells and compound commands within one another: deeper is a script that calls itself without end.
-const MAX_DEPTH: usize = 100;
+const MAX_DEPTH: usize = 40;
 /// Steps between two chances for others.
 const STEPS_PER_YIELD: u64 = 512;
 
@@ -134,7 +130,7 @@ impl<'m> Shell<'m> {
     }
 
     /// A step of its own, now and then with a chance for others.
-    async fn step(&mut self) -> Result<(), Stop> {
+    pub(super) async fn step(&mut self) -> Result<(), Stop> {
         self.charge(1)?;
         if self.steps - self.yielded > STEPS_PER_YIELD {
             self.yielded = self.steps;
@@ -378,125 +374,6 @@ impl<'m> Shell<'m> {
         })
     }
 
-    async fn compound(&mut self, kind: &Kind) -> Run {
-        match kind {
-            Kind::Simple { .. } => Ok(0),
-            Kind::Group(list) => self.list(list).await,
-            Kind::Subshell(list) => {
-                let outer = self.enter()?;
-                let result = self.list(list).await;
-                self.leave(outer, result).await
-            }
-            Kind::If { branches, otherwise } => {
-                for (condition, body) in branches {
-                    if self.condition(condition).await? == 0 {
-                        return self.list(body).await;
-                    }
-                }
-                match otherwise {
-                    Some(body) => self.list(body).await,
-                    None => Ok(0),
-                }
-            }
-            Kind::Loop { until, condition, body } => {
-                let mut status = 0;
-                loop {
-                    self.step().await?;
-                    let holds = match self.condition(condition).await {
-                        Err(stop) => match looped(Err(stop))? {
-                            Looped::Leave => return Ok(status),
-                            Looped::Next(_) => continue,
-                        },
-                        Ok(answer) => (answer == 0) != *until,
-                    };
-                    if !holds {
-                        return Ok(status);
-                    }
-                    match looped(self.list(body).await)? {
-                        Looped::Leave => return Ok(0),
-                        Looped::Next(now) => status = now,
-                    }
-                }
-            }
-            Kind::For { name, words, body } => {
-                let values = match words {
-                    None => self.state.positional.clone(),
-                    Some(words) => {
-                        let mut values = Vec::new();
-                        for word in words {
-                            values.extend(self.fields(word).await?);
-                        }
-                        values
-                    }
-                };
-                let mut status = 0;
-                for value in values {
-                    self.step().await?;
-                    self.assign_text(name, value)?;
-                    match looped(self.list(body).await)? {
-                        Looped::Leave => return Ok(0),
-                        Looped::Next(now) => status = now,
-                    }
-                }
-                Ok(status)
-            }
-            Kind::ForArithmetic { parts: [first, condition, step], body } => {
-                self.arithmetic(first).await?;
-                let mut status = 0;
-                loop {
-                    self.step().await?;
-                    if !condition.parts.is_empty() && self.arithmetic(condition).await? == 0 {
-                        return Ok(status);
-                    }
-                    match looped(self.list(body).await)? {
-                        Looped::Leave => return Ok(0),
-                        Looped::Next(now) => status = now,
-                    }
-                    self.arithmetic(step).await?;
-                }
-            }
-            Kind::Case { word, arms } => {
-                let text = self.text(word).await?;
-                let chars: Vec<char> = text.chars().collect();
-                let (mut status, mut falls) = (0, false);
-                for arm in arms {
-                    let mut holds = falls;
-                    for word in arm.patterns.iter().take_while(|_| !falls) {
-                        let pattern = self.pattern(word).await?;
-                        if pattern::matches(&pattern, &chars) {
-                            holds = true;
-                            break;
-                        }
-                    }
-                    if !holds {
-                        continue;
-                    }
-                    status = self.list(&arm.body).await?;
-                    match arm.end {
-                        ArmEnd::Done => return Ok(status),
-                        ArmEnd::FallThrough => falls = true,
-                        ArmEnd::TestNext => falls = false,
-                    }
-                }
-                Ok(status)
-            }
-            Kind::Function { name, body } => {
-                self.state.functions.insert(name.clone(), Arc::clone(body));
-                Ok(0)
-            }
-            Kind::Test(test) => self.conditional(test).await.map(|holds| u8::from(!holds)),
-            Kind::Arithmetic(word) => Ok(u8::from(self.arithmetic(word).await? == 0)),
-        }
-    }
-
-    /// A list that is asked about: its failures end nothing.
-    async fn condition(&mut self, list: &List) -> Run {
-        self.state.forgiving += 1;
-        let result = self.list(list).await;
-        self.state.forgiving -= 1;
-        result
-    }
-
     pub(super) fn assign_text(&mut self, name: &str, text: String) -> Result<(), Stop> {
         self.state.set(name, text).map_err(|reason| {
             self.complain(&reason);
@@ -551,176 +428,6 @@ impl<'m> Shell<'m> {
             self.files = files;
         }
         result
-    }
-
-    pub(super) async fn assign(&mut self, assignment: &Assignment) -> Result<(), Stop> {
-        let Assignment { name, index, append, value } = assignment;
-        let done = match (value, index) {
-            (AssignedValue::Scalar(word), None) => {
-                let mut text = self.text(word).await?;
-                if *append {
-                    text.insert_str(0, &self.state.scalar(name).unwrap_or_default());
-                }
-                self.charge(text.len() as u64 / 4096)?;
-                self.state.set(name, text)
-            }
-            (AssignedValue::Scalar(word), Some(index)) => {
-                let key = self.key(name, index).await?;
-                let mut text = self.text(word).await?;
-                if *append {
-                    let present = self.state.elements(name).into_iter().find(|(present, _)| *present == key);
-                    text.insert_str(0, &present.map(|(_, text)| text).unwrap_or_default());
-                }
-                self.state.set_element(name, &key, text)
-            }
-            (AssignedValue::Array(elements), _) => {
-                let associative = self.state.is_associative(name);
-                if !append {
-                    let empty =
-                        if associative { Value::Associative(BTreeMap::new()) } else { Value::Indexed(BTreeMap::new()) };
-                    self.state.replace(name, empty).map_err(|reason| self.refuse(&reason))?;
-                }
-                let last = self.state.elements(name).last().and_then(|(key, _)| key.parse::<usize>().ok());
-                let mut next = last.map_or(0, |last| last + 1);
-                for (index, word) in elements {
-                    if let Some(index) = index {
-                        let key = self.key(name, index).await?;
-                        let text = self.text(word).await?;
-                        self.state.set_element(name, &key, text).map_err(|reason| self.refuse(&reason))?;
-                        next = key.parse::<usize>().map_or(next, |key| key + 1);
-                        continue;
-                    }
-                    for text in self.fields(word).await? {
-                        self.charge(1)?;
-                        self.state.set_element(name, &next.to_string(), text).map_err(|reason| self.refuse(&reason))?;
-                        next += 1;
-                    }
-                }
-                Ok(())
-            }
-        };
-        done.map_err(|reason| self.refuse(&reason))
-    }
-
-    async fn key(&mut self, name: &str, index: &Word) -> Result<String, Stop> {
-        if self.state.is_associative(name) {
-            self.text(index).await
-        } else {
-            Ok(self.arithmetic(index).await?.to_string())
-        }
-    }
-
-    fn refuse(&mut self, reason: &str) -> Stop {
-        self.complain(reason);
-        Stop::Exit(1)
-    }
-
-    // === redirections ===
-
-    /// Opens all; false, and a message, where one cannot be.
-    async fn redirects(&mut self, redirects: &[Redirect]) -> Result<bool, Stop> {
-        for redirect in redirects {
-            if !self.redirect(redirect).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    async fn redirect(&mut self, redirect: &Redirect) -> Result<bool, Stop> {
-        let Redirect { descriptor, kind } = redirect;
-        match kind {
-            RedirectKind::Document(body) => {
-                let text = match body.get() {
-                    Some(word) => self.text(word).await?,
-                    None => String::new(),
-                };
-                self.files.set(descriptor.unwrap_or(0), Stream::Input(Input::new(text.into_bytes())));
-            }
-            RedirectKind::Text(word) => {
-                let text = self.text(word).await? + "\n";
-                self.files.set(descriptor.unwrap_or(0), Stream::Input(Input::new(text.into_bytes())));
-            }
-            RedirectKind::Duplicate(word) => {
-                let target = self.text(word).await?;
-                let descriptor = descriptor.unwrap_or(1);
-                if target == "-" {
-                    self.files.close(descriptor);
-                    return Ok(true);
-                }
-                let Some(stream) = target.parse().ok().and_then(|number| self.files.get(number)).cloned() else {
-                    self.complain(&format!("{target}: Bad file descriptor"));
-                    return Ok(false);
-                };
-                self.files.set(descriptor, stream);
-            }
-            RedirectKind::Read(word) | RedirectKind::ReadWrite(word) => {
-                let name = self.text(word).await?;
-                let path = self.absolute(&name);
-                let found = match (kind, self.machine.root.read(&path)) {
-                    (_, Ok(content)) if self.machine.root.is_directory(&path) => Ok(content),
-                    (RedirectKind::ReadWrite(_), Err(_)) => {
-                        self.machine.root.append(&path, b"").map(|()| Arc::default())
-                    }
-                    (_, result) => result,
-                };
-                match found {
-                    Ok(content) => {
-                        self.charge(content.len() as u64 / 4096)?;
-                        self.files.set(descriptor.unwrap_or(0), Stream::Input(Input::new(content)));
-                    }
-                    Err(error) => {
-                        self.complain(&format!("{name}: {error}"));
-                        return Ok(false);
-                    }
-                }
-            }
-            RedirectKind::Write(word) | RedirectKind::Append(word) => {
-                let append = matches!(kind, RedirectKind::Append(_));
-                match self.open(word, append).await? {
-                    Some(stream) => self.files.set(descriptor.unwrap_or(1), stream),
-                    None => return Ok(false),
-                }
-            }
-            RedirectKind::Both { word, append } => match self.open(word, *append).await? {
-                Some(stream) => {
-                    self.files.set(1, stream.clone());
-                    self.files.set(2, stream);
-                }
-                None => return Ok(false),
-            },
-        }
-        Ok(true)
-    }
-
-    async fn open(&mut self, word: &Word, append: bool) -> Result<Option<Stream>, Stop> {
-        let name = self.text(word).await?;
-        let path = self.absolute(&name);
-        let files = self.files.clone();
-        match files.open_write(&path, append, self.machine) {
-            Ok(stream) => Ok(Some(stream)),
-            Err(error) => {
-                self.complain(&format!("{name}: {error}"));
-                Ok(None)
-            }
-        }
-    }
-}
-
-enum Looped {
-    Leave,
-    Next(u8),
-}
-
-/// What the end of a loop's body means for the loop.
-fn looped(result: Run) -> Result<Looped, Stop> {
-    match result {
-        Ok(status) => Ok(Looped::Next(status)),
-        Err(Stop::Break(1)) => Ok(Looped::Leave),
-        Err(Stop::Continue(1)) => Ok(Looped::Next(0)),
-        Err(Stop::Break(levels)) => Err(Stop::Break(levels - 1)),
-        Err(Stop::Continue(levels)) => Err(Stop::Continue(levels - 1)),
-        Err(stop) => Err(stop),
     }
 }
 

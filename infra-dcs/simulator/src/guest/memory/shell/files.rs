@@ -163,9 +163,9 @@ impl Files {
             _ => {}
         }
         if append {
-            machine.root.append(path, b"")?
+            machine.root.append(path, b"")?;
         } else {
-            machine.root.write(path, Vec::new())?
+            machine.root.write(path, Vec::new())?;
         }
         Ok(Stream::File(path.to_owned()))
     }

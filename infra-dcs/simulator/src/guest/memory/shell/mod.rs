@@ -3,28 +3,36 @@
 //! ```text
 //!  parser/ ──► ast ──► exec ──► expand, arithmetic, pattern, braces
 //!                       │  └──► state (variables), files (descriptors)
-//!                       ├─ builtins, test     what the shell does itself
-//!                       ├─ programs/          what the image's programs do to the machine
-//!                       └─ command            what somebody else plays: kubeadm
+//!                       ├─ builtins, input, test   what the shell does itself
+//!                       ├─ run, service            what a name means; units that systemctl starts
+//!                       ├─ programs/               what the image's programs do to the machine
+//!                       └─ command                 what somebody else plays: kubeadm
 //! ```
 //!
 //! A pipeline's commands run one after the other, each with all that the one before has written; `&` waits at once.
 //! Steps, memory, nesting and the guest's time are bounded: a script that does not end fails.
 
 mod arithmetic;
+mod assign;
 mod ast;
 mod braces;
 mod builtins;
 mod command;
+mod compound;
 mod exec;
 mod expand;
 mod files;
+mod input;
 mod parser;
 mod pattern;
 mod programs;
+mod redirect;
 mod run;
+mod service;
 mod state;
 mod test;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -111,7 +119,7 @@ pub(super) fn covers(pattern: &[(char, bool)], name: &str) -> bool {
 pub async fn run(job: Job<'_>, limits: Limits, machine: &mut Machine, commands: &mut dyn Commands) -> Ended {
     let (output, error) = (Console::new(job.tag), Console::new(job.tag));
     let files = Files::standard(Stream::Console(output.clone()), Stream::Console(error.clone()));
-    let state = State::new("sh", job.env, job.directory);
+    let state = State::new(if job.tag.is_empty() { "sh" } else { job.tag }, job.env, job.directory);
     let mut shell = Shell::new(machine, commands, state, files, limits);
     let result = shell.invoke(job.argv.to_vec()).await;
     let first_failure = shell.first_failure;

@@ -76,7 +76,10 @@ impl Shell<'_> {
     }
 
     fn is_program(&self, name: &str) -> bool {
-        RUNNERS.contains(&name) || programs::find(name).is_some() || self.commands.has(name)
+        RUNNERS.contains(&name)
+            || super::builtins::is_also_program(name)
+            || programs::find(name).is_some()
+            || self.commands.has(name)
     }
 
     /// A file of this name in the folders of `PATH`.
@@ -109,6 +112,10 @@ impl Shell<'_> {
         } else if let Some(path) = self.script_in_path(&name) {
             return self.file(&path, argv).await;
         }
+        if super::builtins::is_also_program(&base) {
+            let argv: Vec<String> = [base].into_iter().chain(argv.into_iter().skip(1)).collect();
+            return self.builtin(&argv).await.map(Option::unwrap_or_default);
+        }
         if RUNNERS.contains(&base.as_str()) {
             return self.runner(&base, argv).await;
         }
@@ -117,12 +124,19 @@ impl Shell<'_> {
             let exit = program(&mut Context {
                 name: &base,
                 args: &argv[1..],
-                env: &self.state.environment(),
                 directory: &self.state.directory,
                 machine: self.machine,
                 stdin,
             });
-            return self.finish(exit);
+            let status = self.finish(exit)?;
+            // What systemctl was told to start runs here, within the bounds of this run.
+            while let Some(unit) = self.machine.services.requested() {
+                let started = self.start_unit(&unit).await?;
+                if started != 0 {
+                    return Ok(started);
+                }
+            }
+            return Ok(status);
         }
         if self.commands.has(&base) {
             return self.external(argv).await;
@@ -131,7 +145,7 @@ impl Shell<'_> {
         Ok(127)
     }
 
-    fn finish(&mut self, exit: Exit) -> Run {
+    pub(super) fn finish(&mut self, exit: Exit) -> Run {
         self.charge((exit.stdout.len() + exit.stderr.len()) as u64 / 4096)?;
         if !exit.stdout.is_empty() {
             self.write(1, &exit.stdout)?;

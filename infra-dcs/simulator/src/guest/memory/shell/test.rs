@@ -4,14 +4,14 @@ use futures::future::BoxFuture;
 
 use super::{
     ast::Test,
-    exec::{Run, Shell, Stop},
+    exec::{Shell, Stop},
     pattern,
 };
 use crate::guest::memory::root::Kind;
 
 impl Shell<'_> {
     /// `test` with its arguments; 2 where they make no sense.
-    pub(super) fn test(&mut self, args: &[String]) -> Run {
+    pub(super) fn test(&mut self, args: &[String]) -> u8 {
         let mut at = 0;
         let answer = self.test_or(args, &mut at, 0);
         let answer = match answer {
@@ -19,10 +19,10 @@ impl Shell<'_> {
             answer => answer,
         };
         match answer {
-            Ok(holds) => Ok(u8::from(!holds)),
+            Ok(holds) => u8::from(!holds),
             Err(reason) => {
                 self.complain(&format!("[: {reason}"));
-                Ok(2)
+                2
             }
         }
     }

@@ -2,9 +2,11 @@
 
 mod order;
 pub mod start;
+#[cfg(test)]
+mod tests;
 pub mod unit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 pub use order::{Start, plan};
 use unit::{Unit, UnitError};
@@ -32,6 +34,7 @@ pub enum State {
 pub struct Services {
     states: BTreeMap<String, State>,
     starts: BTreeMap<String, u32>,
+    requests: VecDeque<String>,
 }
 
 impl Services {
@@ -56,6 +59,16 @@ impl Services {
         self.states.insert(unit.to_owned(), state);
     }
 
+    /// Asks for a unit of a document to be started, by whoever runs commands.
+    pub fn request(&mut self, unit: &str) {
+        self.requests.push_back(unit.to_owned());
+    }
+
+    /// The next unit that is to be started.
+    pub fn requested(&mut self) -> Option<String> {
+        self.requests.pop_front()
+    }
+
     /// Marks a unit as stopped.
     pub fn stop(&mut self, unit: &str) {
         self.states.remove(unit);
@@ -72,6 +85,9 @@ pub fn full_name(name: &str) -> String {
 pub fn find(root: &Root, name: &str) -> Option<String> {
     let folder = FOLDERS.iter().find(|folder| root.link_metadata(&format!("{folder}/{name}")).is_ok())?;
     let path = format!("{folder}/{name}");
+    if root.read_link(&path).is_ok_and(|target| target == "/dev/null") {
+        return Some("/dev/null".to_owned());
+    }
     // An empty file masks, as the link to nothing does.
     match root.metadata(&path) {
         Ok(metadata) if metadata.kind == super::root::Kind::File && metadata.size > 0 => Some(path),
@@ -83,6 +99,11 @@ pub fn find(root: &Root, name: &str) -> Option<String> {
 /// Whether a unit is masked.
 pub fn is_masked(root: &Root, name: &str) -> bool {
     find(root, name).as_deref() == Some("/dev/null")
+}
+
+/// Whether a unit is the image's own.
+pub fn is_own(root: &Root, name: &str) -> bool {
+    find(root, name).is_some_and(|path| path.starts_with(FOLDERS[2]))
 }
 
 /// Reads a unit with its drop-ins; none where there is no file, or it is masked.
@@ -97,7 +118,7 @@ pub fn load(root: &Root, name: &str) -> Result<Option<Unit>, UnitError> {
     for folder in FOLDERS.iter().rev() {
         let folder = format!("{folder}/{name}.d");
         for file in root.list(&folder).unwrap_or_default() {
-            if file.ends_with(".conf") {
+            if file.strip_suffix(".conf").is_some() {
                 drop_ins.insert(file.clone(), format!("{folder}/{file}"));
             }
         }
@@ -110,16 +131,21 @@ pub fn load(root: &Root, name: &str) -> Result<Option<Unit>, UnitError> {
 
 /// Names of the units that a target or unit pulls in by links, as `systemctl enable` makes them.
 pub fn wanted_by(root: &Root, name: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for folder in FOLDERS {
-        for kind in ["wants", "requires"] {
-            for unit in root.list(&format!("{folder}/{name}.{kind}")).unwrap_or_default() {
-                if !found.contains(&unit) {
-                    found.push(unit);
-                }
-            }
-        }
-    }
+    let mut found = linked(root, name, "wants");
+    found.extend(required_by(root, name));
+    found
+}
+
+/// Those of them without which it does not start.
+pub fn required_by(root: &Root, name: &str) -> Vec<String> {
+    linked(root, name, "requires")
+}
+
+fn linked(root: &Root, name: &str, kind: &str) -> Vec<String> {
+    let folders = FOLDERS.iter().map(|folder| root.list(&format!("{folder}/{name}.{kind}")).unwrap_or_default());
+    let mut found: Vec<String> = folders.flatten().collect();
+    found.sort();
+    found.dedup();
     found
 }
 
@@ -151,7 +177,7 @@ pub fn enable(root: &mut Root, name: &str) -> Result<(), UnitError> {
 pub fn disable(root: &mut Root, name: &str) {
     let folder = FOLDERS[0];
     for entry in root.list(folder).unwrap_or_default() {
-        if entry.ends_with(".wants") || entry.ends_with(".requires") {
+        if entry.rsplit_once('.').is_some_and(|(_, kind)| kind == "wants" || kind == "requires") {
             let link = format!("{folder}/{entry}/{name}");
             if root.link_metadata(&link).is_ok() {
                 // It was there a moment ago; nobody else is at work here.

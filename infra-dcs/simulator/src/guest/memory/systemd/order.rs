@@ -35,7 +35,8 @@ pub fn plan(root: &Root, target: &str) -> Result<Vec<Start>, UnitError> {
         if !seen.insert(name.clone()) {
             continue;
         }
-        let unit = loaded.unwrap_or_else(|| Unit { name: name.clone(), ..Unit::default() });
+        let mut unit = loaded.unwrap_or_else(|| Unit { name: name.clone(), ..Unit::default() });
+        unit.requires.extend(super::required_by(root, &name));
         left.extend(unit.wants.iter().map(|name| (name.clone(), None)));
         left.extend(unit.requires.iter().map(|required| (required.clone(), Some(name.clone()))));
         left.extend(wanted_by(root, &name).into_iter().map(|name| (name, None)));

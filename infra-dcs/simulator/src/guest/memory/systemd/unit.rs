@@ -178,7 +178,7 @@ const IGNORED_MORE: [&str; 12] = [
 /// Reads a unit's file and drop-ins, in this order.
 pub fn parse(name: &str, texts: &[(String, String)]) -> Result<Unit, UnitError> {
     let mut unit = Unit { name: name.to_owned(), ..Unit::default() };
-    if name.ends_with(".mount") {
+    if name.strip_suffix(".mount").is_some() {
         unit.mount = Some(MountUnit::default());
     }
     for (path, text) in texts {

@@ -86,6 +86,9 @@ fn accounts(config: &CloudConfig, machine: &mut Machine) -> Read<()> {
     }
     for (name, members) in &config.groups {
         for member in members {
+            if machine.root.user(member).is_none() {
+                return wrong(format!("groups.{name}"), format!("there is no user {member:?}"));
+            }
             let joined = machine.root.join_group(member, name);
             joined.or_else(|error| wrong(format!("groups.{name}"), error))?;
         }

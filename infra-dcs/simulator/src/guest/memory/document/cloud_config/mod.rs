@@ -6,6 +6,8 @@
 mod apply;
 mod disks;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -184,7 +186,7 @@ pub(in crate::guest::memory) fn yaml(text: &str) -> Read<Value> {
 
 /// A template with the facts of the machine. What is not known stays visible in cloud-init's result; here it fails.
 fn render(text: &str, facts: &Value) -> Read<String> {
-    let mut environment = Environment::empty();
+    let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     // cloud-init's own settings.
     match SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(true).build() {

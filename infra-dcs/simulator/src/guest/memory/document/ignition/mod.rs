@@ -7,6 +7,8 @@ mod apply;
 mod content;
 mod disks;
 mod read;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::sync::Arc;

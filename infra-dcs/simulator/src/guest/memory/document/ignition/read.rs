@@ -13,6 +13,11 @@ use crate::guest::memory::{
 /// Documents that include documents: deeper is a mistake.
 const MAX_DEPTH: usize = 8;
 
+/// Levels of a software RAID, in all their spellings.
+const LEVELS: [&str; 15] = [
+    "linear", "raid0", "0", "stripe", "raid1", "1", "mirror", "raid4", "4", "raid5", "5", "raid6", "6", "raid10", "10",
+];
+
 pub(super) fn document(bytes: &[u8], depth: usize) -> Read<Document> {
     if depth > MAX_DEPTH {
         return wrong("ignition.config", "documents include one another too deep");
@@ -167,10 +172,6 @@ fn storage(fields: &Fields<'_>, document: &mut Document) -> Read<()> {
     document.disks = fields.each("disks", |fields| disk(fields, minor))?;
     document.raid = fields.each("raid", |raid| {
         let level = raid.required("level")?;
-        const LEVELS: [&str; 15] = [
-            "linear", "raid0", "0", "stripe", "raid1", "1", "mirror", "raid4", "4", "raid5", "5", "raid6", "6",
-            "raid10", "10",
-        ];
         if !LEVELS.contains(&level.as_str()) {
             return wrong(raid.path("level"), format!("unrecognized raid level {level:?}"));
         }

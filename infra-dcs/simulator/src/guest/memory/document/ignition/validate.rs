@@ -102,7 +102,7 @@ fn units(document: &Document) -> Read<()> {
         let drop_ins = format!("{place}.dropins");
         unique(&drop_ins, found.drop_ins.iter().map(|(name, _)| name.as_str()))?;
         for (index, (name, contents)) in found.drop_ins.iter().enumerate() {
-            if !name.ends_with(".conf") || name.contains('/') {
+            if name.strip_suffix(".conf").is_none() || name.contains('/') {
                 return wrong(
                     format!("{drop_ins}[{index}].name"),
                     "invalid systemd drop-in extension; it must be .conf",

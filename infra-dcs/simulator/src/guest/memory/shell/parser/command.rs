@@ -17,6 +17,10 @@ const ENDS: [&str; 8] = ["then", "elif", "else", "fi", "do", "done", "esac", "}"
 /// Commands whose arguments may be assignments.
 const DECLARATIONS: [&str; 5] = ["local", "declare", "typeset", "export", "readonly"];
 
+/// Operators between two words of `[[ ]]` that are words themselves.
+const TEST_OPERATORS: [&str; 14] =
+    ["=", "==", "!=", "=~", "-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-nt", "-ot", "-ef", "<"];
+
 impl Parser {
     /// Commands up to what cannot begin one.
     pub(super) fn list(&mut self) -> Parse<List> {
@@ -129,11 +133,11 @@ impl Parser {
         let Some(kind) = compound else { return self.simple(line) };
         let mut redirects = Vec::new();
         // A function's redirections belong to its body.
-        while !is_function {
+        if !is_function {
             self.skip_blanks();
-            match self.redirect()? {
-                Some(redirect) => redirects.push(redirect),
-                None => break,
+            while let Some(redirect) = self.redirect()? {
+                redirects.push(redirect);
+                self.skip_blanks();
             }
         }
         Ok(Command { kind, redirects, line })
@@ -141,7 +145,7 @@ impl Parser {
 
     fn compound(&mut self) -> Parse<Option<Kind>> {
         if self.looking_at("((")
-            && let Some(kind) = self.arithmetic_command()?
+            && let Some(kind) = self.arithmetic_command()
         {
             return Ok(Some(kind));
         }
@@ -354,16 +358,14 @@ impl Parser {
     }
 
     /// `(( … ))`, unless it turns out to be a subshell within a subshell.
-    fn arithmetic_command(&mut self) -> Parse<Option<Kind>> {
+    fn arithmetic_command(&mut self) -> Option<Kind> {
         let (at, line) = (self.at, self.line);
         self.at += 2;
-        match self.arithmetic_parts("))") {
-            Ok(parts) => Ok(Some(Kind::Arithmetic(Word { parts }))),
-            Err(_) => {
-                (self.at, self.line) = (at, line);
-                Ok(None)
-            }
+        if let Ok(parts) = self.arithmetic_parts("))") {
+            return Some(Kind::Arithmetic(Word { parts }));
         }
+        (self.at, self.line) = (at, line);
+        None
     }
 
     fn simple(&mut self, line: usize) -> Parse<Command> {
@@ -409,13 +411,11 @@ impl Parser {
         let mut index = None;
         if !name.is_empty() && self.peek() == Some('[') {
             self.at += 1;
-            match self.parts_until(&[']'], false) {
-                Ok(parts) => index = Some(Word { parts }),
-                Err(_) => {
-                    (self.at, self.line) = (at, line);
-                    return Ok(None);
-                }
-            }
+            let Ok(parts) = self.parts_until(&[']'], false) else {
+                (self.at, self.line) = (at, line);
+                return Ok(None);
+            };
+            index = Some(Word { parts });
         }
         let append = self.looking_at("+=");
         if name.is_empty() || !(self.take("+=") || self.take("=")) {
@@ -583,10 +583,8 @@ impl Parser {
             }
             _ => return Ok(Test::Unary("-n".to_owned(), first)),
         };
-        const OPERATORS: [&str; 14] =
-            ["=", "==", "!=", "=~", "-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-nt", "-ot", "-ef", "<"];
         if operator != ">" && operator != "<" {
-            if !OPERATORS.contains(&operator.as_str()) {
+            if !TEST_OPERATORS.contains(&operator.as_str()) {
                 return self.fail(format!("conditional binary operator expected, found `{operator}'"));
             }
             self.at += operator.chars().count();

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::ast::{List, Word};
 
 /// Commands within commands: deeper is a mistake, and must not exhaust the stack.
-const MAX_DEPTH: usize = 48;
+const MAX_DEPTH: usize = 40;
 /// Longest script in characters.
 const MAX_SCRIPT: usize = 1 << 20;
 

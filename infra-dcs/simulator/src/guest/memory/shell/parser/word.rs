@@ -273,7 +273,7 @@ impl Parser {
                 self.at += 1;
                 parts.0.push(plain(c.to_string()));
             }
-            _ => parts.quoted("$".to_owned()),
+            _ => parts.text('$'),
         }
         Ok(())
     }

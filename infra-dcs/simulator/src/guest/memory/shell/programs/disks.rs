@@ -9,7 +9,7 @@ use crate::guest::memory::{
 
 /// File systems that the image can make, each with the options of its mkfs that take a value.
 const MKFS: [(&str, &str); 5] = [
-    ("xfs", "bdilmnrs"),
+    ("xfs", "bdiLlmnprs"),
     ("ext4", "bCdEgGiIJLmMNoOrTU"),
     ("ext3", "bCdEgGiIJLmMNoOrTU"),
     ("btrfs", "LmdnsU"),
@@ -131,7 +131,9 @@ pub(super) fn mount(context: &mut Context<'_>) -> Exit {
         if flags.has('a') {
             let failed = mount_all(context.machine);
             let mut exit = Exit::default();
-            failed.iter().for_each(|reason| exit.complain(32, format!("mount: {reason}")));
+            for reason in failed {
+                exit.complain(32, format!("mount: {reason}"));
+            }
             return Ok(exit);
         }
         let source = flags.value('L').map(|label| format!("LABEL={label}"));
@@ -335,7 +337,9 @@ pub(super) fn blkid(context: &mut Context<'_>) -> Exit {
                 Some("device") => exit.print(format!("/dev/{}\n", block.name)),
                 Some("export") => {
                     exit.print(format!("DEVNAME=/dev/{}\n", block.name));
-                    tags.iter().for_each(|(name, value)| exit.print(format!("{name}={value}\n")));
+                    for (name, value) in &tags {
+                        exit.print(format!("{name}={value}\n"));
+                    }
                 }
                 _ => {
                     let tags: Vec<_> = tags.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
@@ -420,7 +424,9 @@ pub(super) fn wipefs(context: &mut Context<'_>) -> Exit {
                 continue;
             };
             if !flags.has('a') {
-                tags(&block).iter().for_each(|(tag, value)| exit.print(format!("{name} {tag}={value}\n")));
+                for (tag, value) in tags(&block) {
+                    exit.print(format!("{name} {tag}={value}\n"));
+                }
                 continue;
             }
             if !context.machine.mounts_of(&block).is_empty() && !flags.has('f') || block.name == "vda" {

@@ -178,16 +178,14 @@ pub(super) fn chmod(context: &mut Context<'_>) -> Exit {
         }
         let mut exit = Exit::default();
         for name in operands {
-            let paths = tree(context, name, flags.has('R'))
-                .or_else(|error| Err(context.fail(1, format!("cannot access '{name}': {error}"))));
-            for name in match paths {
+            let paths = match tree(context, name, flags.has('R')) {
                 Ok(paths) => paths,
-                Err(failed) => {
-                    exit.code = failed.code;
-                    exit.stderr.extend(failed.stderr);
+                Err(error) => {
+                    exit.complain(1, format!("chmod: cannot access '{name}': {error}"));
                     continue;
                 }
-            } {
+            };
+            for name in paths {
                 let path = context.path(&name);
                 let Ok(metadata) = context.machine.root.metadata(&path) else { continue };
                 let Some(new) = parse_mode(&mode, metadata.mode, metadata.kind == Kind::Directory) else {

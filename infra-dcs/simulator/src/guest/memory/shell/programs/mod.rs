@@ -13,7 +13,7 @@ mod system;
 mod systemctl;
 pub(super) mod text;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 pub(in crate::guest::memory) use disks::{mount_all, mount_one};
 use parking_lot::Mutex;
@@ -26,7 +26,6 @@ use crate::guest::memory::machine::Machine;
 pub(super) struct Context<'a> {
     pub name: &'a str,
     pub args: &'a [String],
-    pub env: &'a BTreeMap<String, String>,
     pub directory: &'a str,
     pub machine: &'a mut Machine,
     pub stdin: Arc<Mutex<Input>>,

@@ -111,21 +111,26 @@ fn round(
                 return true;
             }
         };
-        let missing = width.saturating_sub(shown.chars().count());
-        if left {
-            text.push_str(&shown);
-            text.push_str(&" ".repeat(missing));
-        } else if zero && "diuxXofge".contains(conversion) {
-            let (sign, digits) = shown.split_at(usize::from(shown.starts_with(['-', '+'])));
-            text.push_str(sign);
-            text.push_str(&"0".repeat(missing));
-            text.push_str(digits);
-        } else {
-            text.push_str(&" ".repeat(missing));
-            text.push_str(&shown);
-        }
+        pad(&shown, width, left, zero && "diuxXofge".contains(conversion), text);
     }
     false
+}
+
+/// Fills a field up to its width, with zeros after the sign or with spaces.
+fn pad(shown: &str, width: usize, left: bool, zero: bool, text: &mut String) {
+    let missing = width.saturating_sub(shown.chars().count());
+    if left {
+        text.push_str(shown);
+        text.push_str(&" ".repeat(missing));
+    } else if zero {
+        let (sign, digits) = shown.split_at(usize::from(shown.starts_with(['-', '+'])));
+        text.push_str(sign);
+        text.push_str(&"0".repeat(missing));
+        text.push_str(digits);
+    } else {
+        text.push_str(&" ".repeat(missing));
+        text.push_str(shown);
+    }
 }
 
 /// A C integer, or a quote and the character whose code is meant.

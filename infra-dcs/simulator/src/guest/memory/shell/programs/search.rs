@@ -191,7 +191,9 @@ pub(super) fn find(context: &mut Context<'_>) -> Exit {
                     }
                 }
             } else {
-                found.iter().for_each(|path| exit.print(format!("{path}\n")));
+                for path in found {
+                    exit.print(format!("{path}\n"));
+                }
             }
         }
         Ok(exit)
@@ -290,6 +292,38 @@ pub(super) fn expression(text: &str, extended: bool, ignore_case: bool) -> Resul
     built.map_err(|_| format!("invalid regular expression: {text}"))
 }
 
+/// The expressions of `grep`: those of `-e`, or the first operand.
+fn expressions(context: &Context<'_>, flags: &Flags, names: &mut Vec<String>) -> Result<Vec<Regex>, Exit> {
+    let mut patterns = flags.values('e');
+    if patterns.is_empty() {
+        if names.is_empty() {
+            return Err(Exit::fail(2, "Usage: grep [OPTION]... PATTERNS [FILE]..."));
+        }
+        patterns.push(names.remove(0));
+    }
+    let fixed = flags.has('F') || context.name == "fgrep";
+    let extended = fixed || flags.has('E') || flags.has('P') || context.name == "egrep";
+    let mut expressions = Vec::new();
+    for pattern in patterns.iter().flat_map(|pattern| pattern.split('\n')) {
+        let text = if fixed { regex::escape(pattern) } else { pattern.to_owned() };
+        let text = match (flags.has('w'), flags.has('x'), extended) {
+            (_, true, true) => format!("^({text})$"),
+            (_, true, false) => format!("^\\({text}\\)$"),
+            (true, _, true) => format!("\\b({text})\\b"),
+            (true, _, false) => format!("\\b\\({text}\\)\\b"),
+            _ => text,
+        };
+        let built = if flags.has('P') || fixed {
+            let built = RegexBuilder::new(&text).case_insensitive(flags.has('i')).multi_line(true).build();
+            built.map_err(|_| format!("invalid regular expression: {pattern}"))
+        } else {
+            expression(&text, extended, flags.has('i'))
+        };
+        expressions.push(built.map_err(|reason| context.fail(2, reason))?);
+    }
+    Ok(expressions)
+}
+
 pub(super) fn grep(context: &mut Context<'_>) -> Exit {
     ended((|| {
         let long = [
@@ -315,36 +349,8 @@ pub(super) fn grep(context: &mut Context<'_>) -> Exit {
         ];
         let flags =
             Flags::parse(context, "qEFGivcwxorRslhHnPaI", "em", &long).map_err(|exit| Exit { code: 2, ..exit })?;
-        let mut patterns = flags.values('e');
         let mut names = flags.operands.clone();
-        if patterns.is_empty() {
-            if names.is_empty() {
-                return Err(Exit::fail(2, "Usage: grep [OPTION]... PATTERNS [FILE]..."));
-            }
-            patterns.push(names.remove(0));
-        }
-        let extended = flags.has('E') || flags.has('P') || context.name == "egrep";
-        let mut expressions = Vec::new();
-        for pattern in patterns.iter().flat_map(|pattern| pattern.split('\n')) {
-            let mut text =
-                if flags.has('F') || context.name == "fgrep" { regex::escape(pattern) } else { pattern.to_owned() };
-            let fixed = flags.has('F') || context.name == "fgrep";
-            let wrap = |text: &str, extended: bool| match (flags.has('w'), flags.has('x'), extended) {
-                (_, true, true) => format!("^({text})$"),
-                (_, true, false) => format!("^\\({text}\\)$"),
-                (true, _, true) => format!("\\b({text})\\b"),
-                (true, _, false) => format!("\\b\\({text}\\)\\b"),
-                _ => text.to_owned(),
-            };
-            text = wrap(&text, extended || fixed);
-            let built = if flags.has('P') || fixed {
-                let built = RegexBuilder::new(&text).case_insensitive(flags.has('i')).multi_line(true).build();
-                built.map_err(|_| format!("invalid regular expression: {pattern}"))
-            } else {
-                expression(&text, extended, flags.has('i'))
-            };
-            expressions.push(built.map_err(|reason| context.fail(2, reason))?);
-        }
+        let expressions = expressions(context, &flags, &mut names)?;
         let mut exit = Exit::default();
         if flags.has('r') || flags.has('R') {
             let starts = if names.is_empty() { vec![".".to_owned()] } else { names };

@@ -197,12 +197,8 @@ fn until(text: &str, delimiter: char) -> Option<(String, &str)> {
             '[' if !in_bracket => in_bracket = true,
             ']' if in_bracket => in_bracket = false,
             c if c == delimiter && !in_bracket => return Some((found, &text[at + c.len_utf8()..])),
-            c if c == delimiter => {
-                // A bracket that is never closed is a plain one.
-                if !text[at..].contains(']') {
-                    return Some((found, &text[at + c.len_utf8()..]));
-                }
-            }
+            // A bracket that is never closed is a plain one.
+            c if c == delimiter && !text[at..].contains(']') => return Some((found, &text[at + c.len_utf8()..])),
             _ => {}
         }
         found.push(c);

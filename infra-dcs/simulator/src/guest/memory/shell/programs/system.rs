@@ -172,7 +172,7 @@ pub(super) fn sysctl(context: &mut Context<'_>) -> Exit {
                         }
                     }
                     Err(error) if flags.has('p') => {
-                        exit.complain(1, format!("sysctl: cannot open \"{file}\": {error}"))
+                        exit.complain(1, format!("sysctl: cannot open \"{file}\": {error}"));
                     }
                     Err(_) => {}
                 }

@@ -2,7 +2,10 @@
 //! [`Services`](crate::guest::memory::systemd::Services) which were started.
 
 use super::{Context, Exit};
-use crate::guest::memory::systemd::{self, State};
+use crate::guest::memory::{
+    machine::Machine,
+    systemd::{self, State},
+};
 
 pub(super) fn systemctl(context: &mut Context<'_>) -> Exit {
     let quiet = context.args.iter().any(|arg| arg == "-q" || arg == "--quiet");
@@ -74,11 +77,6 @@ fn one(
     let machine = &mut *context.machine;
     let exists = systemd::find(&machine.root, name).is_some();
     let masked = systemd::is_masked(&machine.root, name);
-    let say = |exit: &mut Exit, text: &str| {
-        if !quiet {
-            exit.print(format!("{text}\n"));
-        }
-    };
     match verb {
         "start" | "restart" | "reload-or-restart" | "try-restart" | "reload" => {
             let running = machine.services.is_active(name);
@@ -94,7 +92,7 @@ fn one(
             if let Err(error) = systemd::load(&machine.root, name) {
                 return exit.complain(1, format!("Failed to {verb} {name}: {error}"));
             }
-            machine.services.set(name, State::Active);
+            start(machine, name);
         }
         "stop" | "kill" => {
             if !exists && !masked {
@@ -107,7 +105,7 @@ fn one(
                 return exit.complain(1, format!("Failed to enable unit: {}", error.reason));
             }
             if now {
-                machine.services.set(name, State::Active);
+                start(machine, name);
             }
         }
         "disable" => {
@@ -138,6 +136,20 @@ fn one(
                 exit.complain(1, format!("Failed to unmask unit: {error}"));
             }
         }
+        _ => ask(machine, verb, name, (quiet, property), exit),
+    }
+}
+
+/// The verbs that only ask.
+fn ask(machine: &Machine, verb: &str, name: &str, (quiet, property): (bool, Option<&str>), exit: &mut Exit) {
+    let exists = systemd::find(&machine.root, name).is_some();
+    let masked = systemd::is_masked(&machine.root, name);
+    let say = |exit: &mut Exit, text: &str| {
+        if !quiet {
+            exit.print(format!("{text}\n"));
+        }
+    };
+    match verb {
         "is-active" | "status" => match machine.services.state(name) {
             Some(State::Active) => say(exit, "active"),
             Some(State::Failed) => {
@@ -204,5 +216,14 @@ fn one(
             }
         }
         _ => exit.complain(1, format!("Unknown command verb {verb}.")),
+    }
+}
+
+/// The image's own services are played by others; what a document brought is run by the shell.
+fn start(machine: &mut Machine, name: &str) {
+    if name.ends_with(".service") && !systemd::is_own(&machine.root, name) {
+        machine.services.request(name);
+    } else {
+        machine.services.set(name, State::Active);
     }
 }

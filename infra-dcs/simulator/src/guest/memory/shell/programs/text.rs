@@ -241,7 +241,7 @@ pub(super) fn wc(context: &mut Context<'_>) -> Exit {
         for (name, content) in context.contents(&flags.operands, &mut exit) {
             let text = String::from_utf8_lossy(&content);
             let counts = [
-                ('l', content.iter().filter(|byte| **byte == b'\n').count()),
+                ('l', text.matches('\n').count()),
                 ('w', text.split_whitespace().count()),
                 ('m', text.chars().count()),
                 ('c', content.len()),
@@ -303,7 +303,9 @@ pub(super) fn sort(context: &mut Context<'_>) -> Exit {
         if flags.has('u') {
             lines.dedup();
         }
-        lines.iter().for_each(|line| exit.print(format!("{line}\n")));
+        for line in lines {
+            exit.print(format!("{line}\n"));
+        }
         Ok(exit)
     })())
 }
