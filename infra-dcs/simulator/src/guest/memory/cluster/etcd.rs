@@ -175,20 +175,17 @@ pub fn start(pod: &Value, root: &mut Root, surroundings: &Surroundings<'_>) -> R
     let authority = pki::load_certificate(root, flag("trusted-ca-file"))?.pin();
     let tls = serving(pod, root, surroundings)?;
     let identity = Files::text(root, &identity_file).and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let (cluster, id) = match identity {
-        Some(identity) => {
-            let cluster = identity["cluster"].as_str().and_then(|id| surroundings.clusters.by_id(id));
-            let cluster = cluster.ok_or("the data directory belongs to a cluster that is gone")?;
-            let id = MemberId(identity["member"].as_u64().unwrap_or_default());
-            cluster.etcd.members.start(id).map_err(|error| error.to_string())?;
-            (cluster, id)
-        }
-        None => {
-            let (cluster, id) = first_start(pod, &authority, surroundings, (name, peer, client))?;
-            let identity = json!({"cluster": cluster.id, "member": id.0});
-            Files::write(root, &identity_file, 0o600, identity.to_string().as_bytes());
-            (cluster, id)
-        }
+    let (cluster, id) = if let Some(identity) = identity {
+        let cluster = identity["cluster"].as_str().and_then(|id| surroundings.clusters.by_id(id));
+        let cluster = cluster.ok_or("the data directory belongs to a cluster that is gone")?;
+        let id = MemberId(identity["member"].as_u64().unwrap_or_default());
+        cluster.etcd.members.start(id).map_err(|error| error.to_string())?;
+        (cluster, id)
+    } else {
+        let (cluster, id) = first_start(pod, &authority, surroundings, (name, peer, client))?;
+        let identity = json!({"cluster": cluster.id, "member": id.0});
+        Files::write(root, &identity_file, 0o600, identity.to_string().as_bytes());
+        (cluster, id)
     };
     cluster.etcd.hold(id, client, surroundings);
     cluster.etcd.feel(surroundings.clusters.pace.slow_disk);
