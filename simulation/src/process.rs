@@ -198,11 +198,6 @@ fn arguments(elects: bool) -> ManagerArgs {
         insecure_diagnostics: true,
         feature_gates: FeatureGates::default(),
         sync_period: Duration::from_secs(300),
-        telemetry: TelemetryArgs {
-            v: 0,
-            logging_format: LoggingFormat::Text,
-            otlp_endpoint: None,
-            trace_ratio: 0.0,
-        },
+        telemetry: TelemetryArgs { v: 0, logging_format: LoggingFormat::Text, otlp_endpoint: None, trace_ratio: 0.0 },
     }
 }

@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::guest::memory::{
-    shell::NoCommands,
     boot_testing::{Kubeadm, Vm, medium},
+    shell::NoCommands,
 };
 
 const KEYFILE: &str = "[connection]\nid=eth0\ntype=ethernet\ninterface-name=eth0\n\n[ethernet]\n\n[ipv4]\nmethod=manual\naddress1=10.77.1.1/16,10.77.0.1\ndns=10.77.0.1;\n\n[ipv6]\nmethod=disabled\n";

@@ -90,6 +90,7 @@ async fn a_thousand_clusters() {
             time: hand.time(),
             storage: Arc::new(LocalMember { cluster: etcd, id }),
             ports: Arc::new(Echo),
+            cable: Default::default(),
         };
         clusters.push(ApiServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await.unwrap());
     }
