@@ -40,7 +40,7 @@ enum Tier {
     Lint,
     /// Pure functions, tables, properties, snapshots; servers in the test's own process
     Unit,
-    /// Each controller in thousands of simulated worlds
+    /// Each controller in hundreds of simulated worlds
     Simulation,
     /// Kinds, webhooks and rights against a real etcd and API server
     Api,

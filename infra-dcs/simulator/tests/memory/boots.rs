@@ -28,14 +28,18 @@ async fn addresses_off_loopback_are_refused_with_the_cure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kubeadm_that_fails_is_a_boot_that_fails() {
+async fn a_kubeadm_that_fails_is_told_by_the_console_of_a_machine_that_goes_on() {
     let site = Site::new(0.01);
     let pki = Pki::new();
     let endpoint = format!("{}:6443", site.address(1));
     let configuration = init(&endpoint).replace("clusterName", "clusterNome");
     site.power_on("i-1", &machine("cp-1", &site.address(1), "init", &configuration, Some(&pki))).await;
-    let why = failure(&site, "i-1").await;
-    assert!(why.contains("kubeadm.service") && why.contains("unknown field \"clusterNome\""), "{why}");
+    site.says("i-1", "boot failed: kubeadm.service").await;
+    assert!(site.console("i-1").contains("unknown field \"clusterNome\""), "{}", site.console("i-1"));
+    // Its guest tools answer: it can still be asked to shut down.
+    assert!(site.told().stopped.is_empty());
+    site.guests.power_off("i-1", PowerOff::Safe).await.unwrap();
+    until("its end is told", || site.told().stopped.contains(&("i-1".into(), StopReason::PoweredOffInside))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
