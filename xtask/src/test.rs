@@ -20,7 +20,7 @@ use crate::{
 /// What `cargo xtask test` runs.
 #[derive(Args)]
 pub struct Options {
-    /// Run only these tiers [default: all]
+    /// Run only these tiers [default: all but simulation]
     #[arg(long, value_enum)]
     tier: Vec<Tier>,
     /// Run only tests and scenarios whose name contains this text
@@ -32,6 +32,15 @@ pub struct Options {
     /// Folder with your own etcd, kube-apiserver and kubectl, taken instead of building them
     #[arg(long, env = toolchain::USER_ASSETS, value_name = "DIR")]
     assets: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether a tier runs. The simulation needs an optimised build of everything, which takes longer than it runs: it is
+    /// left to those who name it, and to `--soak`; the unit tier simulates a few worlds as they are built for it.
+    fn wants(&self, tier: Tier) -> bool {
+        let by_default = tier != Tier::Simulation || self.soak;
+        if self.tier.is_empty() { by_default } else { self.tier.contains(&tier) }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,7 +83,7 @@ impl std::ops::AddAssign for Tally {
 /// Runs the chosen tiers; a failing tier does not keep later ones from running.
 pub fn run(options: &Options, progress: &Progress) -> Result<ExitCode> {
     let mut total = Tally::default();
-    for tier in TIERS.iter().filter(|tier| options.tier.is_empty() || options.tier.contains(tier)) {
+    for tier in TIERS.iter().filter(|tier| options.wants(**tier)) {
         total += match tier {
             Tier::Lint => lint(progress),
             Tier::Unit => unit(options)?,
