@@ -237,6 +237,19 @@ mod tests {
     }
 
     #[test]
+    fn roles_are_called_by_what_can_stand_in_a_path() {
+        let wrong = |has_path_names: bool, name: &str| {
+            let mut resource = Resource::new("rbac.authorization.k8s.io", "v1", "Role", "roles", false, Schema::Plain);
+            resource.behaviour.has_path_names = has_path_names;
+            let errors = validate(&resource, &json!({"metadata": {"name": name}}));
+            errors.into_iter().map(|error| error.to_string()).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(wrong(true, "kubeadm:cluster-admins"), "");
+        assert!(wrong(true, "a/b").contains("may not contain '/'"));
+        assert!(wrong(false, "kubeadm:cluster-admins").contains(SUBDOMAIN));
+    }
+
+    #[test]
     fn names_and_labels() {
         assert!(errors(json!({"name": "a-1.b", "labels": {"a.b/c_D": "x.Y", "e": ""}})).is_empty());
         assert_eq!(errors(json!({"name": "A"})), ["metadata.name"]);
