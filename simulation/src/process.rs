@@ -22,7 +22,6 @@ use tokio::{sync::Notify, time::sleep};
 
 use crate::{
     chance::Chance,
-    clock::SimClock,
     journal::Journal,
     plan::Plan,
     wire::{Far, Link, Wire},
@@ -146,11 +145,6 @@ impl Instance {
         let mut manager = Manager::with_parts(arguments(self.elects), self.identity, parts);
         (self.program)(&mut manager, link);
         manager
-    }
-
-    /// The world's true time.
-    pub fn clock(&self) -> SimClock {
-        self.around.journal.clock()
     }
 }
 

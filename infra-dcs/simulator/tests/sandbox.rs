@@ -2,9 +2,11 @@
 //! directory `BASALT_IMAGE_DIR` names; without them the test says so and proves nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod medium;
+
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::File,
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -15,13 +17,6 @@ use dcs_simulator::guest::{
     GuestDisk, GuestEvent, GuestNic, GuestPlatform, GuestSpec, PowerOff, StopReason,
     image::ImageDir,
     sandbox::{SandboxConfig, SandboxGuests, clean, probe},
-};
-use hadris_iso::{
-    read::PathSeparator,
-    write::{
-        File as IsoFile, InputFiles, IsoImageWriter,
-        options::{CreationFeatures, IsoFormatOptions},
-    },
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -60,29 +55,6 @@ fn ignition(script: &str) -> serde_json::Value {
     })
 }
 
-fn medium(path: &Path, document: &serde_json::Value) {
-    let config = IsoFile::File { name: "config.ign".to_owned().into(), contents: document.to_string().into_bytes() };
-    let files = InputFiles {
-        path_separator: PathSeparator::ForwardSlash,
-        files: vec![IsoFile::Directory { name: "ignition".to_owned().into(), children: vec![config] }],
-    };
-    let options = IsoFormatOptions {
-        volume_name: "ignition".to_owned(),
-        sector_size: 2048,
-        path_separator: PathSeparator::ForwardSlash,
-        features: CreationFeatures::rock_ridge(),
-        system_id: None,
-        volume_set_id: None,
-        publisher_id: None,
-        preparer_id: None,
-        application_id: None,
-        strict_charset: false,
-    };
-    let mut image = std::io::Cursor::new(vec![0; 1 << 20]);
-    IsoImageWriter::create(&mut image, files, options).expect("image");
-    fs::write(path, image.into_inner()).unwrap();
-}
-
 struct Site {
     data: PathBuf,
     guests: SandboxGuests,
@@ -116,7 +88,7 @@ impl Site {
             }
         };
         let cdrom = self.data.join("medium.iso");
-        medium(&cdrom, document);
+        medium::write(&cdrom, document);
         GuestSpec {
             id: "i-00000001".into(),
             name: "vm-1".into(),

@@ -5,4 +5,6 @@ mod boots;
 mod clusters;
 mod document;
 mod fleet;
+#[path = "../medium/mod.rs"]
+mod medium;
 mod site;

@@ -20,7 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::document;
+use super::{document, medium};
 
 /// How long a test waits for what comes at once on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -78,7 +78,7 @@ impl Site {
             File::create(&system).unwrap().set_len(40 << 30).unwrap();
         }
         let cdrom = path(&format!("{id}.iso"));
-        document::medium(&cdrom, document);
+        medium::write(&cdrom, document);
         GuestSpec {
             id: id.to_owned(),
             name: id.to_owned(),

@@ -1,7 +1,6 @@
 //! A powered-on machine: what the documents, the shell and kubeadm act on.
 
 use std::{
-    collections::BTreeMap,
     fmt::{self, Write as _},
     net::IpAddr,
     sync::Arc,
@@ -40,8 +39,6 @@ pub struct Machine {
     pub services: Services,
     /// Time.
     pub clock: Arc<dyn GuestClock>,
-    /// Kernel parameters by their dotted name.
-    pub sysctl: BTreeMap<String, String>,
     /// Who is told what happens.
     pub observer: Arc<dyn Observer>,
     /// Identities made so far, so that no two are the same.
@@ -64,7 +61,6 @@ impl Machine {
             network,
             services: Services::default(),
             clock,
-            sysctl: BTreeMap::new(),
             observer,
             made: 0,
         }

@@ -111,7 +111,6 @@ pub(in crate::guest::memory) fn set_parameter(
         return false;
     }
     let path = parameter_path(name);
-    machine.sysctl.insert(name.replace('/', "."), value.to_owned());
     machine.root.put(&path, format!("{value}\n").into_bytes(), 0o644, Default::default()).is_ok()
 }
 
