@@ -23,8 +23,6 @@ pub async fn reenter(name: &str) -> Result<ExitCode> {
     if handle.exists() {
         bail!("network namespace {name} exists: a run is under way, or one was killed (then: cargo xtask clean)");
     }
-    // Whoever started this may be killed; nothing else would end the run then.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     ip(&["netns", "add", name]).await?;
     let result = run_inside(&handle).await;
     ip(&["netns", "delete", name]).await?;

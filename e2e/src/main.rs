@@ -42,6 +42,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
+    // Whoever started this may be killed; then everything is taken down, as by Ctrl-C.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     let isolated = match &cli.task {
         Task::Demo(options) => (options.guests == Guests::Sandbox).then_some("demo"),
         Task::Bench(_) => Some("bench"),
@@ -52,8 +54,6 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     if let Some(name) = isolated.filter(|_| !isolation::is_inside()) {
         return isolation::reenter(&format!("basalt-{name}")).await;
     }
-    // Whoever started this may be killed; then everything is taken down, as by Ctrl-C.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     // A second installation is impossible in one process; the first call is here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let progress = Progress::default();

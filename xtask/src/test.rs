@@ -132,9 +132,7 @@ fn unit(options: &Options) -> Result<Tally> {
     if let Some(filter) = &options.filter {
         cargo.args(["--", filter]);
     }
-    let (tally, success) = watch(&mut cargo, "", cargo_tally)?;
-    // A target that does not compile fails no test and is a failure all the same.
-    Ok(if success || tally.failed > 0 { tally } else { Tally { failed: tally.failed + 1, ..tally } })
+    watch(&mut cargo, "", cargo_tally)
 }
 
 /// Worlds that a soak runs, as many times as many.
@@ -149,8 +147,7 @@ fn simulation(options: &Options) -> Result<Tally> {
     if options.soak {
         cargo.args(["--times", &SOAK.to_string()]);
     }
-    let (tally, success) = watch(&mut cargo, "", e2e_tally)?;
-    Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
+    watch(&mut cargo, "", e2e_tally)
 }
 
 fn api(options: &Options, progress: &Progress) -> Result<Tally> {
@@ -159,8 +156,7 @@ fn api(options: &Options, progress: &Progress) -> Result<Tally> {
     if let Some(filter) = &options.filter {
         e2e.args(["--filter", filter]);
     }
-    let (tally, success) = watch(&mut e2e, "", e2e_tally)?;
-    Ok(if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
+    watch(&mut e2e, "", e2e_tally)
 }
 
 fn node(options: &Options, progress: &Progress) -> Result<Tally> {
@@ -195,14 +191,14 @@ fn scenarios(prepared: &Prepared, guests: Guests, options: &Options) -> Result<T
     });
     let mut total = Tally::default();
     for group in groups {
-        let (tally, success) = group?;
-        total += if success || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } };
+        total += group?;
     }
     Ok(total)
 }
 
 /// Runs a test program, passing each line of its output on with a prefix and adding up what `read` finds in them.
-fn watch(command: &mut Command, prefix: &str, read: fn(&str) -> Option<Tally>) -> Result<(Tally, bool)> {
+/// A program that fails without a failed test, such as one that does not compile, is a failure all the same.
+fn watch(command: &mut Command, prefix: &str, read: fn(&str) -> Option<Tally>) -> Result<Tally> {
     let shown = command::display(command);
     let mut child = command
         .stdout(Stdio::piped())
@@ -221,7 +217,7 @@ fn watch(command: &mut Command, prefix: &str, read: fn(&str) -> Option<Tally>) -
         });
     });
     let status = child.wait().with_context(|| format!("cannot wait for `{shown}`"))?;
-    Ok((tally, status.success()))
+    Ok(if status.success() || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
 }
 
 fn lines(pipe: Option<impl Read>, mut take: impl FnMut(&str)) {
