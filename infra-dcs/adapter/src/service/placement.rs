@@ -16,8 +16,9 @@ use crate::{
 };
 
 pub(super) async fn site(session: &Session, _: GetSiteRequest) -> Result<Site, MachineError> {
-    let site: wire::Named = session.vrm.get(&session.site_path, &[]).await?;
-    let version: Value = session.vrm.get(&format!("{}/siteversion", session.site_path), &[]).await.unwrap_or_default();
+    let site: wire::Named = session.vrm.offer(&session.site_path, &[]).await?;
+    let version: Value =
+        session.vrm.offer(&format!("{}/siteversion", session.site_path), &[]).await.unwrap_or_default();
     Ok(Site {
         id: session.site.clone(),
         urn: site.urn,

@@ -4,6 +4,7 @@ mod act;
 mod boot_data;
 mod console;
 mod decide;
+mod looks;
 mod observe;
 mod permits;
 pub mod record;
@@ -27,6 +28,7 @@ use manager::{
 pub use act::EFFECTS;
 pub use decide::types;
 use decide::{Plan, Step};
+use looks::Looks;
 pub use record::{Record, Wish};
 pub use request::volume_placement as placement_request;
 
@@ -68,6 +70,7 @@ pub struct MachineReconciler {
     random: Arc<dyn Random>,
     sites: Sites,
     management: Arc<Management>,
+    looks: Looks,
 }
 
 /// What one pass sees, shared and immutable.
@@ -102,6 +105,7 @@ impl MachineReconciler {
             random: manager.random(),
             sites,
             management,
+            looks: Looks::default(),
         }
     }
 

@@ -9,14 +9,14 @@ use manager::{Category, ObjectKey, ReconcileError};
 
 use super::{
     BY_POOL, MachineReconciler, Scene, console,
-    decide::{Facts, Plan, Read, Reading, Verdict, decide},
+    decide::{Facts, Plan, Read, Reading, Step, Verdict, decide},
     permits,
     record::Record,
 };
 use crate::api::{DCSCluster, DCSMachine};
 
 /// Reads at the site before one decision; each narrows what is unknown, so more would be a loop.
-const READS: usize = 5;
+const READS: usize = 6;
 
 impl MachineReconciler {
     pub(super) fn observe(&self, machine: Arc<DCSMachine>, record: Record) -> Scene {
@@ -83,9 +83,19 @@ impl MachineReconciler {
             task: Reading::Unread,
             console: Reading::Unread,
         };
+        let mut recalled = false;
         for _ in 0..READS {
             match decide(&facts) {
+                // What was seen a moment ago will do to wait on, not to act on.
+                Verdict::Plan(plan) if recalled && plan.step != Step::Wait => {
+                    self.read(scene, Read::Machine, &mut facts).await?;
+                    recalled = false;
+                }
                 Verdict::Plan(plan) => return Ok(plan),
+                Verdict::Need(Read::Machine) => match self.looks.recent(scene, state_of(&facts.task), facts.now) {
+                    Reading::Unread => self.read(scene, Read::Machine, &mut facts).await?,
+                    known => (facts.vm, recalled) = (known, true),
+                },
                 Verdict::Need(read) => self.read(scene, read, &mut facts).await?,
             }
         }
@@ -118,6 +128,9 @@ impl MachineReconciler {
                     Err(error) if error.reason == Reason::NotFound => Reading::Known(None),
                     Err(error) => Reading::Failed(error),
                 };
+                if let Reading::Known(vm) = &facts.vm {
+                    self.looks.keep(scene, state_of(&facts.task), vm.clone(), facts.now);
+                }
             }
             Read::Found => {
                 let attempt = scene.record.attempt.as_ref().map(|attempt| attempt.id.clone()).unwrap_or_default();
@@ -156,6 +169,14 @@ impl MachineReconciler {
             }
         }
         Ok(())
+    }
+}
+
+/// The state in which a task was found.
+fn state_of(task: &Reading<v1::Task>) -> Option<v1::TaskState> {
+    match task {
+        Reading::Known(task) => Some(task.state()),
+        Reading::Unread | Reading::Failed(_) => None,
     }
 }
 
