@@ -115,7 +115,10 @@ impl Actor {
         ];
         for (reference, metadata) in parts {
             let Some(metadata) = metadata else { continue };
-            self.put_metadata("sync-metadata", &reference, &observed.wanted, metadata).await?;
+            let body = self.metadata_body(&reference, &observed.wanted, metadata).await?;
+            if self.is_due(metadata.uid.clone(), &body, &json!({"metadata": metadata})) {
+                fault::around("sync-metadata", self.put_metadata(&reference, &observed.wanted, metadata)).await?;
+            }
         }
         Ok(())
     }
@@ -158,7 +161,7 @@ impl Actor {
         let infrastructure = desired::infrastructure(wanted, name, &resource.api_version, template)
             .map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
         let made = fault::around("create-infrastructure", self.put_spec(&reference, wanted, infrastructure)).await?;
-        self.put_metadata("label-infrastructure", &reference, wanted, &made).await?;
+        fault::around("label-infrastructure", self.put_metadata(&reference, wanted, &made)).await?;
         let mut config = json!(desired::config(wanted, name, role));
         config["apiVersion"] = json!(bootstrap::API_VERSION);
         config["kind"] = json!("KubeadmConfig");
@@ -166,7 +169,7 @@ impl Actor {
             object.retain(|_, value| !value.is_null());
         }
         let made = fault::around("create-config", self.put_spec(&config_of(name), wanted, config)).await?;
-        self.put_metadata("label-config", &config_of(name), wanted, &made).await?;
+        fault::around("label-config", self.put_metadata(&config_of(name), wanted, &made)).await?;
         let machine = desired::new_machine(wanted, name, failure_domain, &reference.kind, remediation);
         if let Some(made) = fault::around("create-machine", self.writer.apply(&machine, None)).await? {
             self.note_applied(made.uid(), json!(desired::existing_machine(wanted, &made)));
@@ -216,22 +219,28 @@ impl Actor {
         self.foreign.apply(reference, &key, &body, FIELD_MANAGER).await
     }
 
-    /// Keeps the labels and annotations of an object that may change.
+    /// Gives an object the labels and annotations that may change.
     async fn put_metadata(
         &self,
-        effect: &'static str,
         reference: &ContractReference,
         wanted: &Wanted,
         metadata: &ObjectMeta,
     ) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, &reference.name);
-        let resource = self.foreign.resource(&reference.api_group, &reference.kind).await?;
-        let body = desired::metadata_only(wanted, metadata, &resource.api_version, &reference.kind);
-        if self.is_due(metadata.uid.clone(), &body, &json!({"metadata": metadata})) {
-            fault::around(effect, self.foreign.apply(reference, &key, &body, METADATA_MANAGER)).await?;
-            self.note_applied(metadata.uid.clone(), body);
-        }
+        let body = self.metadata_body(reference, wanted, metadata).await?;
+        self.foreign.apply(reference, &key, &body, METADATA_MANAGER).await?;
+        self.note_applied(metadata.uid.clone(), body);
         Ok(())
+    }
+
+    async fn metadata_body(
+        &self,
+        reference: &ContractReference,
+        wanted: &Wanted,
+        metadata: &ObjectMeta,
+    ) -> Result<Value, ReconcileError> {
+        let resource = self.foreign.resource(&reference.api_group, &reference.kind).await?;
+        Ok(desired::metadata_only(wanted, metadata, &resource.api_version, &reference.kind))
     }
 
     /// Makes the cluster an owner of the infrastructure template.
