@@ -73,6 +73,8 @@ struct Memory {
     answered: Option<Timestamp>,
     /// When its add-ons were last found right, and for which wish.
     add_ons: Option<(Duration, String)>,
+    /// When its status was last written.
+    reported: Option<Duration>,
 }
 
 impl ControlPlanes {

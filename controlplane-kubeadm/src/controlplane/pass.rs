@@ -89,9 +89,9 @@ impl ControlPlanes {
         report.failure =
             result.as_ref().err().filter(|error| error.category != Category::Conflict).map(ToString::to_string);
         let completed = report.deletion_completed();
-        let written = if completed { Ok(()) } else { self.write(&observed, &report, result.is_ok()).await };
+        let written = if completed { Ok(None) } else { self.write(&observed, &report, result.is_ok()).await };
         let outcome = result?;
-        written?;
+        let more_to_say = written?;
         if completed {
             let remove = self.actor.writer.remove_finalizer(&*observed.control_plane, FINALIZER);
             fault::around("remove-finalizer", remove).await?;
@@ -100,7 +100,7 @@ impl ControlPlanes {
             self.secrets.forget(&ObjectKey::of(&*observed.cluster));
             return Ok(Outcome::Settled);
         }
-        Ok(outcome)
+        Ok(outcome.no_later(more_to_say))
     }
 
     /// Why the cluster's machines cannot be this control plane's.
@@ -139,19 +139,22 @@ impl ControlPlanes {
             return Ok(Outcome::Settled);
         }
         let was_initialized = observed.control_plane.is_initialized();
-        report.certificates = match self.secrets.certificates(&observed.wanted, was_initialized).await {
+        let endpoint = &cluster.spec.control_plane_endpoint;
+        let server = endpoint.is_valid().then(|| format!("https://{endpoint}"));
+        let (certificates, kubeconfig) =
+            self.secrets.provide(&observed.wanted, was_initialized, server.as_deref()).await;
+        report.certificates = match certificates {
             Ok(claim) => claim,
             Err(error) => {
                 report.certificates = secrets::unknown(&error);
                 return Err(error);
             }
         };
-        if !cluster.spec.control_plane_endpoint.is_valid() {
+        if server.is_none() {
             report.see_nothing(observed, &blind("Waiting for Cluster spec.controlPlaneEndpoint to be set"));
             return Ok(Outcome::Settled);
         }
-        let server = format!("https://{}", cluster.spec.control_plane_endpoint);
-        self.secrets.kubeconfig(&observed.wanted, &server).await?;
+        kubeconfig?;
         self.actor.sync(observed).await?;
         let seen = self.look(key, observed, report).await?;
         let state =
@@ -507,11 +510,7 @@ impl ControlPlanes {
             Some(POLL_YOUNG)
         };
         let missing = observed.template.is_err().then_some(TEMPLATE);
-        let asked = match outcome {
-            Outcome::Settled => None,
-            Outcome::Requeue(after) => Some(after),
-        };
-        [asked, pace, missing].into_iter().flatten().min().map_or(Outcome::Settled, Outcome::Requeue)
+        outcome.no_later(pace).no_later(missing)
     }
 
     /// When a silent cluster is asked again: soon after it fell silent, for most likely only one of its API servers went
