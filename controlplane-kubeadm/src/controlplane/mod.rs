@@ -9,6 +9,7 @@ mod foreign;
 pub mod health;
 pub mod names;
 pub mod observe;
+mod pace;
 mod pass;
 mod report;
 mod secrets;

@@ -8,7 +8,7 @@ use cluster_api::{
     v1beta2::{Cluster, ContractReference, Machine},
     version::Version,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use manager::{
     Category, ObjectKey, Outcome, ReconcileError, fault,
@@ -26,6 +26,7 @@ use super::{
         FINALIZER, NEXT_MACHINE, REMEDIATION_IN_PROGRESS, SKIP_CORE_DNS, SKIP_KUBE_PROXY, condition, machine, reason,
     },
     observe::{Observed, State},
+    pace::{TEMPLATE, is_young},
     report::Report,
     secrets, status,
 };
@@ -34,30 +35,20 @@ use crate::{
     workload::{self, AddOns, EtcdAccess, Target, Workload},
 };
 
-/// While a machine is young, its progress is looked at this often: etcd's part of it wakes nobody.
-const POLL_YOUNG: Duration = Duration::from_secs(3);
-/// As above, while a cluster answers whose `kubeadm init` is not done.
-const POLL_STARTING: Duration = Duration::from_secs(1);
-/// As above, for machines that take long.
-const POLL: Duration = Duration::from_secs(20);
-/// Until this age a machine is young.
-const YOUNG: SignedDuration = SignedDuration::from_mins(10);
 /// Add-ons that were right are looked at again after this time.
 const ADD_ONS: Duration = Duration::from_secs(600);
 /// Time until an API server's certificate that could not be read is looked at again.
 const EXPIRY_LATER: Duration = Duration::from_secs(10);
-/// When a missing template is looked for again.
-const TEMPLATE: Duration = Duration::from_secs(10);
 /// Look again after a step whose traces wake nobody.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// What a pass found out in the workload cluster.
-struct Seen {
-    client: Option<WorkloadClient>,
+pub(super) struct Seen {
+    pub(super) client: Option<WorkloadClient>,
     access: EtcdAccess,
-    workload: Result<Workload, String>,
+    pub(super) workload: Result<Workload, String>,
     health: Health,
-    initialized: bool,
+    pub(super) initialized: bool,
 }
 
 impl ControlPlanes {
@@ -495,33 +486,6 @@ impl ControlPlanes {
         self.actor.delete(machine).await
     }
 
-    /// How soon to look again. Pods and nodes wake us; etcd, a cluster that only starts, and one that is silent do not.
-    fn paced(&self, key: &ObjectKey, observed: &Observed, seen: &Seen, report: &Report, outcome: Outcome) -> Outcome {
-        let healthy = report.health.iter().all(|claim| claim.status == Status::True);
-        let pace = if seen.workload.is_err() && seen.initialized {
-            Some(self.patience(key, observed.now))
-        } else if report.initialized && healthy && !report.facts.machines.is_empty() {
-            None
-        } else if !observed.machines.iter().any(|machine| is_young(machine, observed.now)) {
-            Some(POLL)
-        } else if seen.client.is_some() && !seen.initialized {
-            Some(POLL_STARTING)
-        } else {
-            Some(POLL_YOUNG)
-        };
-        let missing = observed.template.is_err().then_some(TEMPLATE);
-        outcome.no_later(pace).no_later(missing)
-    }
-
-    /// When a silent cluster is asked again: soon after it fell silent, for most likely only one of its API servers went
-    /// away and another connection answers; later and later as time goes by.
-    fn patience(&self, key: &ObjectKey, now: Timestamp) -> Duration {
-        let memory = self.memory.lock();
-        let since = memory.get(key).and_then(|memory| memory.answered.max(memory.asked));
-        let silent = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok()).unwrap_or(POLL);
-        silent.clamp(SOON, POLL)
-    }
-
     /// The end of a control plane.
     async fn wind_down(
         &self,
@@ -559,10 +523,6 @@ impl ControlPlanes {
         }
         Ok(Outcome::Requeue(Duration::from_secs(30)))
     }
-}
-
-fn is_young(machine: &Machine, now: Timestamp) -> bool {
-    machine.metadata.creation_timestamp.as_ref().is_some_and(|time| now.duration_since(time.0) < YOUNG)
 }
 
 /// Nodes through which etcd can be changed, the best first.
