@@ -10,14 +10,14 @@ use super::{
     ControlPlanes,
     facts::Facts,
     observe::Observed,
-    pass::{SOON, Seen},
+    pass::{SOON, Seen, may_initialize},
     report::Report,
 };
 
 /// While a machine is young, its progress is looked at this often: etcd's part of it wakes nobody.
 const POLL_YOUNG: Duration = Duration::from_secs(3);
-/// As above, in the moments in which most happens: while a cluster answers whose `kubeadm init` is not done, and right
-/// after a node has registered.
+/// As above, in the moments in which most happens: once `kubeadm init` may have begun until it is done, and right after a
+/// node has registered.
 const POLL_STARTING: Duration = Duration::from_secs(1);
 /// As above, for machines that take long.
 const POLL: Duration = Duration::from_secs(20);
@@ -45,7 +45,7 @@ impl ControlPlanes {
             None
         } else if !observed.machines.iter().any(|machine| is_young(machine, observed.now)) {
             Some(POLL)
-        } else if seen.client.is_some() && !seen.initialized || has_fresh_node(&report.facts) {
+        } else if !seen.initialized && may_initialize(&observed.machines) || has_fresh_node(&report.facts) {
             Some(POLL_STARTING)
         } else {
             Some(POLL_YOUNG)

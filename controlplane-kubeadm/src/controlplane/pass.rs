@@ -533,7 +533,7 @@ fn staying_nodes(observed: &Observed, seen: &Seen) -> Vec<String> {
 
 /// Whether the first `kubeadm init` may be done and may count. A single machine that goes away will not be what the
 /// cluster starts from: were it taken for initialized, its replacement would try to join nothing.
-fn may_initialize(machines: &[Arc<Machine>]) -> bool {
+pub(super) fn may_initialize(machines: &[Arc<Machine>]) -> bool {
     match machines {
         [] => false,
         [only] => {
