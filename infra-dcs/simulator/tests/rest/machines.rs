@@ -106,10 +106,11 @@ async fn volumes_rules_and_folders_over_rest() {
 async fn a_clone_lies_in_its_folder_or_is_moved_there() {
     const FOLDER: &str = "urn:sites:5A1C0D3E:folders:391";
     let client = Client::new().await;
-    let folder_of = |vm: String| async { client.get(&format!("/vms/{vm}")).await["params"]["parentObjUrn"].clone() };
-    let clone = |name: &'static str| async {
+    let site = &client;
+    let folder_of = |vm: String| async move { site.get(&format!("/vms/{vm}")).await["params"]["parentObjUrn"].clone() };
+    let clone = |name: &'static str| async move {
         let body = json!({"name": name, "autoBoot": false, "parentObjUrn": FOLDER});
-        let (accepted, _) = client.task(Method::POST, &format!("/vms/{TEMPLATE}/action/clone"), body).await;
+        let (accepted, _) = site.task(Method::POST, &format!("/vms/{TEMPLATE}/action/clone"), body).await;
         accepted["uri"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
     };
     assert_eq!(folder_of(clone("m1").await).await, FOLDER);
