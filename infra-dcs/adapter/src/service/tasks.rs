@@ -7,7 +7,6 @@ use dcs_proto::{
     error::Reason,
     v1::{Failure, GetTaskRequest, Task, TaskState},
 };
-use serde_json::Value;
 use tokio::time::Instant;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
@@ -80,11 +79,7 @@ fn translate(path: &str, task: &wire::Task) -> Task {
         _ => TaskState::Unknown,
     };
     let failure = (state == TaskState::Failed).then(|| {
-        let code = match &task.reason {
-            Some(Value::String(code)) => code.clone(),
-            Some(Value::Number(code)) => code.to_string(),
-            _ => String::new(),
-        };
+        let code = task.reason.as_ref().map(wire::number).unwrap_or_default();
         let says = task.reason_des.clone().unwrap_or_else(|| "the site gives no reason".to_owned());
         let error = codes::error(&code, 400, &says);
         Failure { reason: error.reason.into(), message: says, code }
@@ -174,7 +169,7 @@ pub(super) async fn running_on(session: &Session, entity_urn: &str) -> Result<Op
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -5,6 +5,7 @@ mod boot_data;
 mod console;
 mod decide;
 mod looks;
+mod media;
 mod observe;
 mod permits;
 pub mod record;
@@ -30,7 +31,7 @@ pub use decide::types;
 use decide::{Plan, Step};
 use looks::Looks;
 pub use record::{Record, Wish};
-pub use request::volume_placement as placement_request;
+pub use request::{template as template_request, volume_placement as placement_request};
 
 use crate::{
     api::{DCSCluster, DCSIpHostnamePool, DCSMachine, GROUP},
@@ -74,6 +75,7 @@ pub struct MachineReconciler {
 }
 
 /// What one pass sees, shared and immutable.
+#[derive(Clone)]
 struct Scene {
     key: ObjectKey,
     machine: Arc<DCSMachine>,
@@ -87,6 +89,11 @@ struct Scene {
 impl Scene {
     fn vm_urn(&self) -> String {
         self.machine.spec.vm_urn.clone().unwrap_or_default()
+    }
+
+    /// The failure domain that its Machine names: a compute cluster.
+    fn failure_domain(&self) -> Option<&str> {
+        self.owner.as_deref().map(|owner| owner.spec.failure_domain.as_str()).filter(|name| !name.is_empty())
     }
 
     fn cluster_name(&self) -> Option<String> {

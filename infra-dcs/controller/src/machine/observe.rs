@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use cluster_api::{labels, owner, v1beta2::GROUP as CORE};
-use dcs_proto::{MachineError, error::Reason, v1};
+use dcs_proto::{error::Reason, v1};
 use kube::ResourceExt;
 use manager::{Category, ObjectKey, ReconcileError};
 
@@ -82,6 +82,7 @@ impl MachineReconciler {
             found: Reading::Unread,
             task: Reading::Unread,
             console: Reading::Unread,
+            boot: Reading::Unread,
         };
         let mut recalled = false;
         for _ in 0..READS {
@@ -103,15 +104,19 @@ impl MachineReconciler {
     }
 
     async fn read(&self, scene: &Scene, read: Read, facts: &mut Facts<'_>) -> Result<(), ReconcileError> {
+        if read == Read::BootData {
+            facts.boot = Reading::Known(self.boot_digest(scene).await?);
+            return Ok(());
+        }
         let site = match self.site(scene).await? {
             Ok(site) => site,
             Err((condition, _)) => {
-                let error = MachineError::new(Reason::Credentials, condition.message);
                 match read {
-                    Read::Machine => facts.vm = Reading::Failed(error),
-                    Read::Found => facts.found = Reading::Failed(error),
-                    Read::Task => facts.task = Reading::Failed(error),
-                    Read::Console => facts.console = Reading::Failed(error),
+                    Read::Machine => facts.vm = Reading::Barred(condition),
+                    Read::Found => facts.found = Reading::Barred(condition),
+                    Read::Task => facts.task = Reading::Barred(condition),
+                    Read::Console => facts.console = Reading::Barred(condition),
+                    Read::BootData => {}
                 }
                 return Ok(());
             }
@@ -167,6 +172,7 @@ impl MachineReconciler {
                     Err(error) => Reading::Failed(error),
                 };
             }
+            Read::BootData => {}
         }
         Ok(())
     }
@@ -176,7 +182,7 @@ impl MachineReconciler {
 fn state_of(task: &Reading<v1::Task>) -> Option<v1::TaskState> {
     match task {
         Reading::Known(task) => Some(task.state()),
-        Reading::Unread | Reading::Failed(_) => None,
+        Reading::Unread | Reading::Failed(_) | Reading::Barred(_) => None,
     }
 }
 
