@@ -35,6 +35,7 @@ mod registry;
 mod selectors;
 mod server;
 mod storage;
+mod stored;
 mod structural;
 #[cfg(feature = "transport")]
 pub mod transport;
@@ -47,5 +48,6 @@ pub use crate::{
     patch::Patch,
     registry::{Amend, Behaviour, Convert, Prepare, Registry, Resource, ResourceId, Validate, Version},
     server::{DeleteParams, Deleted, List, ListParams, Options, Propagation, Server, Sources, Target, WriteParams},
+    stored::Stored,
     watch::WatchStream,
 };

@@ -383,7 +383,8 @@ fn run(server: &Server, step: &Step) {
 
 fn shown(server: &Server) -> BTreeMap<String, Value> {
     let list = server.list(&maps(""), &ListParams::default()).unwrap();
-    list.items.iter().map(|item| (item["metadata"]["name"].to_string(), item.as_ref().clone())).collect()
+    let read = |item: &kube_model::Stored| serde_json::from_slice(&item.text()).unwrap();
+    list.items.iter().map(|item| (item["metadata"]["name"].to_string(), read(item))).collect()
 }
 
 proptest! {
