@@ -99,7 +99,9 @@ impl Structural {
             }
             Value::Array(items) => {
                 if let Some(schema) = &self.items {
-                    items.iter_mut().for_each(|item| schema.prune_at(item, false));
+                    for item in items {
+                        schema.prune_at(item, false);
+                    }
                 }
             }
             _ => {}
@@ -116,7 +118,9 @@ impl Structural {
             }),
             Value::Array(items) => {
                 if let Some(schema) = &self.items {
-                    items.iter_mut().for_each(|item| schema.drop_nulls(item));
+                    for item in items {
+                        schema.drop_nulls(item);
+                    }
                 }
             }
             _ => {}
@@ -149,7 +153,9 @@ impl Structural {
             }
             Value::Array(items) => {
                 if let Some(schema) = &self.items {
-                    items.iter_mut().for_each(|item| schema.fill_in(item));
+                    for item in items {
+                        schema.fill_in(item);
+                    }
                 }
             }
             _ => {}

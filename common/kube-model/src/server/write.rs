@@ -70,7 +70,7 @@ impl Server {
             }
             let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
             let (object, said) = job.decoded(object)?;
-            if !job.wants_name(&object) {
+            if !wants_name(&object) {
                 return state.create(&job, object, said);
             }
             let mut attempts = 0;
@@ -293,11 +293,6 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Whether an object asks for a name.
-    fn wants_name(&self, object: &Value) -> bool {
-        object::name(object).is_empty() && object::meta(object, "generateName").is_some()
-    }
-
     /// Names an object that asks for it; what is filled in may depend on the name.
     fn generate_name(&self, object: &mut Value) -> Result<(), ApiError> {
         let prefix = object::meta(object, "generateName").unwrap_or_default();
@@ -500,6 +495,11 @@ impl State {
         let change = self.commit(&id, Some((stored, managers)));
         job.answer(change.new.as_ref().ok_or_else(|| ApiError::internal("a stored object is gone"))?)
     }
+}
+
+/// Whether an object asks for a name.
+fn wants_name(object: &Value) -> bool {
+    object::name(object).is_empty() && object::meta(object, "generateName").is_some()
 }
 
 /// Kind and version of an object, as Go prints them.
