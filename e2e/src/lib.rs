@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod crash_points;
 pub mod demo;
 pub mod environment;
+pub mod fleet;
 pub mod ground;
 pub mod invariants;
 pub mod isolation;

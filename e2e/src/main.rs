@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::{api_tier, bench, cluster::Replicas, demo, environment::Inputs, ground::Guests, isolation, scenarios};
+use e2e::{api_tier, bench, cluster::Replicas, demo, environment::Inputs, fleet, ground::Guests, isolation, scenarios};
 use xtask::progress::Progress;
 
 /// Run the demo or the scenarios in an environment of their own. `cargo xtask` prepares the folders and starts this.
@@ -23,6 +23,8 @@ enum Task {
     Demo(demo::Options),
     /// Measure one cluster
     Bench(Replicas),
+    /// Measure many clusters on memory guests; needs no root
+    Fleet(xtask::fleet::Options),
     /// Run the scenarios
     Run(scenarios::Options),
     /// Check kinds, webhooks and rights against a real API server; needs no root and no guest images
@@ -49,7 +51,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Task::Bench(_) => Some("bench"),
         Task::Run(options) => (options.guests == Guests::Sandbox).then(|| options.environment()),
         // Free ports of loopback are enough.
-        Task::Api(_) => None,
+        Task::Fleet(_) | Task::Api(_) => None,
     };
     if let Some(name) = isolated.filter(|_| !isolation::is_inside()) {
         return isolation::reenter(&format!("basalt-{name}")).await;
@@ -60,6 +62,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.task {
         Task::Demo(options) => demo::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
         Task::Bench(replicas) => bench::run(&cli.inputs, &replicas, &progress).await.map(|()| ExitCode::SUCCESS),
+        Task::Fleet(options) => fleet::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
         Task::Run(options) => {
             let tier = if options.guests == Guests::Sandbox { "node" } else { "e2e" };
             Ok(closing(tier, scenarios::run(&cli.inputs, &options, &progress).await?))

@@ -30,13 +30,15 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts the simulator. `balancers` are `address:port=backend,backend` of the site's load balancer.
+    /// Starts the simulator. `balancers` are `address:port=backend,backend` of the site's load balancer; `inventory` is a
+    /// file with what the site consists of, where its default is too small.
     pub async fn start(
         ground: &Ground,
         inputs: &Inputs,
         dir: &Path,
         logs: &Path,
         balancers: &[String],
+        inventory: Option<&Path>,
     ) -> Result<Self> {
         let data = dir.join("site");
         fs::create_dir_all(&data)?;
@@ -49,6 +51,9 @@ impl Site {
             .arg(format!("--upload-listen=127.0.0.1:{}", ground.site + 1))
             .arg(format!("--control-listen=127.0.0.1:{}", ground.site + 2))
             .args(balancers.iter().map(|balancer| format!("--load-balancer={balancer}")));
+        if let Some(file) = inventory {
+            simulator.arg("--site-file").arg(file);
+        }
         match ground.guests {
             // Machines that boot at once would only wait for the site.
             Guests::Memory => simulator.args(["--guests=memory", "--latency-scale=0.02"]),
@@ -85,6 +90,11 @@ impl Site {
     }
 
     /// The simulator's process.
+    pub fn running(&self) -> &Process {
+        &self.process
+    }
+
+    /// The same, to look after it.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
-use xtask::{command, packages, progress::Progress, toolchain};
+use xtask::{command, fleet::name, packages, progress::Progress, toolchain};
 
 use crate::{
     Guests,
@@ -175,7 +175,7 @@ fn scenarios(prepared: &Prepared, guests: Guests, options: &Options) -> Result<T
     let groups = thread::scope(|scope| {
         let run = |group| {
             let mut e2e = prepared.e2e();
-            e2e.args(["run", "--guests", &environment::name(guests), "--group", group]);
+            e2e.args(["run", "--guests", &name(guests), "--group", group]);
             if let Some(filter) = &options.filter {
                 e2e.args(["--filter", filter]);
             }

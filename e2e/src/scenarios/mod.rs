@@ -209,7 +209,7 @@ impl Scenario {
         let shape = |(number, (index, control_plane, workers, boot)): (usize, &(u8, u32, u32, BootFormat))| Shape {
             name: format!("c{index}"),
             namespace: if number == 0 { NAMESPACE.to_owned() } else { format!("{NAMESPACE}-{number}") },
-            index: *index,
+            index: u16::from(*index),
             control_plane: *control_plane,
             workers: *workers,
             version: version.to_owned(),
