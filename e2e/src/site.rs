@@ -51,7 +51,7 @@ impl Site {
             .args(balancers.iter().map(|balancer| format!("--load-balancer={balancer}")));
         match ground.guests {
             // Machines that boot at once would only wait for the site.
-            Guests::Memory => simulator.args(["--guests=memory", "--latency-scale=0.1"]),
+            Guests::Memory => simulator.args(["--guests=memory", "--latency-scale=0.1", "--strict-kubeadm"]),
             Guests::Sandbox => {
                 simulator.args(["--guests=sandbox", "--bridge", BRIDGE]).arg("--image-dir").arg(&inputs.images)
             }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Clock, Found, Server, Sources, State, Target};
 use crate::{
     apply::{self, Refusal, Write},
-    crd,
+    certificates, crd,
     errors::{ApiError, FieldError, Qualified, STALE},
     meta, object,
     patch::{self, Patch},
@@ -279,7 +279,7 @@ impl Job<'_> {
         let behaviour = self.resource().behaviour;
         match (self.target.subresource.as_str(), behaviour.is_custom) {
             ("status", true) => &["metadata", "spec"],
-            ("status", false) => &["spec"],
+            ("status" | certificates::APPROVAL, false) => &["spec"],
             _ if behaviour.has_status => &["status"],
             _ => &[],
         }
@@ -503,7 +503,13 @@ fn keep_fields(job: &Job<'_>, new: &mut Value, live: &Value) {
             object::copy_field(new, &written, "status");
             object::copy_meta(new, &written, "managedFields");
         }
-        ("status", false) => object::copy_field(new, live, "spec"),
+        ("status", false) => {
+            object::copy_field(new, live, "spec");
+            if behaviour.has_approval {
+                certificates::keep_approval(new, live, &job.clock.text());
+            }
+        }
+        (certificates::APPROVAL, _) => certificates::keep_all_but_approval(new, live, &job.clock.text()),
         _ if behaviour.has_status => object::copy_field(new, live, "status"),
         _ => {}
     }
