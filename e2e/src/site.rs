@@ -56,7 +56,7 @@ impl Site {
         }
         match ground.guests {
             // Machines that boot at once would only wait for the site.
-            Guests::Memory => simulator.args(["--guests=memory", "--latency-scale=0.02"]),
+            Guests::Memory => simulator.args(["--guests=memory", "--latency-scale=0.02", "--strict-kubeadm"]),
             Guests::Sandbox => {
                 simulator.args(["--guests=sandbox", "--bridge", BRIDGE]).arg("--image-dir").arg(&inputs.images)
             }

@@ -38,6 +38,8 @@ pub struct Behaviour {
     pub has_generation: bool,
     /// There is a status subresource: other writes do not change the status.
     pub has_status: bool,
+    /// There is an approval subresource: conditions that only those write who approve.
+    pub has_approval: bool,
     /// The status can be given when the object is created.
     pub creates_status: bool,
     /// An update of a missing object creates it.

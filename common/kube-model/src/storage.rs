@@ -138,6 +138,11 @@ impl Store {
         Ok(history.into_iter().flat_map(move |history| history.iter().skip(skipped)))
     }
 
+    /// Goes on from a later version; versions never go back.
+    pub fn advance(&mut self, version: u64) {
+        self.version = self.version.max(version);
+    }
+
     /// Forgets every change up to a version.
     pub fn compact(&mut self, version: u64) {
         for table in self.tables.values_mut() {

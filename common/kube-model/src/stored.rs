@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use crate::apply::managed::Managers;
+use crate::{apply::managed::Managers, object};
 
 /// An object that does not change any more. Owners of fields are kept apart from the fields: they are as large as these,
 /// each write needs them as sets, and nobody else looks at them. Only the text has them in `metadata.managedFields`.
@@ -43,6 +43,15 @@ impl Stored {
     /// Who owns which.
     pub fn managers(&self) -> &Arc<Managers> {
         &self.managers
+    }
+
+    /// The fields with `metadata.managedFields`, as the text has them.
+    pub fn whole(&self) -> Value {
+        let mut whole = self.fields.as_ref().clone();
+        if !self.managers.is_empty() {
+            object::set_meta(&mut whole, "managedFields", serde_json::json!(self.managers));
+        }
+        whole
     }
 
     /// The same owners of other fields: another version of the object, or a part of it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use serde_json::{Value, json};
 
-use super::{Clock, EVICTION, List, ListParams, Server, State, Target};
+use super::{Clock, List, ListParams, Server, State, Target};
 use crate::{
     errors::ApiError,
     object,
@@ -72,19 +72,6 @@ impl Server {
                 return Ok(Deleted::Gone(Box::new(success(resource, &object))));
             }
             Ok(Deleted::Object(view.show(resource, &object)?))
-        })
-    }
-
-    /// Evicts a pod: deletes it as its disruption budgets allow, of which this server knows none.
-    pub fn evict(&self, target: &Target, params: &DeleteParams) -> Result<Status, ApiError> {
-        if target.subresource != EVICTION {
-            return Err(ApiError::method_not_allowed());
-        }
-        self.change(|state, clock| {
-            let found = state.find(target)?;
-            let id = (found.id, key(&target.namespace, &target.name));
-            state.delete(&id, &target.name, params, clock)?;
-            Ok(Status { status: Some("Success".into()), code: Some(201), ..Status::default() })
         })
     }
 
@@ -203,7 +190,7 @@ impl State {
     }
 }
 
-fn check_preconditions(resource: &Resource, live: &Value, params: &DeleteParams) -> Result<(), ApiError> {
+pub(super) fn check_preconditions(resource: &Resource, live: &Value, params: &DeleteParams) -> Result<(), ApiError> {
     let refused = |why: String| Err(ApiError::conflict(resource.qualified_kind(), object::name(live), &why));
     let stored = object::uid(live).unwrap_or_default();
     if let Some(asked) = params.uid.as_deref().filter(|asked| *asked != stored) {

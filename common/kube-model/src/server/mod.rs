@@ -2,7 +2,9 @@
 
 mod collect;
 mod delete;
+mod evict;
 mod read;
+mod snapshot;
 mod write;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -14,11 +16,12 @@ use serde_json::Value;
 pub use self::{
     delete::{DeleteParams, Deleted, Propagation},
     read::{List, ListParams},
+    snapshot::Snapshot,
     write::WriteParams,
 };
 use crate::{
     apply::managed::Managers,
-    builtin, crd,
+    builtin, certificates, crd,
     errors::ApiError,
     faults::{Faultless, Faults},
     object,
@@ -96,14 +99,7 @@ impl Server {
     /// A server of the kinds that another one serves ([`Server::registry`]), with the same namespaces as any: where many are made, kinds
     /// need be read from their definitions only once.
     pub fn with_registry(sources: Arc<dyn Sources>, options: Options, registry: Registry) -> Self {
-        let state = State {
-            registry,
-            store: Store::new(options.history, options.keeps_text),
-            watches: Watches::default(),
-            garbage: VecDeque::new(),
-            faults: Arc::new(Faultless),
-        };
-        let server = Self { state: Mutex::new(state), sources, faults: Arc::new(Faultless), options };
+        let server = Self::empty(sources, options, registry);
         let target = Target { version: "v1".into(), plural: "namespaces".into(), ..Target::default() };
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let namespace = serde_json::json!({"metadata": {"name": name}});
@@ -111,6 +107,17 @@ impl Server {
             let _ = server.create(&target, namespace, &WriteParams::default());
         }
         server
+    }
+
+    fn empty(sources: Arc<dyn Sources>, options: Options, registry: Registry) -> Self {
+        let state = State {
+            registry,
+            store: Store::new(options.history, options.keeps_text),
+            watches: Watches::default(),
+            garbage: VecDeque::new(),
+            faults: Arc::new(Faultless),
+        };
+        Self { state: Mutex::new(state), sources, faults: Arc::new(Faultless), options }
     }
 
     /// The same server with faults.
@@ -233,6 +240,7 @@ impl State {
         let is_known = match target.subresource.as_str() {
             "" => true,
             "status" => resource.behaviour.has_status,
+            certificates::APPROVAL => resource.behaviour.has_approval,
             EVICTION => resource.group.is_empty() && resource.plural == "pods",
             _ => false,
         };

@@ -10,7 +10,7 @@ use crate::{
         self, Refusal, Write,
         managed::{Managers, Said},
     },
-    crd,
+    certificates, crd,
     errors::{ApiError, FieldError, Qualified, STALE},
     meta, object,
     patch::{self, Patch},
@@ -306,7 +306,7 @@ impl Job<'_> {
         let behaviour = self.resource().behaviour;
         match (self.target.subresource.as_str(), behaviour.is_custom) {
             ("status", true) => &["metadata", "spec"],
-            ("status", false) => &["spec"],
+            ("status" | certificates::APPROVAL, false) => &["spec"],
             _ if behaviour.has_status => &["status"],
             _ => &[],
         }
@@ -563,7 +563,13 @@ fn keep_fields(job: &Job<'_>, new: &mut Value, live: &Value) {
                 }
             }
         }
-        ("status", false) => object::copy_field(new, live, "spec"),
+        ("status", false) => {
+            object::copy_field(new, live, "spec");
+            if behaviour.has_approval {
+                certificates::keep_approval(new, live, &job.clock.text());
+            }
+        }
+        (certificates::APPROVAL, _) => certificates::keep_all_but_approval(new, live, &job.clock.text()),
         _ if behaviour.has_status => object::copy_field(new, live, "status"),
         _ => {}
     }

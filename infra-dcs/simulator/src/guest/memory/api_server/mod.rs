@@ -12,6 +12,7 @@
 mod admission;
 mod authn;
 mod authz;
+mod certificates;
 mod front;
 mod listener;
 mod port_forward;
@@ -28,7 +29,12 @@ use tokio::{
     net::TcpListener,
 };
 
-pub use self::{listener::ApiServer, rbac::kubeadm_objects};
+pub use self::{
+    authn::{User, bootstrap_user},
+    authz::{Question, review},
+    listener::ApiServer,
+    rbac::kubeadm_objects,
+};
 use super::{
     cable::Cable,
     time::TimeSource,

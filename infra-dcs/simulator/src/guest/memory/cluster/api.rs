@@ -27,7 +27,13 @@ kinds! {
     DEPLOYMENTS = "apps" "deployments";
     REPLICA_SETS = "apps" "replicasets";
     DAEMON_SETS = "apps" "daemonsets";
+    STATEFUL_SETS = "apps" "statefulsets";
+    JOBS = "batch" "jobs";
+    SIGNING_REQUESTS = "certificates.k8s.io" "certificatesigningrequests";
     LEASES = "coordination.k8s.io" "leases";
+    ENDPOINTS = "" "endpoints";
+    ENDPOINT_SLICES = "discovery.k8s.io" "endpointslices";
+    BUDGETS = "policy" "poddisruptionbudgets";
 }
 
 /// A component's view of the API.
@@ -74,6 +80,13 @@ impl<'a> Api<'a> {
     pub fn merge_status(&self, kind: Kind, namespace: &str, name: &str, status: Value) -> Result<Arc<Value>, ApiError> {
         let target = target(kind, namespace, name, "status");
         let patch = Patch::Merge(serde_json::json!({"status": status}));
+        self.server.patch(&target, &patch, &self.params()).map(|(object, _)| object)
+    }
+
+    /// Decides about a request for a certificate.
+    pub fn merge_approval(&self, name: &str, conditions: Value) -> Result<Arc<Value>, ApiError> {
+        let target = target(SIGNING_REQUESTS, "", name, "approval");
+        let patch = Patch::Merge(serde_json::json!({"status": {"conditions": conditions}}));
         self.server.patch(&target, &patch, &self.params()).map(|(object, _)| object)
     }
 
