@@ -31,13 +31,14 @@ fn build() -> Registry {
     lease.behaviour.updates_unconditionally = false;
     lease.behaviour.creates_on_update = true;
     registry.install(lease);
-    let mut budget = kind(
+    let budget = kind(
         "policy",
         "PodDisruptionBudget",
         "poddisruptionbudgets",
         true,
         [("spec", Schema::record([("selector", Schema::Leaf)]))],
     );
+    let mut budget = short(budget, &["pdb"]);
     budget.behaviour = Behaviour { has_status: true, has_generation: true, ..Behaviour::default() };
     registry.install(budget);
     others(&mut registry);
@@ -232,6 +233,7 @@ fn pods() -> Resource {
         grace: Some(pod_grace),
         ..Behaviour::default()
     };
+    pod.categories = vec!["all".into()];
     pod.default = Some(Arc::new(|pod, _| {
         if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
             for (name, value) in [
@@ -310,6 +312,7 @@ fn services() -> Resource {
     let spec = Schema::record([("ports", ports), ("selector", Schema::Leaf)]);
     let service = kind("", "Service", "services", true, [("spec", spec), ("status", Schema::record([conditions()]))]);
     let mut service = selectable(short(service, &["svc"]), &["spec.clusterIP", "spec.type"]);
+    service.categories = vec!["all".into()];
     service.behaviour =
         Behaviour { has_status: true, updates_unconditionally: true, returns_deleted: true, ..Behaviour::default() };
     service
@@ -320,6 +323,7 @@ fn apps(registry: &mut Registry) {
         ("DaemonSet", "daemonsets", "ds"),
         ("Deployment", "deployments", "deploy"),
         ("ReplicaSet", "replicasets", "rs"),
+        ("StatefulSet", "statefulsets", "sts"),
     ] {
         let template = Schema::record([("metadata", Schema::metadata()), ("spec", pod_spec())]);
         let spec = Schema::record([("selector", Schema::Leaf), ("template", template)]);
@@ -327,6 +331,7 @@ fn apps(registry: &mut Registry) {
             kind("apps", name, plural, true, [("spec", spec), ("status", Schema::record([conditions()]))]),
             &[short_name],
         );
+        workload.categories = vec!["all".into()];
         workload.behaviour =
             Behaviour { has_generation: true, has_status: true, updates_unconditionally: true, ..Behaviour::default() };
         registry.install(workload);
@@ -348,18 +353,18 @@ fn rbac(registry: &mut Registry) {
 
 /// Kinds that drains, volumes and kubelets ask for, and of which nothing but storage is known.
 fn others(registry: &mut Registry) {
-    for (group, name, plural, is_namespaced, has_status) in [
-        ("", "Endpoints", "endpoints", true, false),
-        ("", "PersistentVolume", "persistentvolumes", false, true),
-        ("", "PersistentVolumeClaim", "persistentvolumeclaims", true, true),
-        ("apps", "StatefulSet", "statefulsets", true, true),
-        ("certificates.k8s.io", "CertificateSigningRequest", "certificatesigningrequests", false, true),
-        ("discovery.k8s.io", "EndpointSlice", "endpointslices", true, false),
-        ("storage.k8s.io", "CSINode", "csinodes", false, false),
-        ("storage.k8s.io", "StorageClass", "storageclasses", false, false),
-        ("storage.k8s.io", "VolumeAttachment", "volumeattachments", false, true),
+    for (group, name, plural, short_name, is_namespaced, has_status) in [
+        ("", "Endpoints", "endpoints", "ep", true, false),
+        ("", "PersistentVolume", "persistentvolumes", "pv", false, true),
+        ("", "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", true, true),
+        ("certificates.k8s.io", "CertificateSigningRequest", "certificatesigningrequests", "csr", false, true),
+        ("discovery.k8s.io", "EndpointSlice", "endpointslices", "", true, false),
+        ("storage.k8s.io", "CSINode", "csinodes", "", false, false),
+        ("storage.k8s.io", "StorageClass", "storageclasses", "sc", false, false),
+        ("storage.k8s.io", "VolumeAttachment", "volumeattachments", "", false, true),
     ] {
         let mut kind = kind(group, name, plural, is_namespaced, []);
+        kind.short_names = Some(short_name).filter(|name| !name.is_empty()).map(str::to_owned).into_iter().collect();
         kind.behaviour.has_status = has_status;
         registry.install(kind);
     }

@@ -1,6 +1,6 @@
 //! Resources from `CustomResourceDefinition` objects.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
@@ -11,6 +11,40 @@ use crate::{
     structural,
 };
 
+/// What a definition says of its served versions.
+#[derive(Debug)]
+pub struct Definition {
+    versions: Vec<DefinedVersion>,
+}
+
+#[derive(Debug)]
+struct DefinedVersion {
+    name: String,
+    /// Structural schema of its objects.
+    schema: Value,
+    /// `additionalPrinterColumns`.
+    columns: Vec<Value>,
+}
+
+impl Definition {
+    fn version(&self, name: &str) -> Option<&DefinedVersion> {
+        self.versions.iter().find(|version| version.name == name)
+    }
+
+    /// The structural schema of a served version.
+    pub fn schema(&self, version: &str) -> Option<&Value> {
+        Some(&self.version(version)?.schema)
+    }
+
+    /// The columns of tables, besides the name; the age when the definition lists none.
+    pub fn columns(&self, version: &str) -> &[Value] {
+        static AGE: LazyLock<Value> =
+            LazyLock::new(|| json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}));
+        let columns = self.version(version).map_or(&[][..], |version| version.columns.as_slice());
+        if columns.is_empty() { std::slice::from_ref(&*AGE) } else { columns }
+    }
+}
+
 /// The resource that a definition describes; none while it lacks a name, a stored version or the like. Conversion
 /// between its versions is by the given function; without one only `apiVersion` differs.
 pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource> {
@@ -20,9 +54,12 @@ pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource
     let mut versions: Vec<&Value> = spec.get("versions")?.as_array()?.iter().filter(|v| flag(v, "served")).collect();
     versions.sort_by_key(|version| std::cmp::Reverse(priority(name_of(version))));
     let stored = spec.get("versions")?.as_array()?.iter().find(|version| flag(version, "storage"))?;
-    let schemas: Vec<(String, Value)> =
-        versions.iter().map(|version| (name_of(version).to_owned(), open_api(version))).collect();
-    let schemas = Arc::new(schemas);
+    let defined = versions.iter().map(|version| DefinedVersion {
+        name: name_of(version).to_owned(),
+        schema: open_api(version),
+        columns: version.get("additionalPrinterColumns").and_then(Value::as_array).cloned().unwrap_or_default(),
+    });
+    let definition = Arc::new(Definition { versions: defined.collect() });
     let plural = text("/names/plural")?;
     let kind = text("/names/kind")?;
     Some(Resource {
@@ -32,9 +69,11 @@ pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource
         plural,
         short_names: texts(spec.pointer("/names/shortNames")),
         is_namespaced: text("/scope")? == "Namespaced",
-        versions: schemas
+        categories: texts(spec.pointer("/names/categories")),
+        versions: definition
+            .versions
             .iter()
-            .map(|(name, schema)| Version { name: name.clone(), schema: Schema::custom_resource(schema) })
+            .map(|version| Version { name: version.name.clone(), schema: Schema::custom_resource(&version.schema) })
             .collect(),
         stored: name_of(stored).to_owned(),
         behaviour: Behaviour {
@@ -51,25 +90,22 @@ pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource
             .filter_map(|field| Some(field.get("jsonPath")?.as_str()?.trim_start_matches('.').to_owned()))
             .collect(),
         convert,
-        decode: Some(amend(Arc::clone(&schemas), |schema, object| {
+        decode: Some(amend(Arc::clone(&definition), |schema, object| {
             structural::prune(schema, object);
             structural::drop_nulls(schema, object);
         })),
-        default: Some(amend(Arc::clone(&schemas), structural::default)),
+        default: Some(amend(Arc::clone(&definition), structural::default)),
         prepare: None,
+        definition: Some(Arc::clone(&definition)),
         validate: Some(Arc::new(move |object, version| {
-            let mut errors = Vec::new();
-            if let Some((_, schema)) = schemas.iter().find(|(name, _)| name == version) {
-                errors.extend(structural::validate(schema, object));
-            }
-            errors
+            definition.schema(version).map(|schema| structural::validate(schema, object)).unwrap_or_default()
         })),
     })
 }
 
-fn amend(schemas: Arc<Vec<(String, Value)>>, change: fn(&Value, &mut Value)) -> Amend {
+fn amend(definition: Arc<Definition>, change: fn(&Value, &mut Value)) -> Amend {
     Arc::new(move |object, version| {
-        if let Some((_, schema)) = schemas.iter().find(|(name, _)| name == version) {
+        if let Some(schema) = definition.schema(version) {
             change(schema, object);
         }
         Ok(())

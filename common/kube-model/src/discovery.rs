@@ -68,10 +68,13 @@ pub fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<
         .map(|(_, resource)| resource.as_ref())
         .filter(served)
         .flat_map(|resource| {
-            let main = json!({
+            let mut main = json!({
                 "name": resource.plural, "singularName": resource.singular, "namespaced": resource.is_namespaced,
                 "kind": resource.kind, "verbs": VERBS, "shortNames": resource.short_names,
             });
+            if !resource.categories.is_empty() {
+                main["categories"] = json!(resource.categories);
+            }
             let status = resource.behaviour.has_status.then(|| {
                 json!({
                     "name": format!("{}/status", resource.plural), "singularName": "",

@@ -2,6 +2,7 @@
 
 mod collect;
 mod delete;
+mod fields;
 mod read;
 mod write;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 pub use self::{
     delete::{DeleteParams, Deleted, Propagation},
+    fields::{FieldChecks, FieldValidation},
     read::{List, ListParams},
     write::WriteParams,
 };
@@ -140,6 +142,18 @@ impl Server {
     /// What is served at present.
     pub fn registry(&self) -> Registry {
         self.state.lock().registry.clone()
+    }
+
+    /// The resource of a target, when it is served.
+    #[cfg(feature = "transport")]
+    pub(crate) fn resource(&self, target: &Target) -> Option<Arc<Resource>> {
+        self.state.lock().registry.find(&target.group, &target.version, &target.plural).map(|(_, resource)| resource)
+    }
+
+    /// The present time.
+    #[cfg(feature = "transport")]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.sources.now()
     }
 
     /// The resource version of the last change.

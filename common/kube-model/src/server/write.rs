@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Clock, Found, Server, Sources, State, Target};
+use super::{Clock, FieldChecks, Found, Server, Sources, State, Target, fields};
 use crate::{
     apply::{self, Refusal, Write},
     crd,
@@ -22,7 +22,7 @@ const NAME_ATTEMPTS: usize = 8;
 const GENERATED_PREFIX: usize = 58;
 
 /// Parameters of a write.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct WriteParams {
     /// Name of the field manager.
     pub manager: String,
@@ -30,6 +30,8 @@ pub struct WriteParams {
     pub is_dry_run: bool,
     /// An apply takes fields from others.
     pub force: Option<bool>,
+    /// What becomes of fields that the kind does not have; without it they are kept where nothing else drops them.
+    pub fields: Option<FieldChecks>,
 }
 
 /// One write under way.
@@ -50,7 +52,7 @@ impl Server {
                 return Err(ApiError::method_not_allowed());
             }
             let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
-            let object = job.decoded(object)?;
+            let object = job.decoded(job.checked(object)?)?;
             let mut attempts = 0;
             loop {
                 let mut candidate = object.clone();
@@ -73,7 +75,7 @@ impl Server {
         self.change(|state, clock| {
             let found = state.find(target)?;
             let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
-            let object = job.decoded(object)?;
+            let object = job.decoded(job.checked(object)?)?;
             job.check_name(&object)?;
             let Some(live) = state.store.get(&job.object_id()).cloned() else {
                 if found.resource.behaviour.creates_on_update && target.subresource.is_empty() {
@@ -167,6 +169,14 @@ impl Job<'_> {
     /// A stored object in the version of the request.
     fn shown(&self, object: &Value) -> Result<Value, ApiError> {
         Ok(self.resource().to_version(object, &self.target.version)?.into_owned())
+    }
+
+    /// An object as it came, without fields that its kind does not have.
+    fn checked(&self, mut object: Value) -> Result<Value, ApiError> {
+        if let Some(checks) = &self.params.fields {
+            checks.check_body(self.resource(), &self.target.version, &mut object)?;
+        }
+        Ok(object)
     }
 
     /// An object as it came, with kind, namespace and defaults filled in.
@@ -301,7 +311,11 @@ impl Job<'_> {
         let live = self.shown(live)?;
         let schema = apply::Versions::schema(self.resource(), &self.api_version());
         let schema = schema.unwrap_or(&apply::schema::Schema::Untyped);
-        let mut new = self.decoded(patch::patched(schema, &live, patch)?)?;
+        let mut new = patch::patched(schema, &live, patch)?;
+        if let Some(checks) = &self.params.fields {
+            checks.check_patched(self.resource(), &self.target.version, patch, &mut new)?;
+        }
+        let mut new = self.decoded(new)?;
         self.check_name(&new)?;
         self.with_ownership(|write| apply::update(write, &live, &mut new));
         Ok(new)
@@ -314,6 +328,10 @@ impl Job<'_> {
         }
         if applied.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+        }
+        if self.params.fields.is_some() {
+            fields::check_applied(self.resource(), &self.target.version, applied)
+                .map_err(|why| refused(Refusal::Malformed(why), applied))?;
         }
         let current = match live {
             Some(live) => self.shown(live)?,
