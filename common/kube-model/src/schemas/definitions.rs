@@ -121,7 +121,11 @@ fn generate() -> Definitions {
     let mut schemas = generator.take_definitions(false);
     for (name, field, kind) in NEWER {
         if let Some(Value::Object(properties)) = schemas.get_mut(name).and_then(|schema| schema.get_mut("properties")) {
-            properties.insert(field.into(), json!({"type": kind}));
+            let schema = match kind {
+                "array" => json!({"type": kind, "items": {"type": "string"}}),
+                _ => json!({"type": kind}),
+            };
+            properties.insert(field.into(), schema);
         }
     }
     for (key, name) in &kinds {
@@ -157,22 +161,23 @@ fn finish_kind(schema: &mut Value, group: &str, kind: &str) {
 mod tests {
     use super::*;
 
+    fn check(definitions: &Definitions, value: &Value) {
+        if value.get("$ref").is_some_and(Value::is_string) {
+            assert!(reference(value).and_then(|name| definitions.get(name)).is_some(), "{value}");
+        }
+        match value {
+            Value::Object(fields) => fields.values().for_each(|value| check(definitions, value)),
+            Value::Array(items) => items.iter().for_each(|value| check(definitions, value)),
+            _ => {}
+        }
+    }
+
     #[test]
     fn every_built_in_kind_has_a_schema_whose_references_resolve() {
         let definitions = Definitions::built_in();
         for (_, resource) in builtin::registry().iter() {
             let name = definitions.kind(&resource.group, &resource.kind).expect(&resource.kind);
             assert!(definitions.get(name).unwrap().pointer("/properties/metadata").is_some(), "{name}");
-        }
-        fn check(definitions: &Definitions, value: &Value) {
-            if value.get("$ref").is_some_and(Value::is_string) {
-                assert!(reference(value).and_then(|name| definitions.get(name)).is_some(), "{value}");
-            }
-            match value {
-                Value::Object(fields) => fields.values().for_each(|value| check(definitions, value)),
-                Value::Array(items) => items.iter().for_each(|value| check(definitions, value)),
-                _ => {}
-            }
         }
         definitions.schemas.values().for_each(|schema| check(definitions, schema));
     }

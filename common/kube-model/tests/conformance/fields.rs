@@ -13,7 +13,7 @@ checks!(
     custom_schemas_are_those_of_the_definition,
     the_document_of_all_groups,
     unknown_fields_are_warned_of,
-    unknown_fields_are_refused,
+    unknown_fields_are_refused_when_strict,
     unknown_fields_are_ignored,
     fields_that_stand_twice,
     patches_are_checked,
@@ -180,7 +180,7 @@ async fn unknown_fields_are_warned_of(c: &Cluster) {
     assert_eq!(updated.ok().get("foo"), None);
 }
 
-async fn unknown_fields_are_refused(c: &Cluster) {
+async fn unknown_fields_are_refused_when_strict(c: &Cluster) {
     let mut object = config_map("a", &json!({}));
     object["foo"] = json!(1);
     c.post(&c.core("configmaps?fieldValidation=Strict"), &object).await.refused(
