@@ -90,7 +90,7 @@ impl Environment {
         let stage = progress.stage("simulated DCS site");
         let site = Site::start(&ground, inputs, &dir, &logs, balancers).await?;
         let crash_points = CrashPoints::create(dir.join("crash-points"))?;
-        let adapter = site::start_adapter(&inputs.binaries, &dir, &logs, &site.ca, &crash_points)?;
+        let adapter = site::start_adapter(ground.guests, &inputs.binaries, &dir, &logs, &site.ca, &crash_points)?;
         stage.done(ground.endpoint());
 
         let stage = progress.stage("providers");
@@ -138,8 +138,9 @@ impl Environment {
         }
         match self.adapter.ended() {
             Some(status) if crashed(status) => {
-                let (inputs, ca) = (&self.inputs, &self.site.ca);
-                self.adapter = site::start_adapter(&inputs.binaries, &self.dir, &self.logs, ca, &self.crash_points)?;
+                let (guests, binaries) = (self.ground.guests, &self.inputs.binaries);
+                let (logs, ca) = (&self.logs, &self.site.ca);
+                self.adapter = site::start_adapter(guests, binaries, &self.dir, logs, ca, &self.crash_points)?;
             }
             Some(status) => fallen.push(format!("{} ({status})", self.adapter.name())),
             None => {}

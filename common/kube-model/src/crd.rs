@@ -8,7 +8,7 @@ use crate::{
     apply::schema::Schema,
     errors::FieldError,
     registry::{Amend, Behaviour, Convert, Resource, Version},
-    structural,
+    structural::Structural,
 };
 
 /// What a definition says of its served versions.
@@ -20,8 +20,10 @@ pub struct Definition {
 #[derive(Debug)]
 struct DefinedVersion {
     name: String,
-    /// Structural schema of its objects.
+    /// Schema of its objects, as it is written.
     schema: Value,
+    /// The same schema, read.
+    structural: Structural,
     /// `additionalPrinterColumns`.
     columns: Vec<Value>,
 }
@@ -31,7 +33,7 @@ impl Definition {
         self.versions.iter().find(|version| version.name == name)
     }
 
-    /// The structural schema of a served version.
+    /// The schema of a served version, as it is written.
     pub fn schema(&self, version: &str) -> Option<&Value> {
         Some(&self.version(version)?.schema)
     }
@@ -47,19 +49,23 @@ impl Definition {
 
 /// The resource that a definition describes; none while it lacks a name, a stored version or the like. Conversion
 /// between its versions is by the given function; without one only `apiVersion` differs.
-pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource> {
+pub fn resource(definition: &Arc<Value>, convert: Option<Convert>) -> Option<Resource> {
     let spec = definition.get("spec")?;
     let text = |path: &str| spec.pointer(path).and_then(Value::as_str).map(str::to_owned);
     let flag = |version: &Value, name: &str| version.get(name).and_then(Value::as_bool).unwrap_or_default();
     let mut versions: Vec<&Value> = spec.get("versions")?.as_array()?.iter().filter(|v| flag(v, "served")).collect();
     versions.sort_by_key(|version| std::cmp::Reverse(priority(name_of(version))));
     let stored = spec.get("versions")?.as_array()?.iter().find(|version| flag(version, "storage"))?;
-    let defined = versions.iter().map(|version| DefinedVersion {
-        name: name_of(version).to_owned(),
-        schema: open_api(version),
-        columns: version.get("additionalPrinterColumns").and_then(Value::as_array).cloned().unwrap_or_default(),
+    let served = versions.iter().map(|version| {
+        let schema = open_api(version);
+        DefinedVersion {
+            name: name_of(version).to_owned(),
+            structural: Structural::read(&schema),
+            schema,
+            columns: version.get("additionalPrinterColumns").and_then(Value::as_array).cloned().unwrap_or_default(),
+        }
     });
-    let definition = Arc::new(Definition { versions: defined.collect() });
+    let defined = Arc::new(Definition { versions: served.collect() });
     let plural = text("/names/plural")?;
     let kind = text("/names/kind")?;
     Some(Resource {
@@ -70,7 +76,7 @@ pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource
         short_names: texts(spec.pointer("/names/shortNames")),
         is_namespaced: text("/scope")? == "Namespaced",
         categories: texts(spec.pointer("/names/categories")),
-        versions: definition
+        versions: defined
             .versions
             .iter()
             .map(|version| Version { name: version.name.clone(), schema: Schema::custom_resource(&version.schema) })
@@ -89,24 +95,25 @@ pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource
             .flatten()
             .filter_map(|field| Some(field.get("jsonPath")?.as_str()?.trim_start_matches('.').to_owned()))
             .collect(),
+        definition: Some(Arc::clone(definition)),
         convert,
-        decode: Some(amend(Arc::clone(&definition), |schema, object| {
-            structural::prune(schema, object);
-            structural::drop_nulls(schema, object);
+        decode: Some(amend(Arc::clone(&defined), |schema, object| {
+            schema.prune(object);
+            schema.drop_nulls(object);
         })),
-        default: Some(amend(Arc::clone(&definition), structural::default)),
+        default: Some(amend(Arc::clone(&defined), Structural::fill_in)),
         prepare: None,
-        definition: Some(Arc::clone(&definition)),
+        defined: Some(Arc::clone(&defined)),
         validate: Some(Arc::new(move |object, version| {
-            definition.schema(version).map(|schema| structural::validate(schema, object)).unwrap_or_default()
+            defined.version(version).map(|version| version.structural.validate(object)).unwrap_or_default()
         })),
     })
 }
 
-fn amend(definition: Arc<Definition>, change: fn(&Value, &mut Value)) -> Amend {
+fn amend(defined: Arc<Definition>, change: fn(&Structural, &mut Value)) -> Amend {
     Arc::new(move |object, version| {
-        if let Some(schema) = definition.schema(version) {
-            change(schema, object);
+        if let Some(version) = defined.version(version) {
+            change(&version.structural, object);
         }
         Ok(())
     })
@@ -212,12 +219,12 @@ mod tests {
                 "versions": [{"name": "v1", "served": true, "storage": true}]},
         });
         assert!(validate(&definition).is_empty());
-        let widget = resource(&definition, None).unwrap();
+        let widget = resource(&Arc::new(definition.clone()), None).unwrap();
         assert_eq!((widget.stored.as_str(), widget.singular.as_str()), ("v1", "widget"));
         definition["metadata"]["name"] = json!("other");
         definition["spec"]["versions"][0]["storage"] = json!(false);
         let fields: Vec<_> = validate(&definition).into_iter().map(|error| error.field).collect();
         assert_eq!(fields, ["metadata.name", "spec.versions"]);
-        assert!(resource(&definition, None).is_none());
+        assert!(resource(&Arc::new(definition), None).is_none());
     }
 }

@@ -41,6 +41,7 @@ mod schemas;
 mod selectors;
 mod server;
 mod storage;
+mod stored;
 mod structural;
 #[cfg(feature = "transport")]
 mod table;
@@ -58,5 +59,6 @@ pub use crate::{
         DeleteParams, Deleted, FieldChecks, FieldValidation, List, ListParams, Options, Propagation, Server, Sources,
         Target, WriteParams,
     },
+    stored::Stored,
     watch::WatchStream,
 };

@@ -18,7 +18,7 @@ pub(super) fn meta(name: &str) -> String {
 /// round.
 pub(super) fn name(resource: &Resource, version: &str) -> String {
     match Definitions::built_in().kind(&resource.group, &resource.kind) {
-        Some(name) if resource.definition.is_none() => name.to_owned(),
+        Some(name) if resource.defined.is_none() => name.to_owned(),
         _ => {
             let group: Vec<_> = resource.group.split('.').rev().collect();
             format!("{}.{version}.{}", group.join("."), resource.kind)
@@ -59,7 +59,7 @@ impl Collected {
     /// Collects the schemas of a kind and of its list.
     pub fn add(&mut self, resource: &Resource, version: &str) {
         let name = name(resource, version);
-        match resource.definition.as_ref().and_then(|definition| definition.schema(version)) {
+        match resource.defined.as_ref().and_then(|defined| defined.schema(version)) {
             Some(schema) => self.insert_custom(&name, schema, resource, version),
             None if Definitions::built_in().get(&name).is_some() => self.pull(&name),
             None => {

@@ -10,7 +10,7 @@ fn with_widgets() -> Registry {
             }}}]},
     });
     let mut registry = builtin::registry();
-    registry.install(crd::resource(&definition, None).unwrap());
+    registry.install(crd::resource(&Arc::new(definition), None).unwrap());
     registry
 }
 

@@ -29,7 +29,7 @@ pub fn drop_unknown(resource: &Resource, version: &str, object: &mut Value) -> V
 /// The paths of fields of an applied configuration that a built-in kind does not have, as server-side apply writes
 /// them.
 pub fn undeclared(resource: &Resource, version: &str, applied: &Value) -> Vec<String> {
-    if resource.definition.is_some() {
+    if resource.defined.is_some() {
         return Vec::new();
     }
     let topology = resource.versions.iter().find(|served| served.name == version).map(|version| &version.schema);
@@ -41,8 +41,8 @@ pub fn undeclared(resource: &Resource, version: &str, applied: &Value) -> Vec<St
 }
 
 fn schema<'a>(resource: &'a Resource, version: &str) -> Option<&'a Value> {
-    if let Some(definition) = &resource.definition {
-        return definition.schema(version);
+    if let Some(defined) = &resource.defined {
+        return defined.schema(version);
     }
     let definitions = Definitions::built_in();
     definitions.kind(&resource.group, &resource.kind).and_then(|name| definitions.get(name))
@@ -64,7 +64,7 @@ impl Walk {
     fn new(resource: &Resource) -> Self {
         Self {
             definitions: Definitions::built_in(),
-            is_structural: resource.definition.is_some(),
+            is_structural: resource.defined.is_some(),
             path: String::new(),
             found: Vec::new(),
         }
@@ -143,6 +143,8 @@ fn item_path(topology: Option<&Schema>, item: &Value, index: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -185,7 +187,7 @@ mod tests {
                     }}},
                 }}}]},
         });
-        let widget = crd::resource(&definition, None).unwrap();
+        let widget = crd::resource(&Arc::new(definition), None).unwrap();
         let mut object = json!({
             "apiVersion": "example.com/v1", "kind": "Widget", "extra": 1, "metadata": {"name": "w", "owner": 1},
             "spec": {"size": 1, "sizee": 2, "empty": {"a": 1}, "open": {"b": 1}},

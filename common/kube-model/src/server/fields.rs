@@ -59,6 +59,11 @@ impl FieldChecks {
         Self { validation, duplicates, warnings: Arc::default() }
     }
 
+    /// Whether what they find is an error.
+    pub(super) fn is_strict(&self) -> bool {
+        self.validation == FieldValidation::Strict
+    }
+
     /// What there is to be warned of after the write.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().clone()
@@ -79,7 +84,7 @@ impl FieldChecks {
         patch: &Patch,
         object: &mut Value,
     ) -> Result<(), ApiError> {
-        let shown = (self.validation == FieldValidation::Strict).then(|| match patch {
+        let shown = self.is_strict().then(|| match patch {
             Patch::Strategic(patch) => {
                 // What is to be removed is dropped while it is merged.
                 let mut patch = patch.clone();

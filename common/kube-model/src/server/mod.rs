@@ -19,12 +19,14 @@ pub use self::{
     write::WriteParams,
 };
 use crate::{
+    apply::managed::Managers,
     builtin, crd,
     errors::ApiError,
     faults::{Faultless, Faults},
     object,
     registry::{Convert, Registry, Resource, ResourceId},
     storage::{Change, ObjectId, Store, key},
+    stored::Stored,
     watch::Watches,
 };
 
@@ -65,6 +67,8 @@ pub struct Options {
     pub history: usize,
     /// Events that wait for a slow watcher before its watch is ended.
     pub watch_queue: usize,
+    /// The text of an object is made once and kept: for servers that are asked much and hold little.
+    pub keeps_text: bool,
     /// Garbage is collected and namespaces are emptied after each request, as if the controllers that do it were
     /// always quick; otherwise only by [`Server::collect_one`].
     pub collects_at_once: bool,
@@ -72,7 +76,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { history: 1000, watch_queue: 1000, collects_at_once: true }
+        Self { history: 1000, watch_queue: 1000, keeps_text: true, collects_at_once: true }
     }
 }
 
@@ -96,7 +100,7 @@ impl Server {
     pub fn with_registry(sources: Arc<dyn Sources>, options: Options, registry: Registry) -> Self {
         let state = State {
             registry,
-            store: Store::new(options.history),
+            store: Store::new(options.history, options.keeps_text),
             watches: Watches::default(),
             garbage: VecDeque::new(),
             faults: Arc::new(Faultless),
@@ -131,7 +135,7 @@ impl Server {
 
     /// Serves the kind of a `CustomResourceDefinition` with a conversion between its versions.
     pub fn install_definition(&self, definition: &Value, convert: Convert) -> bool {
-        let resource = crd::resource(definition, Some(convert));
+        let resource = crd::resource(&Arc::new(definition.clone()), Some(convert));
         let is_read = resource.is_some();
         if let Some(resource) = resource {
             self.install(resource);
@@ -252,15 +256,14 @@ impl State {
     }
 
     /// Makes a change: stores it, tells the watchers, and notes what has to be collected.
-    fn commit(&mut self, id: &ObjectId, object: Option<Value>) -> Arc<Change> {
+    fn commit(&mut self, id: &ObjectId, object: Option<(Value, Arc<Managers>)>) -> Arc<Change> {
         let change = self.store.commit(id, object);
         if let Some(resource) = self.registry.get(id.0).cloned() {
             self.watches.publish(id.0, &resource, &change, self.faults.as_ref());
             if resource.group == builtin::API_EXTENSIONS
                 && let Some(definition) = &change.new
-                && let Some(defined) = crd::resource(definition, None)
             {
-                self.define(defined);
+                self.define(definition.fields());
             }
         }
         self.note_garbage(id, &change);
@@ -268,14 +271,21 @@ impl State {
     }
 
     /// Serves a defined kind; a conversion that was given for it stays.
-    fn define(&mut self, mut defined: Resource) {
-        let known =
-            self.registry.iter().find(|(_, known)| known.group == defined.group && known.plural == defined.plural);
-        defined.convert = known.and_then(|(_, known)| known.convert.clone());
-        self.registry.install(defined);
+    fn define(&mut self, definition: &Arc<Value>) {
+        let text = |path: &str| definition.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let known = self.registry.known(text("/spec/group"), text("/spec/names/plural"));
+        // Reading a definition takes long, and a status changes nothing.
+        let is_read = |known: &Arc<Value>| known.get("spec") == definition.get("spec");
+        if known.and_then(|known| known.definition.as_ref()).is_some_and(is_read) {
+            return;
+        }
+        let convert = known.and_then(|known| known.convert.clone());
+        if let Some(defined) = crd::resource(definition, convert) {
+            self.registry.install(defined);
+        }
     }
 
-    fn namespace(&self, name: &str) -> Option<&Arc<Value>> {
+    fn namespace(&self, name: &str) -> Option<&Arc<Stored>> {
         let id = self.registry.find_kind("", "Namespace")?;
         self.store.get(&(id, key("", name)))
     }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Column, NAME, cells, duration, jsonpath::Path};
+use crate::stored::Stored;
 
 /// A column that a definition adds, with its path.
 struct Added {
@@ -14,9 +15,9 @@ struct Added {
 }
 
 /// Columns and rows of custom resources; the definition's own list of columns, or the age when it has none.
-pub(super) fn content(columns: &[Value], objects: &[Arc<Value>], now: Timestamp) -> (Vec<Column>, Vec<Vec<Value>>) {
+pub(super) fn content(columns: &[Value], objects: &[Arc<Stored>], now: Timestamp) -> (Vec<Column>, Vec<Vec<Value>>) {
     let added = added(columns);
-    let row = |object: &Arc<Value>| {
+    let row = |object: &Arc<Stored>| {
         let cells = added.iter().map(|added| cell(added, object, now));
         std::iter::once(cells::name(object)).chain(cells).collect()
     };

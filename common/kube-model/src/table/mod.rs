@@ -20,7 +20,14 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{errors::ApiError, object, registry::Resource, server::List};
+use crate::{
+    apply::managed::{Managers, Said},
+    errors::ApiError,
+    object,
+    registry::Resource,
+    server::List,
+    stored::Stored,
+};
 
 /// What goes with each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +186,7 @@ impl Tables {
     }
 
     /// An object as a table of one row.
-    pub fn of_object(&self, object: &Arc<Value>, now: Timestamp) -> Value {
+    pub fn of_object(&self, object: &Arc<Stored>, now: Timestamp) -> Value {
         self.of_event(object, true, now)
     }
 
@@ -190,18 +197,23 @@ impl Tables {
         if event["type"] == "ERROR" {
             return line.clone();
         }
-        let object = Arc::new(event["object"].take());
+        let mut object = event["object"].take();
+        let managers = match Said::take(&mut object) {
+            Said::Managers(managers) => managers,
+            Said::Nothing | Said::Reset => Managers::default(),
+        };
+        let object = Arc::new(Stored::new(Arc::new(object), Arc::new(managers)));
         event["object"] = self.of_event(&object, is_first, now);
         format!("{event}\n").into()
     }
 
-    fn of_event(&self, object: &Arc<Value>, has_columns: bool, now: Timestamp) -> Value {
+    fn of_event(&self, object: &Arc<Stored>, has_columns: bool, now: Timestamp) -> Value {
         let version = object::meta(object, "resourceVersion").unwrap_or_default().to_owned();
         let meta = ListMeta { resource_version: version, ..ListMeta::default() };
         self.table(&meta, std::slice::from_ref(object), has_columns, now)
     }
 
-    fn table(&self, meta: &ListMeta, objects: &[Arc<Value>], has_columns: bool, now: Timestamp) -> Value {
+    fn table(&self, meta: &ListMeta, objects: &[Arc<Stored>], has_columns: bool, now: Timestamp) -> Value {
         let (columns, rows) = self.content(objects, now);
         let columns: Vec<_> = columns.iter().map(definition).collect();
         let mut metadata = json!({"resourceVersion": meta.resource_version});
@@ -218,9 +230,9 @@ impl Tables {
         })
     }
 
-    fn content(&self, objects: &[Arc<Value>], now: Timestamp) -> (Cow<'static, [Column]>, Vec<Vec<Value>>) {
-        if let Some(definition) = &self.resource.definition {
-            let (columns, rows) = custom::content(definition.columns(&self.version), objects, now);
+    fn content(&self, objects: &[Arc<Stored>], now: Timestamp) -> (Cow<'static, [Column]>, Vec<Vec<Value>>) {
+        if let Some(defined) = &self.resource.defined {
+            let (columns, rows) = custom::content(defined.columns(&self.version), objects, now);
             return (columns.into(), rows);
         }
         let printer = printer(&self.resource.group, &self.resource.kind);
@@ -228,14 +240,14 @@ impl Tables {
         (printer.columns.into(), rows)
     }
 
-    fn row(&self, object: &Arc<Value>, cells: Vec<Value>) -> Value {
+    fn row(&self, object: &Arc<Stored>, cells: Vec<Value>) -> Value {
         let shown = match self.include {
             Include::Metadata => {
-                let mut shown = object::metadata_only(object).as_ref().clone();
+                let mut shown = object.with_fields(object::metadata_only(object)).whole();
                 shown["apiVersion"] = json!(format!("meta.k8s.io/{}", self.table_version));
                 shown
             }
-            Include::Object => object.as_ref().clone(),
+            Include::Object => object.whole(),
             Include::Nothing => Value::Null,
         };
         let mut row = json!({"cells": cells, "object": shown});

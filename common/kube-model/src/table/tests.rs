@@ -95,10 +95,11 @@ fn custom_resources_have_the_columns_of_their_definition() {
                 {"name": "Since", "type": "date", "jsonPath": ".spec.since"},
             ]}]},
     });
-    let widget = Arc::new(json!({
+    let widget = json!({
         "metadata": {"name": "w", "resourceVersion": "7"}, "spec": {"size": 3, "since": "2026-01-01T00:00:00Z"},
-    }));
-    let resource = Arc::new(crd::resource(&definition, None).unwrap());
+    });
+    let widget = Arc::new(Stored::new(Arc::new(widget), Arc::default()));
+    let resource = Arc::new(crd::resource(&Arc::new(definition), None).unwrap());
     let tables = Tables::new(resource, "v1", "v1", Include::Nothing);
     let table = tables.of_object(&widget, now());
     let spec = r#"{"since":"2026-01-01T00:00:00Z","size":3}"#;

@@ -29,6 +29,7 @@ use crate::{
     faults::{After, Before, Call},
     object,
     server::{Deleted, FieldChecks, Server, Target},
+    stored::Stored,
     table::{Include, Tables},
     watch::error_line,
 };
@@ -88,7 +89,7 @@ impl HttpServer {
         let server = &self.server;
         let shape = self.shape(target, request, query)?;
         match *verb {
-            "get" => Ok(self.shown(StatusCode::OK, &shape, server.get(target, shape.is_metadata_only)?)),
+            "get" => Ok(self.shown(StatusCode::OK, &shape, &server.read(target, shape.is_metadata_only)?)),
             "list" => {
                 let list = server.list(target, &query.list_params(shape.is_metadata_only)?)?;
                 Ok(match &shape.tables {
@@ -102,7 +103,7 @@ impl HttpServer {
             }
             "create" | "update" | "patch" => self.write(call, request, query, &shape),
             "delete" => Ok(match server.delete(target, &body::delete_params(request, query)?)? {
-                Deleted::Object(object) => self.shown(StatusCode::OK, &shape, shape.cut(object)),
+                Deleted::Object(object) => self.shown(StatusCode::OK, &shape, &shape.cut(object)),
                 Deleted::Gone(status) => json(StatusCode::OK, &*status),
             }),
             _ => {
@@ -126,21 +127,21 @@ impl HttpServer {
             "create" => {
                 let (object, duplicates) = body::object(request)?;
                 let params = params(duplicates)?;
-                ((server.create(target, object, &params)?, true), params)
+                ((server.make(target, object, &params)?, true), params)
             }
             "update" => {
                 let (object, duplicates) = body::object(request)?;
                 let params = params(duplicates)?;
-                (server.update(target, object, &params)?, params)
+                (server.put(target, object, &params)?, params)
             }
             _ => {
                 let (patch, duplicates) = body::patch(request)?;
                 let params = params(duplicates)?;
-                (server.patch(target, &patch, &params)?, params)
+                (server.amend(target, &patch, &params)?, params)
             }
         };
         let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-        let mut answer = self.shown(status, shape, shape.cut(object));
+        let mut answer = self.shown(status, shape, &shape.cut(object));
         for warning in params.fields.iter().flat_map(FieldChecks::warnings) {
             // Names that no header can carry are not warned of.
             if let Ok(value) = header::HeaderValue::from_str(&format!("299 - {}", Value::from(warning))) {
@@ -188,10 +189,10 @@ impl HttpServer {
     }
 
     /// An answer with one object, which is cut down already.
-    fn shown(&self, status: StatusCode, shape: &Shape, object: Arc<Value>) -> Answer {
+    fn shown(&self, status: StatusCode, shape: &Shape, object: &Arc<Stored>) -> Answer {
         match &shape.tables {
-            Some(tables) => json(status, &tables.of_object(&object, self.server.now())),
-            None => json(status, &object),
+            Some(tables) => json(status, &tables.of_object(object, self.server.now())),
+            None => answer(status, "application/json", object.text()),
         }
     }
 }
@@ -203,8 +204,8 @@ struct Shape {
 }
 
 impl Shape {
-    fn cut(&self, object: Arc<Value>) -> Arc<Value> {
-        if self.is_metadata_only { object::metadata_only(&object) } else { object }
+    fn cut(&self, object: Arc<Stored>) -> Arc<Stored> {
+        if self.is_metadata_only { Arc::new(object.with_fields(object::metadata_only(&object))) } else { object }
     }
 }
 

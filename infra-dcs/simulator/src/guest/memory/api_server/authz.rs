@@ -1,6 +1,6 @@
 //! Whether they may: the node authorizer and RBAC, as `--authorization-mode=Node,RBAC` asks them in turn.
 
-use kube_model::{ApiError, ListParams, Qualified, Server, Target};
+use kube_model::{ApiError, List, ListParams, Qualified, Server, Target};
 use serde_json::Value;
 
 use super::{
@@ -168,7 +168,7 @@ fn list(server: &Server, plural: &str, namespace: &str) -> Vec<std::sync::Arc<Va
         namespace: namespace.into(),
         ..Target::default()
     };
-    server.list(&target, &ListParams::default()).map(|list| list.items).unwrap_or_default()
+    server.list(&target, &ListParams::default()).map(List::into_fields).unwrap_or_default()
 }
 
 /// Whether a binding is for a user.

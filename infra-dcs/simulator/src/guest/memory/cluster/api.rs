@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube_model::{ApiError, DeleteParams, ListParams, Patch, Propagation, Server, Target, WriteParams};
+use kube_model::{ApiError, DeleteParams, List, ListParams, Patch, Propagation, Server, Target, WriteParams};
 use serde_json::Value;
 
 /// A kind of objects.
@@ -56,7 +56,7 @@ impl<'a> Api<'a> {
     /// All objects of a kind; of one namespace unless that is empty.
     pub fn list(&self, kind: Kind, namespace: &str) -> Vec<Arc<Value>> {
         let listed = self.server.list(&target(kind, namespace, "", ""), &ListParams::default());
-        listed.map(|list| list.items).unwrap_or_default()
+        listed.map(List::into_fields).unwrap_or_default()
     }
 
     /// Creates an object.
