@@ -32,13 +32,14 @@ fn build() -> Registry {
     lease.behaviour.updates_unconditionally = false;
     lease.behaviour.creates_on_update = true;
     registry.install(lease);
-    let mut budget = kind(
+    let budget = kind(
         "policy",
         "PodDisruptionBudget",
         "poddisruptionbudgets",
         true,
         [("spec", Schema::record([("selector", Schema::Leaf)]))],
     );
+    let mut budget = short(budget, &["pdb"]);
     budget.behaviour = Behaviour { has_status: true, has_generation: true, ..Behaviour::default() };
     registry.install(budget);
     registry.install(certificates::resource());
@@ -234,6 +235,7 @@ fn pods() -> Resource {
         grace: Some(pod_grace),
         ..Behaviour::default()
     };
+    pod.categories = vec!["all".into()];
     pod.default = Some(Arc::new(|pod, _| {
         if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
             for (name, value) in [
@@ -316,6 +318,7 @@ fn services() -> Resource {
         default_service(service);
         Ok(())
     }));
+    service.categories = vec!["all".into()];
     service.behaviour =
         Behaviour { has_status: true, updates_unconditionally: true, returns_deleted: true, ..Behaviour::default() };
     service
@@ -353,16 +356,17 @@ fn rbac(registry: &mut Registry) {
 
 /// Kinds that drains, volumes and kubelets ask for, and of which nothing but storage is known.
 fn others(registry: &mut Registry) {
-    for (group, name, plural, is_namespaced, has_status) in [
-        ("", "Endpoints", "endpoints", true, false),
-        ("", "PersistentVolume", "persistentvolumes", false, true),
-        ("", "PersistentVolumeClaim", "persistentvolumeclaims", true, true),
-        ("discovery.k8s.io", "EndpointSlice", "endpointslices", true, false),
-        ("storage.k8s.io", "CSINode", "csinodes", false, false),
-        ("storage.k8s.io", "StorageClass", "storageclasses", false, false),
-        ("storage.k8s.io", "VolumeAttachment", "volumeattachments", false, true),
+    for (group, name, plural, short_name, is_namespaced, has_status) in [
+        ("", "Endpoints", "endpoints", "ep", true, false),
+        ("", "PersistentVolume", "persistentvolumes", "pv", false, true),
+        ("", "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", true, true),
+        ("discovery.k8s.io", "EndpointSlice", "endpointslices", "", true, false),
+        ("storage.k8s.io", "CSINode", "csinodes", "", false, false),
+        ("storage.k8s.io", "StorageClass", "storageclasses", "sc", false, false),
+        ("storage.k8s.io", "VolumeAttachment", "volumeattachments", "", false, true),
     ] {
         let mut kind = kind(group, name, plural, is_namespaced, []);
+        kind.short_names = Some(short_name).filter(|name| !name.is_empty()).map(str::to_owned).into_iter().collect();
         kind.behaviour.has_status = has_status;
         registry.install(kind);
     }

@@ -1,6 +1,6 @@
 //! Resources from `CustomResourceDefinition` objects.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
@@ -11,6 +11,42 @@ use crate::{
     structural::Structural,
 };
 
+/// What a definition says of its served versions.
+#[derive(Debug)]
+pub struct Definition {
+    versions: Vec<DefinedVersion>,
+}
+
+#[derive(Debug)]
+struct DefinedVersion {
+    name: String,
+    /// Schema of its objects, as it is written.
+    schema: Value,
+    /// The same schema, read.
+    structural: Structural,
+    /// `additionalPrinterColumns`.
+    columns: Vec<Value>,
+}
+
+impl Definition {
+    fn version(&self, name: &str) -> Option<&DefinedVersion> {
+        self.versions.iter().find(|version| version.name == name)
+    }
+
+    /// The schema of a served version, as it is written.
+    pub fn schema(&self, version: &str) -> Option<&Value> {
+        Some(&self.version(version)?.schema)
+    }
+
+    /// The columns of tables, besides the name; the age when the definition lists none.
+    pub fn columns(&self, version: &str) -> &[Value] {
+        static AGE: LazyLock<Value> =
+            LazyLock::new(|| json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}));
+        let columns = self.version(version).map_or(&[][..], |version| version.columns.as_slice());
+        if columns.is_empty() { std::slice::from_ref(&*AGE) } else { columns }
+    }
+}
+
 /// The resource that a definition describes; none while it lacks a name, a stored version or the like. Conversion
 /// between its versions is by the given function; without one only `apiVersion` differs.
 pub fn resource(definition: &Arc<Value>, convert: Option<Convert>) -> Option<Resource> {
@@ -20,9 +56,16 @@ pub fn resource(definition: &Arc<Value>, convert: Option<Convert>) -> Option<Res
     let mut versions: Vec<&Value> = spec.get("versions")?.as_array()?.iter().filter(|v| flag(v, "served")).collect();
     versions.sort_by_key(|version| std::cmp::Reverse(priority(name_of(version))));
     let stored = spec.get("versions")?.as_array()?.iter().find(|version| flag(version, "storage"))?;
-    let schemas: Vec<(String, Structural)> =
-        versions.iter().map(|version| (name_of(version).to_owned(), Structural::read(&open_api(version)))).collect();
-    let schemas = Arc::new(schemas);
+    let served = versions.iter().map(|version| {
+        let schema = open_api(version);
+        DefinedVersion {
+            name: name_of(version).to_owned(),
+            structural: Structural::read(&schema),
+            schema,
+            columns: version.get("additionalPrinterColumns").and_then(Value::as_array).cloned().unwrap_or_default(),
+        }
+    });
+    let defined = Arc::new(Definition { versions: served.collect() });
     let plural = text("/names/plural")?;
     let kind = text("/names/kind")?;
     Some(Resource {
@@ -32,12 +75,11 @@ pub fn resource(definition: &Arc<Value>, convert: Option<Convert>) -> Option<Res
         plural,
         short_names: texts(spec.pointer("/names/shortNames")),
         is_namespaced: text("/scope")? == "Namespaced",
-        versions: versions
+        categories: texts(spec.pointer("/names/categories")),
+        versions: defined
+            .versions
             .iter()
-            .map(|version| Version {
-                name: name_of(version).to_owned(),
-                schema: Schema::custom_resource(&open_api(version)),
-            })
+            .map(|version| Version { name: version.name.clone(), schema: Schema::custom_resource(&version.schema) })
             .collect(),
         stored: name_of(stored).to_owned(),
         behaviour: Behaviour {
@@ -55,26 +97,23 @@ pub fn resource(definition: &Arc<Value>, convert: Option<Convert>) -> Option<Res
             .collect(),
         definition: Some(Arc::clone(definition)),
         convert,
-        decode: Some(amend(Arc::clone(&schemas), |schema, object| {
+        decode: Some(amend(Arc::clone(&defined), |schema, object| {
             schema.prune(object);
             schema.drop_nulls(object);
         })),
-        default: Some(amend(Arc::clone(&schemas), Structural::fill_in)),
+        default: Some(amend(Arc::clone(&defined), Structural::fill_in)),
         prepare: None,
+        defined: Some(Arc::clone(&defined)),
         validate: Some(Arc::new(move |object, version| {
-            let mut errors = Vec::new();
-            if let Some((_, schema)) = schemas.iter().find(|(name, _)| name == version) {
-                errors.extend(schema.validate(object));
-            }
-            errors
+            defined.version(version).map(|version| version.structural.validate(object)).unwrap_or_default()
         })),
     })
 }
 
-fn amend(schemas: Arc<Vec<(String, Structural)>>, change: fn(&Structural, &mut Value)) -> Amend {
+fn amend(defined: Arc<Definition>, change: fn(&Structural, &mut Value)) -> Amend {
     Arc::new(move |object, version| {
-        if let Some((_, schema)) = schemas.iter().find(|(name, _)| name == version) {
-            change(schema, object);
+        if let Some(version) = defined.version(version) {
+            change(&version.structural, object);
         }
         Ok(())
     })

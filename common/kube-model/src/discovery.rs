@@ -71,10 +71,13 @@ pub fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<
         .map(|(_, resource)| resource.as_ref())
         .filter(served)
         .flat_map(|resource| {
-            let main = json!({
+            let mut main = json!({
                 "name": resource.plural, "singularName": resource.singular, "namespaced": resource.is_namespaced,
                 "kind": resource.kind, "verbs": VERBS, "shortNames": resource.short_names,
             });
+            if !resource.categories.is_empty() {
+                main["categories"] = json!(resource.categories);
+            }
             let subresource = |name: &str, is_served: bool| {
                 is_served.then(|| {
                     json!({

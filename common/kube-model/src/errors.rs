@@ -273,6 +273,11 @@ impl ApiError {
         error
     }
 
+    /// 406: an answer of no type that the client accepts.
+    pub fn not_acceptable(available: &str) -> Self {
+        Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {available}"))
+    }
+
     /// 413: a body of more bytes than that.
     pub fn too_large(limit: usize) -> Self {
         Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))

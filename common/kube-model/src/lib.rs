@@ -5,14 +5,17 @@
 //! collection, and errors worded alike, because clients and people match on them. It has no clock and no randomness of
 //! its own: [`Sources`] gives both, so that a simulation that repeats its seed repeats everything.
 //!
-//! It knows no authentication, no admission webhooks, no CEL, patterns or formats of custom resources, no validation of
-//! the specs of built-in kinds and no tables. Of protobuf it reads what controllers write to
-//! other clusters, and writes none: clients that ask for it get JSON, which they ask for too.
+//! It is enough for an unmodified kubectl: tables, OpenAPI documents and checks of fields are there. It knows no
+//! authentication, no admission webhooks, no CEL, patterns or formats of custom resources, of the specs of built-in kinds
+//! no more than which fields there are and no scale subresource. Of protobuf it reads what
+//! controllers write to other clusters, and writes nothing but the OpenAPI document: clients that ask for it get JSON,
+//! which they ask for too.
 //!
 //! ```text
 //!  transport ── faults ──► server ──► apply   who owns which field
 //!  (HTTP)                    │        patch   JSON, merge, strategic
-//!                            │        meta    rules of metadata
+//!    │ table                 │        meta    rules of metadata
+//!    │ openapi ──────────────┼──────► schemas which fields there are
 //!                            ▼
 //!                          storage ──► watch  one rendering for all who see alike
 //!                                 └──► collect  garbage, namespaces
@@ -31,13 +34,18 @@ mod errors;
 mod faults;
 mod meta;
 mod object;
+#[cfg(feature = "transport")]
+mod openapi;
 mod patch;
 mod registry;
+mod schemas;
 mod selectors;
 mod server;
 mod storage;
 mod stored;
 mod structural;
+#[cfg(feature = "transport")]
+mod table;
 #[cfg(feature = "transport")]
 pub mod transport;
 mod watch;
@@ -51,7 +59,8 @@ pub use crate::{
     registry::{Amend, Behaviour, Convert, Prepare, Registry, Resource, ResourceId, Validate, Version},
     selectors::selects,
     server::{
-        DeleteParams, Deleted, List, ListParams, Options, Propagation, Server, Snapshot, Sources, Target, WriteParams,
+        DeleteParams, Deleted, FieldChecks, FieldValidation, List, ListParams, Options, Propagation, Server, Snapshot,
+        Sources, Target, WriteParams,
     },
     stored::Stored,
     watch::WatchStream,

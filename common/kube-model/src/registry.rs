@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     apply::{Versions, schema::Schema},
+    crd::Definition,
     errors::{ApiError, FieldError, Qualified},
 };
 
@@ -67,6 +68,8 @@ pub struct Resource {
     pub singular: String,
     /// Short names, for discovery.
     pub short_names: Vec<String>,
+    /// Groups of resources to which it belongs, such as `all`, for discovery.
+    pub categories: Vec<String>,
     /// Whether its objects live in namespaces.
     pub is_namespaced: bool,
     /// Served versions, the preferred one first.
@@ -89,6 +92,8 @@ pub struct Resource {
     pub prepare: Option<Prepare>,
     /// Validation.
     pub validate: Option<Validate>,
+    /// What that definition says of its versions.
+    pub(crate) defined: Option<Arc<Definition>>,
 }
 
 impl Resource {
@@ -100,6 +105,7 @@ impl Resource {
             plural: plural.into(),
             singular: kind.to_lowercase(),
             short_names: Vec::new(),
+            categories: Vec::new(),
             is_namespaced,
             versions: vec![Version { name: version.into(), schema }],
             stored: version.into(),
@@ -111,6 +117,7 @@ impl Resource {
             default: None,
             prepare: None,
             validate: None,
+            defined: None,
         }
     }
 

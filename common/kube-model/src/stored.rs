@@ -163,6 +163,7 @@ mod tests {
         let stored = Stored::new(Arc::new(fields), Arc::new(managers));
         let read = |text: &[u8]| serde_json::from_slice::<Value>(text).unwrap();
         assert_eq!(read(&stored.text()), whole);
+        assert_eq!(stored.whole(), whole);
         let mut bare = Vec::new();
         stored.write_bare(&mut bare);
         let mut expected = whole;

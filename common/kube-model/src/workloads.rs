@@ -38,6 +38,7 @@ fn workload(group: &str, name: &str, plural: &str) -> Resource {
     let spec = Schema::record([("selector", Schema::Leaf), ("template", template)]);
     let status = Schema::record([conditions()]);
     let mut workload = kind(group, name, plural, true, [("spec", spec), ("status", status)]);
+    workload.categories = vec!["all".into()];
     workload.behaviour =
         Behaviour { has_generation: true, has_status: true, updates_unconditionally: true, ..Behaviour::default() };
     workload

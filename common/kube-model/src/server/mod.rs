@@ -3,6 +3,7 @@
 mod collect;
 mod delete;
 mod evict;
+mod fields;
 mod read;
 mod snapshot;
 mod write;
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 pub use self::{
     delete::{DeleteParams, Deleted, Propagation},
+    fields::{FieldChecks, FieldValidation},
     read::{List, ListParams},
     snapshot::Snapshot,
     write::WriteParams,
@@ -151,6 +153,18 @@ impl Server {
     /// What is served at present.
     pub fn registry(&self) -> Registry {
         self.state.lock().registry.clone()
+    }
+
+    /// The resource of a target, when it is served.
+    #[cfg(feature = "transport")]
+    pub(crate) fn resource(&self, target: &Target) -> Option<Arc<Resource>> {
+        self.state.lock().registry.find(&target.group, &target.version, &target.plural).map(|(_, resource)| resource)
+    }
+
+    /// The present time.
+    #[cfg(feature = "transport")]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.sources.now()
     }
 
     /// The resource version of the last change.

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
-use super::{Clock, Found, Server, Sources, State, Target};
+use super::{Clock, FieldChecks, Found, Server, Sources, State, Target, fields};
 use crate::{
     apply::{
         self, Refusal, Write,
@@ -26,7 +26,7 @@ const NAME_ATTEMPTS: usize = 8;
 const GENERATED_PREFIX: usize = 58;
 
 /// Parameters of a write.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct WriteParams {
     /// Name of the field manager.
     pub manager: String,
@@ -34,6 +34,8 @@ pub struct WriteParams {
     pub is_dry_run: bool,
     /// An apply takes fields from others.
     pub force: Option<bool>,
+    /// What becomes of fields that the kind does not have; without it they are kept where nothing else drops them.
+    pub fields: Option<FieldChecks>,
 }
 
 /// One write under way.
@@ -69,7 +71,7 @@ impl Server {
                 return Err(ApiError::method_not_allowed());
             }
             let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
-            let (object, said) = job.decoded(object)?;
+            let (object, said) = job.decoded(job.checked(object)?)?;
             if !wants_name(&object) {
                 return state.create(&job, object, said);
             }
@@ -96,7 +98,7 @@ impl Server {
         self.change(|state, clock| {
             let found = state.find(target)?;
             let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
-            let (object, said) = job.decoded(object)?;
+            let (object, said) = job.decoded(job.checked(object)?)?;
             job.check_name(&object)?;
             let Some(live) = state.store.get(&job.object_id()).cloned() else {
                 if found.resource.behaviour.creates_on_update && target.subresource.is_empty() {
@@ -194,6 +196,14 @@ impl Job<'_> {
     /// A stored object in the version of the request.
     fn shown<'b>(&self, object: &'b Value) -> Result<Cow<'b, Value>, ApiError> {
         self.resource().to_version(object, &self.target.version)
+    }
+
+    /// An object as it came, without fields that its kind does not have.
+    fn checked(&self, mut object: Value) -> Result<Value, ApiError> {
+        if let Some(checks) = &self.params.fields {
+            checks.check_body(self.resource(), &self.target.version, &mut object)?;
+        }
+        Ok(object)
     }
 
     /// An object as it came, with kind, namespace and defaults filled in; and what it said of its managers.
@@ -328,12 +338,19 @@ impl Job<'_> {
         let shown = self.shown(live)?;
         let schema = apply::Versions::schema(self.resource(), &self.api_version());
         let schema = schema.unwrap_or(&apply::schema::Schema::Untyped);
+        let checks = self.params.fields.as_ref();
         let mut base = shown.as_ref().clone();
-        // Other patches say of managed fields all or nothing; this one may say anything of what it finds.
-        if matches!(patch, Patch::Json(_)) && !live.managers().is_empty() {
+        // Other patches say of managed fields all or nothing; this one may say anything of what it finds. A refusal by
+        // strict checks shows all of the object.
+        let has_owners = matches!(patch, Patch::Json(_)) || checks.is_some_and(FieldChecks::is_strict);
+        if has_owners && !live.managers().is_empty() {
             object::set_meta(&mut base, "managedFields", json!(live.managers()));
         }
-        let (new, said) = self.decoded(patch::patched(schema, base, patch)?)?;
+        let mut new = patch::patched(schema, base, patch)?;
+        if let Some(checks) = checks {
+            checks.check_patched(self.resource(), &self.target.version, patch, &mut new)?;
+        }
+        let (new, said) = self.decoded(new)?;
         self.check_name(&new)?;
         let managers = self.with_ownership(|write| apply::update(write, &shown, live.managers(), &new, said));
         Ok((new, managers))
@@ -346,6 +363,10 @@ impl Job<'_> {
         }
         if applied.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+        }
+        if self.params.fields.is_some() {
+            fields::check_applied(self.resource(), &self.target.version, applied)
+                .map_err(|why| refused(Refusal::Malformed(why), applied))?;
         }
         let (nothing, nobody) = (Value::Object(Map::new()), Managers::default());
         let current = match live {

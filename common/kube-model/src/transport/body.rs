@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     protobuf::{self, Unreadable},
     route::Query,
+    strict_json,
 };
 use crate::{
     errors::{ApiError, FieldError, Qualified},
@@ -26,8 +27,11 @@ fn content_type(request: &Request<Bytes>) -> &str {
     kind.split(';').next().unwrap_or_default().trim()
 }
 
-fn from_json(request: &Request<Bytes>) -> Result<Value, ApiError> {
-    serde_json::from_slice(request.body())
+/// A body, and the paths of fields that stand twice in it.
+type Read<T> = (T, Vec<String>);
+
+fn from_json(request: &Request<Bytes>) -> Result<Read<Value>, ApiError> {
+    strict_json::read(request.body())
         .map_err(|why| ApiError::bad_request(format!("the body of the request is not JSON: {why}")))
 }
 
@@ -41,12 +45,13 @@ fn from_yaml(request: &Request<Bytes>) -> Result<Value, ApiError> {
 }
 
 /// The object of a create or an update.
-pub(super) fn object(request: &Request<Bytes>) -> Result<Value, ApiError> {
+pub(super) fn object(request: &Request<Bytes>) -> Result<Read<Value>, ApiError> {
+    let with_none = |object| (object, Vec::new());
     match content_type(request) {
         "" | "application/json" => from_json(request),
-        "application/yaml" => from_yaml(request),
+        "application/yaml" => from_yaml(request).map(with_none),
         "application/vnd.kubernetes.protobuf" => {
-            protobuf::decode(request.body()).map_err(|unreadable| match unreadable {
+            protobuf::decode(request.body()).map(with_none).map_err(|unreadable| match unreadable {
                 Unreadable::Kind => ApiError::unsupported_media_type(ACCEPTED),
                 Unreadable::Body(error) => error,
             })
@@ -56,14 +61,16 @@ pub(super) fn object(request: &Request<Bytes>) -> Result<Value, ApiError> {
 }
 
 /// The patch of a patch.
-pub(super) fn patch(request: &Request<Bytes>) -> Result<Patch, ApiError> {
-    match content_type(request) {
-        "application/json-patch+json" => from_json(request).map(Patch::Json),
-        "application/merge-patch+json" => from_json(request).map(Patch::Merge),
-        "application/strategic-merge-patch+json" => from_json(request).map(Patch::Strategic),
-        "application/apply-patch+yaml" => from_yaml(request).map(Patch::Apply),
-        _ => Err(ApiError::unsupported_media_type(PATCHES)),
-    }
+pub(super) fn patch(request: &Request<Bytes>) -> Result<Read<Patch>, ApiError> {
+    let patch: fn(Value) -> Patch = match content_type(request) {
+        "application/json-patch+json" => Patch::Json,
+        "application/merge-patch+json" => Patch::Merge,
+        "application/strategic-merge-patch+json" => Patch::Strategic,
+        "application/apply-patch+yaml" => return Ok((Patch::Apply(from_yaml(request)?), Vec::new())),
+        _ => return Err(ApiError::unsupported_media_type(PATCHES)),
+    };
+    let (body, duplicates) = from_json(request)?;
+    Ok((patch(body), duplicates))
 }
 
 /// `DeleteOptions`, as a body carries them.
@@ -85,7 +92,7 @@ struct Preconditions {
 
 /// The options of the deletion that an eviction is.
 pub(super) fn eviction(request: &Request<Bytes>) -> Result<DeleteParams, ApiError> {
-    let mut eviction = object(request)?;
+    let (mut eviction, _) = object(request)?;
     let options = eviction.get_mut("deleteOptions").map(Value::take).unwrap_or_default();
     if options.is_null() { Ok(DeleteParams::default()) } else { read_options(options)?.params() }
 }
@@ -104,7 +111,7 @@ pub(super) fn delete_params(request: &Request<Bytes>, query: &Query) -> Result<D
             preconditions: None,
         }
     } else {
-        read_options(object(request)?)?
+        read_options(object(request)?.0)?
     };
     options.params()
 }

@@ -1,8 +1,11 @@
 //! HTTP in front of a server: a service that `kube::Client::new` takes, and that hyper or axum serve over a network.
 
 mod body;
+mod document;
+mod negotiate;
 mod protobuf;
 mod route;
+mod strict_json;
 
 use std::{
     sync::Arc,
@@ -14,17 +17,21 @@ use futures::{StreamExt, future::BoxFuture};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame};
+use serde_json::Value;
 use tower::BoxError;
 
-use self::route::{Query, Route};
+use self::{
+    negotiate::Form,
+    route::{Query, Route},
+};
 use crate::{
-    discovery,
     errors::ApiError,
     faults::{After, Before, Call},
     object,
-    server::{Deleted, Server, Target},
+    server::{Deleted, FieldChecks, Server, Target},
     stored::Stored,
-    watch::{View, error_line},
+    table::{Include, Tables},
+    watch::error_line,
 };
 
 /// The body of an answer: a document, or the lines of a watch.
@@ -67,7 +74,7 @@ impl HttpServer {
             Before::Delay(time) => tokio::time::sleep(time).await,
         }
         let outcome = match document {
-            Some(document) => self.document(&document),
+            Some(path) => document::answer(&self.server.registry(), &self.git_version, &path, &request),
             None => self.resource(&call, &request, &query),
         };
         match faults.after(&call, outcome.as_ref().err()).await {
@@ -77,63 +84,88 @@ impl HttpServer {
         }
     }
 
-    fn document(&self, path: &[String]) -> Result<Answer, ApiError> {
-        let registry = self.server.registry();
-        let path: Vec<_> = path.iter().map(String::as_str).collect();
-        let document = match path.as_slice() {
-            ["version"] => Some(discovery::version(&self.git_version)),
-            ["healthz" | "livez" | "readyz"] => return Ok(answer(StatusCode::OK, "text/plain", Bytes::from("ok"))),
-            ["api"] => Some(discovery::core_versions()),
-            ["apis"] => Some(discovery::group_list(&registry)),
-            ["apis", group] => discovery::one_group(&registry, group),
-            ["api", version] => discovery::resource_list(&registry, "", version),
-            ["apis", group, version] => discovery::resource_list(&registry, group, version),
-            _ => None,
-        };
-        Ok(json(StatusCode::OK, &document.ok_or_else(ApiError::no_such_path)?))
-    }
-
     fn resource(&self, call: &Call, request: &Request<Bytes>, query: &Query) -> Result<Answer, ApiError> {
-        let Call { verb, target, manager } = call;
+        let Call { verb, target, .. } = call;
         let server = &self.server;
-        let written = query.write_params(manager);
-        let view = View { version: target.version.clone(), is_metadata_only: wants_metadata(request) };
-        let object =
-            |status: StatusCode, object: Arc<Stored>| answer(status, "application/json", shown(&view, &object).text());
-        let done = |(written, is_new): (Arc<Stored>, bool)| {
-            object(if is_new { StatusCode::CREATED } else { StatusCode::OK }, written)
-        };
+        let shape = self.shape(target, request, query)?;
         match *verb {
-            "get" => Ok(answer(StatusCode::OK, "application/json", server.read(target, view.is_metadata_only)?.text())),
+            "get" => Ok(self.shown(StatusCode::OK, &shape, &server.read(target, shape.is_metadata_only)?)),
             "list" => {
-                let list = server.list(target, &query.list_params(view.is_metadata_only)?)?;
-                Ok(answer(StatusCode::OK, "application/json", list.to_json()))
+                let list = server.list(target, &query.list_params(shape.is_metadata_only)?)?;
+                Ok(match &shape.tables {
+                    Some(tables) => json(StatusCode::OK, &tables.of_list(&list, server.now())),
+                    None => answer(StatusCode::OK, "application/json", list.to_json()),
+                })
             }
-            "watch" => self.watch(call, query, view.is_metadata_only),
+            "watch" => self.watch(call, query, shape),
             "create" if !target.subresource.is_empty() => {
                 Ok(json(StatusCode::CREATED, &server.evict(target, &body::eviction(request)?)?))
             }
-            "create" => Ok(done((server.make(target, body::object(request)?, &written)?, true))),
-            "update" => Ok(done(server.put(target, body::object(request)?, &written)?)),
-            "patch" => Ok(done(server.amend(target, &body::patch(request)?, &written)?)),
+            "create" | "update" | "patch" => self.write(call, request, query, &shape),
             "delete" => Ok(match server.delete(target, &body::delete_params(request, query)?)? {
-                Deleted::Object(deleted) => object(StatusCode::OK, deleted),
+                Deleted::Object(object) => self.shown(StatusCode::OK, &shape, &shape.cut(object)),
                 Deleted::Gone(status) => json(StatusCode::OK, &*status),
             }),
             _ => {
-                let list = query.list_params(view.is_metadata_only)?;
+                let list = query.list_params(shape.is_metadata_only)?;
                 let deleted = server.delete_collection(target, &list, &body::delete_params(request, query)?)?;
                 Ok(answer(StatusCode::OK, "application/json", deleted.to_json()))
             }
         }
     }
 
-    fn watch(&self, call: &Call, query: &Query, is_metadata_only: bool) -> Result<Answer, ApiError> {
-        let lines = match self.server.watch(call.clone(), &query.list_params(is_metadata_only)?) {
+    fn write(
+        &self,
+        Call { verb, target, manager }: &Call,
+        request: &Request<Bytes>,
+        query: &Query,
+        shape: &Shape,
+    ) -> Result<Answer, ApiError> {
+        let server = &self.server;
+        let params = |duplicates| query.write_params(verb, manager, duplicates);
+        let ((object, is_new), params) = match *verb {
+            "create" => {
+                let (object, duplicates) = body::object(request)?;
+                let params = params(duplicates)?;
+                ((server.make(target, object, &params)?, true), params)
+            }
+            "update" => {
+                let (object, duplicates) = body::object(request)?;
+                let params = params(duplicates)?;
+                (server.put(target, object, &params)?, params)
+            }
+            _ => {
+                let (patch, duplicates) = body::patch(request)?;
+                let params = params(duplicates)?;
+                (server.amend(target, &patch, &params)?, params)
+            }
+        };
+        let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+        let mut answer = self.shown(status, shape, &shape.cut(object));
+        for warning in params.fields.iter().flat_map(FieldChecks::warnings) {
+            // Names that no header can carry are not warned of.
+            if let Ok(value) = header::HeaderValue::from_str(&format!("299 - {}", Value::from(warning))) {
+                answer.headers_mut().append(header::WARNING, value);
+            }
+        }
+        Ok(answer)
+    }
+
+    fn watch(&self, call: &Call, query: &Query, shape: Shape) -> Result<Answer, ApiError> {
+        let lines = match self.server.watch(call.clone(), &query.list_params(shape.is_metadata_only)?) {
             Ok(lines) => lines.boxed(),
             // That a version is too old or not there yet is told within the watch, as the watch cache does.
             Err(error) if [410, 504].contains(&error.code()) => futures::stream::iter([error_line(&error)]).boxed(),
             Err(error) => return Err(error),
+        };
+        let lines = match shape.tables {
+            Some(tables) => {
+                let server = Arc::clone(&self.server);
+                let mut is_first = true;
+                let tabled = move |line| tables.of_line(&line, std::mem::take(&mut is_first), server.now());
+                lines.map(tabled).boxed()
+            }
+            None => lines,
         };
         let lines = match query.timeout()? {
             Some(timeout) => lines.take_until(tokio::time::sleep(timeout)).boxed(),
@@ -141,6 +173,39 @@ impl HttpServer {
         };
         let body = StreamBody::new(lines.map(|line| Ok(Frame::data(line)))).boxed_unsync();
         Ok(with_type(StatusCode::OK, "application/json", body))
+    }
+
+    fn shape(&self, target: &Target, request: &Request<Bytes>, query: &Query) -> Result<Shape, ApiError> {
+        let form = negotiate::form(request);
+        let tables = match form {
+            Form::Table(version) => {
+                let resource = self.server.resource(target).ok_or_else(ApiError::no_such_path)?;
+                let include = Include::parse(query.text("includeObject"))?;
+                Some(Tables::new(resource, &target.version, version, include))
+            }
+            Form::Whole | Form::Metadata => None,
+        };
+        Ok(Shape { is_metadata_only: form == Form::Metadata, tables })
+    }
+
+    /// An answer with one object, which is cut down already.
+    fn shown(&self, status: StatusCode, shape: &Shape, object: &Arc<Stored>) -> Answer {
+        match &shape.tables {
+            Some(tables) => json(status, &tables.of_object(object, self.server.now())),
+            None => answer(status, "application/json", object.text()),
+        }
+    }
+}
+
+/// What a client wants to see of objects.
+struct Shape {
+    is_metadata_only: bool,
+    tables: Option<Tables>,
+}
+
+impl Shape {
+    fn cut(&self, object: Arc<Stored>) -> Arc<Stored> {
+        if self.is_metadata_only { Arc::new(object.with_fields(object::metadata_only(&object))) } else { object }
     }
 }
 
@@ -166,17 +231,6 @@ where
             server.serve(Request::from_parts(parts, body)).await
         })
     }
-}
-
-/// Whether a client wants no more than metadata.
-fn wants_metadata(request: &Request<Bytes>) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    accept.split(',').next().is_some_and(|first| first.contains("as=PartialObjectMetadata"))
-}
-
-/// An answered object, cut down to what the client wants.
-fn shown(view: &View, object: &Arc<Stored>) -> Arc<Stored> {
-    if view.is_metadata_only { Arc::new(object.with_fields(object::metadata_only(object))) } else { Arc::clone(object) }
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: AnswerBody) -> Answer {

@@ -8,7 +8,7 @@ use http::{Method, Request, header};
 use super::verb;
 use crate::{
     errors::ApiError,
-    server::{ListParams, Target, WriteParams},
+    server::{FieldChecks, FieldValidation, ListParams, Target, WriteParams},
 };
 
 /// Where a request goes.
@@ -80,8 +80,20 @@ impl Query {
         agent.unwrap_or_default().split('/').next().unwrap_or_default().to_owned()
     }
 
-    pub fn write_params(&self, manager: &str) -> WriteParams {
-        WriteParams { manager: manager.to_owned(), is_dry_run: self.text("dryRun") == "All", force: self.flag("force") }
+    /// Parameters of a write by a verb, in whose body some fields stand twice.
+    pub fn write_params(&self, verb: &str, manager: &str, duplicates: Vec<String>) -> Result<WriteParams, ApiError> {
+        let options = match verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            _ => "PatchOptions",
+        };
+        let validation = FieldValidation::parse(self.text("fieldValidation"), options)?;
+        Ok(WriteParams {
+            manager: manager.to_owned(),
+            is_dry_run: self.text("dryRun") == "All",
+            force: self.flag("force"),
+            fields: Some(FieldChecks::new(validation, duplicates)),
+        })
     }
 
     pub fn list_params(&self, is_metadata_only: bool) -> Result<ListParams, ApiError> {

@@ -35,6 +35,8 @@ pub struct Answer {
     pub code: u16,
     /// What came with it.
     pub body: Value,
+    /// Warnings beside it.
+    pub warnings: Vec<String>,
 }
 
 impl Answer {
@@ -80,19 +82,33 @@ fn widget_definition() -> Value {
                 "x-kubernetes-list-map-keys": ["type"]},
         }},
     }});
-    let version = |name: &str, storage: bool| {
+    let version = |name: &str, storage: bool, columns: Value| {
         json!({
             "name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": schema},
             "subresources": {"status": {}}, "selectableFields": [{"jsonPath": ".spec.mode"}],
+            "additionalPrinterColumns": columns,
         })
     };
+    let column = |name: &str, kind: &str, path: &str, priority: i64| json!({"name": name, "type": kind, "jsonPath": path, "priority": priority});
+    let columns = json!([
+        column("Size", "integer", ".spec.size", 0),
+        column("Mode", "string", ".spec.mode", 0),
+        column("Ready", "string", ".status.conditions[?(@.type==\"Ready\")].status", 0),
+        column("First Port", "integer", ".spec.ports[0].port", 0),
+        column("Tags", "string", ".spec.tags", 1),
+        column("Last Atom", "string", ".spec.atoms[-1:]", 1),
+        column("Dotted", "string", ".metadata.annotations.model\\.test/dotted", 0),
+        column("Open", "boolean", ".spec.open.flag", 0),
+        column("Since", "date", ".spec.texts.since", 0),
+        column("Age", "date", ".metadata.creationTimestamp", 0),
+    ]);
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "widgets.model.test"},
         "spec": {
             "group": "model.test", "scope": "Namespaced",
             "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
-            "versions": [version("v1", true), version("v1beta1", false)],
+            "versions": [version("v1", true, columns), version("v1beta1", false, json!([]))],
         },
     })
 }
@@ -165,9 +181,11 @@ impl Cluster {
             .expect("a request");
         let response = self.client.send(request).await.expect("an answer");
         let code = response.status().as_u16();
+        let warnings = response.headers().get_all("warning").iter();
+        let warnings = warnings.map(|warning| warning.to_str().expect("a text").to_owned()).collect();
         let bytes = response.into_body().collect().await.expect("a body").to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Answer { code, body: serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(text)) }
+        Answer { code, body: serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(text)), warnings }
     }
 
     /// Reads.
@@ -188,6 +206,11 @@ impl Cluster {
     /// Creates, with a body of another form.
     pub async fn post_raw(&self, path: &str, kind: &str, body: Vec<u8>) -> Answer {
         self.send(Method::POST, path, kind, "application/json", body).await
+    }
+
+    /// Creates, and reads the answer in another form.
+    pub async fn post_as(&self, path: &str, accept: &str, body: Vec<u8>) -> Answer {
+        self.send(Method::POST, path, "application/json", accept, body).await
     }
 
     /// Replaces.

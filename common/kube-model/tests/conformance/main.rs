@@ -11,9 +11,11 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod deletion;
+mod fields;
 mod objects;
 mod patches;
 mod reads;
+mod tables;
 mod twins;
 mod watches;
 
@@ -38,9 +40,17 @@ macro_rules! checks {
 }
 
 fn checks() -> impl Iterator<Item = &'static Check> {
-    [objects::CHECKS, reads::CHECKS, watches::CHECKS, patches::CHECKS, apply::CHECKS, deletion::CHECKS]
-        .into_iter()
-        .flatten()
+    let modules = [
+        objects::CHECKS,
+        reads::CHECKS,
+        watches::CHECKS,
+        patches::CHECKS,
+        apply::CHECKS,
+        deletion::CHECKS,
+        tables::CHECKS,
+        fields::CHECKS,
+    ];
+    modules.into_iter().flatten()
 }
 
 /// Runs every check in a namespace of its own and names those that fail.

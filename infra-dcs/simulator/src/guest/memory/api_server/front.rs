@@ -120,7 +120,9 @@ impl Parts {
             return Ok(port_forward::serve(self, namespace, pod, request));
         }
         if attributes.path == "/" {
-            let paths = Bytes::from_static(br#"{"paths":["/api","/apis","/healthz","/livez","/readyz","/version"]}"#);
+            let paths = Bytes::from_static(
+                br#"{"paths":["/api","/apis","/healthz","/livez","/openapi/v2","/openapi/v3","/readyz","/version"]}"#,
+            );
             return Ok(plain(StatusCode::OK, "application/json", paths));
         }
         let request = match with_body(request).await.and_then(|request| certificates::name(request, &user, &attributes))

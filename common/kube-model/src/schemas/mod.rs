@@ -1,0 +1,11 @@
+//! Schemas of the built-in kinds, as OpenAPI describes them: what discovery documents show and what tells which fields
+//! there are. Custom resources bring theirs in their definition.
+
+mod definitions;
+mod topology;
+mod unknown;
+
+pub use self::{
+    definitions::Definitions,
+    unknown::{drop_unknown, undeclared},
+};
