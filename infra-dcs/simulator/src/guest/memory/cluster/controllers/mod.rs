@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::api::Api;
 
+pub mod accounts;
 pub mod nodes;
 pub mod scheduling;
 pub mod tokens;
@@ -22,6 +23,8 @@ pub struct Flags {
     pub ipv4_mask: u8,
     /// `--node-cidr-mask-size-ipv6`
     pub ipv6_mask: u8,
+    /// Content of `--root-ca-file`, PEM; empty without it.
+    pub root_authority: String,
 }
 
 /// What a pass knows beside the objects.
@@ -56,6 +59,7 @@ pub fn pass(context: &Context<'_>) -> Option<Timestamp> {
     if context.manager.is_some() {
         due = earliest(due, nodes::pass(context));
         due = earliest(due, tokens::pass(context));
+        accounts::pass(context);
         workloads::pass(context);
     }
     if context.schedules {
