@@ -104,7 +104,8 @@ async fn services(c: &Corner) -> Result<Value> {
         }
         object["metadata"]["name"] = json!(format!("made-{}", label.to_lowercase()));
         let mut answer = c.post(&format!("{path}?dryRun=All"), &object).await?;
-        for port in answer.body["spec"]["ports"].as_array_mut().into_iter().flatten() {
+        let ports = answer.body.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+        for port in ports.into_iter().flatten() {
             if port["nodePort"].as_u64().is_some_and(|port| (30_000..32_768).contains(&port)) {
                 port["nodePort"] = json!("…");
             }
@@ -125,7 +126,7 @@ async fn services(c: &Corner) -> Result<Value> {
 
 /// An address of the cluster's range that was drawn by lot becomes a word.
 pub(super) fn drawn(service: &mut Value) {
-    let spec = &mut service["spec"];
+    let Some(spec) = service.get_mut("spec").filter(|spec| spec.is_object()) else { return };
     if spec["clusterIP"].as_str().is_some_and(|address| address.starts_with("10.")) {
         spec["clusterIP"] = json!("{address}");
         spec["clusterIPs"] = json!(["{address}"]);

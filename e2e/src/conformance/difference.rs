@@ -1,6 +1,6 @@
 //! How an answer differs from the recorded one, place by place, and which differences are excused.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::exceptions::Exception;
 
@@ -41,6 +41,15 @@ pub fn differences(place: &str, recorded: &Value, answered: &Value) -> Vec<Diffe
 
 fn walk(place: &str, recorded: Option<&Value>, answered: Option<&Value>, found: &mut Vec<Difference>) {
     match (recorded, answered) {
+        // An answer of another kind differs everywhere: that is one difference.
+        (Some(one), Some(other)) if one["code"].is_u64() && one["code"] != other["code"] => {
+            let brief = |answer: &Value| json!({"code": answer["code"], "message": answer["body"]["message"]});
+            found.push(Difference {
+                place: place.to_owned(),
+                recorded: Some(brief(one)),
+                answered: Some(brief(other)),
+            });
+        }
         (Some(Value::Object(one)), Some(Value::Object(other))) => {
             let more = other.keys().filter(|key| !one.contains_key(*key));
             for key in one.keys().chain(more) {
@@ -92,9 +101,16 @@ fn matches(pattern: &str, place: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn an_answer_with_another_code_is_one_difference() {
+        let recorded = json!({"code": 201, "body": {"kind": "Pod", "spec": {}}});
+        let answered = json!({"code": 404, "body": {"kind": "Status", "message": "no"}});
+        let found = differences("t/c", &recorded, &answered);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].answered, Some(json!({"code": 404, "message": "no"})));
+    }
 
     #[test]
     fn differences_are_named_by_their_place() {

@@ -38,12 +38,13 @@ mod workloads;
 use std::{
     collections::BTreeMap,
     ops::Deref,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use futures::{StreamExt, future::LocalBoxFuture, stream};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream};
 use serde_json::{Value, json};
 use xtask::progress::Progress;
 
@@ -233,8 +234,13 @@ async fn ask(subject: Arc<Subject>, theme: &'static str, check: Check) -> Outcom
         corner.clean().await?;
         answer
     };
-    let answer = tokio::time::timeout(CHECK, asking).await;
-    let answer = answer.unwrap_or_else(|_| bail!("has not ended after {} s", CHECK.as_secs()));
+    // A check that stumbles over what it hears is one check that failed.
+    let asking = AssertUnwindSafe(asking).catch_unwind();
+    let answer = match tokio::time::timeout(CHECK, asking).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(anyhow!("panicked")),
+        Err(_) => Err(anyhow!("has not ended after {} s", CHECK.as_secs())),
+    };
     let canonical = answer.map(|answer| {
         let answer = corner.subject.canonical(&answer);
         renamed(answer, &corner.namespace)
