@@ -13,6 +13,15 @@ use crate::{ground::Ground, manifests};
 /// Namespace in which DCS users keep everything.
 pub const NAMESPACE: &str = "cpaas-system";
 
+/// Addresses of one cluster: endpoint, control plane pool, and from [`WORKERS`] on the worker pool.
+const BLOCK: u16 = 32;
+/// Addresses before the first block are the site's own.
+const BLOCKS_FROM: u16 = 256;
+/// Where the workers' addresses begin in a block.
+const WORKERS: u16 = 10;
+/// The site's network is a /16.
+pub const LAST_INDEX: u16 = (u16::MAX - BLOCKS_FROM) / BLOCK - 1;
+
 /// Boot configuration that the bootstrap provider writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum BootFormat {
@@ -40,8 +49,8 @@ pub struct Shape {
     pub name: String,
     /// Namespace of its objects.
     pub namespace: String,
-    /// Position on the site: every cluster has subnets of its own. 0 to 99.
-    pub index: u8,
+    /// Position on the site: every cluster has addresses of its own. 0 to [`LAST_INDEX`].
+    pub index: u16,
     /// Control plane machines, 1 to 3.
     pub control_plane: u32,
     /// Worker machines, 0 to 3: the size of the published pool.
@@ -57,17 +66,22 @@ pub struct Shape {
 impl Shape {
     /// Address of the cluster's API server at the site's load balancer.
     pub fn endpoint(&self) -> Ipv4Addr {
-        self.ground.address(0, 100 + self.index)
+        self.address(0)
     }
 
     /// Addresses of the control plane pool.
     pub fn control_plane_addresses(&self) -> Vec<Ipv4Addr> {
-        (1..=3).map(|host| self.ground.address(10 + self.index, host)).collect()
+        (1..=3).map(|number| self.address(number)).collect()
     }
 
-    /// Address of a worker, by its number in the pool.
+    /// Address of a worker, by its number in the pool: 1 to 21.
     pub fn worker_address(&self, number: u8) -> Ipv4Addr {
-        self.ground.address(10 + self.index, 10 + number)
+        self.address(WORKERS + u16::from(number))
+    }
+
+    fn address(&self, number: u16) -> Ipv4Addr {
+        let [third, fourth] = (BLOCKS_FROM + self.index * BLOCK + number).to_be_bytes();
+        self.ground.address(third, fourth)
     }
 
     /// The load balancer that the operator set up beforehand: its back ends are the whole control plane pool.
@@ -171,11 +185,8 @@ impl Shape {
         {
             set(key, value.into());
         }
-        for host in 1..=3_u8 {
-            for (prefix, role, ip) in [
-                ("", "cp", self.ground.address(10 + self.index, host)),
-                ("worker-", "worker", self.worker_address(host)),
-            ] {
+        for (host, control_plane) in (1..=3_u8).zip(self.control_plane_addresses()) {
+            for (prefix, role, ip) in [("", "cp", control_plane), ("worker-", "worker", self.worker_address(host))] {
                 set(&format!("{prefix}ip-{host}"), ip.to_string());
                 set(&format!("{prefix}hostname-{host}"), format!("{name}-{role}-{host}"));
                 set(&format!("{prefix}machine-name-{host}"), format!("{name}-{role}-{host}"));
@@ -282,6 +293,20 @@ mod tests {
             ]
         );
         assert!(!manifests::list(&objects).contains("... ("), "an abbreviated example was taken");
+    }
+
+    #[test]
+    fn every_cluster_has_addresses_of_its_own() {
+        let mut all = std::collections::BTreeSet::new();
+        for index in 0..=LAST_INDEX {
+            let shape = Shape { index, ..shape(BootFormat::Ignition) };
+            all.insert(shape.endpoint());
+            all.extend(shape.control_plane_addresses());
+            all.extend((1..=21).map(|number| shape.worker_address(number)));
+        }
+        assert_eq!(all.len(), (usize::from(LAST_INDEX) + 1) * 25);
+        assert!(all.contains(&Ipv4Addr::new(10, 77, 1, 0)), "the first endpoint");
+        assert!(!all.contains(&Ipv4Addr::BROADCAST));
     }
 
     #[test]

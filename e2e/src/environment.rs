@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use xtask::{paths, progress::Progress, toolchain};
+use xtask::{fleet::Managers, paths, progress::Progress, toolchain};
 
 use crate::{
     crash_points::CrashPoints,
@@ -18,11 +18,13 @@ use crate::{
     isolation,
     management::Management,
     process::Process,
-    providers::{BOOTSTRAP, CONTROL_PLANE, CORE, DCS, Installed, Places},
+    providers::{BOOTSTRAP, CONTROL_PLANE, CORE, DCS, Installed, Places, UPSTREAM_BOOTSTRAP, UPSTREAM_CONTROL_PLANE},
     site::{self, Site},
 };
 
 const SIGKILL: i32 = 9;
+/// What the published manifests need of upstream's kubeadm providers, where it is off by default.
+const IGNITION_GATE: &str = "--feature-gates=KubeadmBootstrapFormatIgnition=true";
 
 /// Where the binaries and images of a run are.
 #[derive(Args, Clone)]
@@ -36,6 +38,15 @@ pub struct Inputs {
     /// Folder of the guest images, for sandbox guests
     #[arg(long)]
     pub images: PathBuf,
+}
+
+/// What an environment may differ in.
+#[derive(Clone, Copy, Default)]
+pub struct Setup<'a> {
+    /// Whose kubeadm providers run.
+    pub kubeadm: Managers,
+    /// File with what the site consists of.
+    pub inventory: Option<&'a Path>,
 }
 
 /// A running environment.
@@ -67,6 +78,18 @@ impl Environment {
         balancers: &[String],
         progress: &Progress,
     ) -> Result<Self> {
+        Self::start_with(name, ground, inputs, balancers, Setup::default(), progress).await
+    }
+
+    /// The same with a setup of its own.
+    pub async fn start_with(
+        name: &str,
+        ground: Ground,
+        inputs: &Inputs,
+        balancers: &[String],
+        setup: Setup<'_>,
+        progress: &Progress,
+    ) -> Result<Self> {
         let dir = paths::run_dir(name);
         if dir.exists() {
             fs::remove_dir_all(&dir).with_context(|| format!("cannot clear {}", dir.display()))?;
@@ -88,9 +111,9 @@ impl Environment {
         stage.done("etcd, kube-apiserver, kube-controller-manager");
 
         let stage = progress.stage("simulated DCS site");
-        let site = Site::start(&ground, inputs, &dir, &logs, balancers).await?;
+        let site = Site::start(&ground, inputs, &dir, &logs, balancers, setup.inventory).await?;
         let crash_points = CrashPoints::create(dir.join("crash-points"))?;
-        let adapter = site::start_adapter(&inputs.binaries, &dir, &logs, &site.ca, &crash_points)?;
+        let adapter = site::start_adapter(ground.guests, &inputs.binaries, &dir, &logs, &site.ca, &crash_points)?;
         stage.done(ground.endpoint());
 
         let stage = progress.stage("providers");
@@ -103,7 +126,7 @@ impl Environment {
             crash_points: &crash_points,
             first_port: ground.managers,
         };
-        let managers = install(&places, &dir, |name| stage.detail(name)).await?;
+        let managers = install(&places, setup.kubeadm, &dir, |name| stage.detail(name)).await?;
         stage.done("core, bootstrap-kubeadm, controlplane-kubeadm, dcs-controller");
         Ok(Self {
             management,
@@ -138,8 +161,9 @@ impl Environment {
         }
         match self.adapter.ended() {
             Some(status) if crashed(status) => {
-                let (inputs, ca) = (&self.inputs, &self.site.ca);
-                self.adapter = site::start_adapter(&inputs.binaries, &self.dir, &self.logs, ca, &self.crash_points)?;
+                let (guests, binaries) = (self.ground.guests, &self.inputs.binaries);
+                let (logs, ca) = (&self.logs, &self.site.ca);
+                self.adapter = site::start_adapter(guests, binaries, &self.dir, logs, ca, &self.crash_points)?;
             }
             Some(status) => fallen.push(format!("{} ({status})", self.adapter.name())),
             None => {}
@@ -175,6 +199,13 @@ impl Environment {
         managers.filter_map(|process| Some((process.name().to_owned(), process.pid()?))).collect()
     }
 
+    /// The same with those that are not ours.
+    pub fn all_pids(&self) -> Vec<(String, u32)> {
+        let others = self.management.running().chain([self.site.running()]);
+        let others = others.filter_map(|process| Some((process.name().to_owned(), process.pid()?)));
+        others.chain(self.pids()).collect()
+    }
+
     /// Takes everything down: providers first, then the site with its guests, then the management cluster.
     pub async fn stop(mut self) {
         for (_, process) in self.managers.iter_mut().rev() {
@@ -186,15 +217,34 @@ impl Environment {
     }
 }
 
-async fn install(places: &Places<'_>, dir: &Path, mut detail: impl FnMut(&str)) -> Result<Vec<(Installed, Process)>> {
+async fn install(
+    places: &Places<'_>,
+    kubeadm: Managers,
+    dir: &Path,
+    mut detail: impl FnMut(&str),
+) -> Result<Vec<(Installed, Process)>> {
     let cluster_api = toolchain::MODULES.iter().find(|module| module.folder == "cluster-api");
     let upstream = cluster_api.context("cluster-api is not pinned")?.source_dir()?;
     let ours = paths::workspace();
     let socket = format!("--adapter-socket={}", site::adapter_socket(dir).display());
+    let [bootstrap, control_plane] = match kubeadm {
+        Managers::Basalt => [
+            (&BOOTSTRAP, ours.join("bootstrap-kubeadm/config/default"), Vec::new()),
+            (&CONTROL_PLANE, ours.join("controlplane-kubeadm/config/default"), Vec::new()),
+        ],
+        Managers::Upstream => [
+            (&UPSTREAM_BOOTSTRAP, upstream.join("bootstrap/kubeadm/config/default"), vec![IGNITION_GATE.to_owned()]),
+            (
+                &UPSTREAM_CONTROL_PLANE,
+                upstream.join("controlplane/kubeadm/config/default"),
+                vec![IGNITION_GATE.to_owned()],
+            ),
+        ],
+    };
     let kustomizations = [
         (&CORE, upstream.join("core/config/default"), Vec::new()),
-        (&BOOTSTRAP, ours.join("bootstrap-kubeadm/config/default"), Vec::new()),
-        (&CONTROL_PLANE, ours.join("controlplane-kubeadm/config/default"), Vec::new()),
+        bootstrap,
+        control_plane,
         (&DCS, ours.join("infra-dcs/config/default"), vec![socket]),
     ];
     let mut managers = Vec::new();

@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod crash_points;
 pub mod demo;
 pub mod environment;
+pub mod fleet;
 pub mod ground;
 pub mod invariants;
 pub mod isolation;

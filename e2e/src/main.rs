@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use e2e::{
-    api_tier, bench, cluster::Replicas, conformance, demo, environment::Inputs, ground::Guests, isolation, scenarios,
+    api_tier, bench, cluster::Replicas, conformance, demo, environment::Inputs, fleet, ground::Guests, isolation, scenarios,
 };
 use xtask::progress::Progress;
 
@@ -25,6 +25,8 @@ enum Task {
     Demo(demo::Options),
     /// Measure one cluster
     Bench(Replicas),
+    /// Measure many clusters on memory guests; needs no root
+    Fleet(xtask::fleet::Options),
     /// Run the scenarios
     Run(scenarios::Options),
     /// Check kinds, webhooks and rights against a real API server; needs no root and no guest images
@@ -53,7 +55,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Task::Bench(_) => Some("bench"),
         Task::Run(options) => (options.guests == Guests::Sandbox).then(|| options.environment()),
         // Free ports of loopback are enough.
-        Task::Api(_) => None,
+        Task::Fleet(_) | Task::Api(_) => None,
         // It goes where the cluster is.
         Task::Conformance(_) => None,
     };
@@ -66,6 +68,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.task {
         Task::Demo(options) => demo::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
         Task::Bench(replicas) => bench::run(&cli.inputs, &replicas, &progress).await.map(|()| ExitCode::SUCCESS),
+        Task::Fleet(options) => fleet::run(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS),
         Task::Run(options) => {
             let tier = if options.guests == Guests::Sandbox { "node" } else { "e2e" };
             Ok(closing(tier, scenarios::run(&cli.inputs, &options, &progress).await?))

@@ -50,6 +50,12 @@ pub const CONTROL_PLANE: Provider = Provider {
     place: 2,
 };
 
+/// Upstream's kubeadm bootstrap provider, in place of ours.
+pub const UPSTREAM_BOOTSTRAP: Provider = Provider { binary: "capi-kubeadm-bootstrap-manager", ..BOOTSTRAP };
+
+/// Upstream's kubeadm control plane provider, in place of ours.
+pub const UPSTREAM_CONTROL_PLANE: Provider = Provider { binary: "capi-kubeadm-control-plane-manager", ..CONTROL_PLANE };
+
 /// Our DCS infrastructure provider.
 pub const DCS: Provider = Provider {
     name: "dcs-controller",

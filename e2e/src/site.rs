@@ -30,13 +30,15 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts the simulator. `balancers` are `address:port=backend,backend` of the site's load balancer.
+    /// Starts the simulator. `balancers` are `address:port=backend,backend` of the site's load balancer; `inventory` is a
+    /// file with what the site consists of, where its default is too small.
     pub async fn start(
         ground: &Ground,
         inputs: &Inputs,
         dir: &Path,
         logs: &Path,
         balancers: &[String],
+        inventory: Option<&Path>,
     ) -> Result<Self> {
         let data = dir.join("site");
         fs::create_dir_all(&data)?;
@@ -49,9 +51,12 @@ impl Site {
             .arg(format!("--upload-listen=127.0.0.1:{}", ground.site + 1))
             .arg(format!("--control-listen=127.0.0.1:{}", ground.site + 2))
             .args(balancers.iter().map(|balancer| format!("--load-balancer={balancer}")));
+        if let Some(file) = inventory {
+            simulator.arg("--site-file").arg(file);
+        }
         match ground.guests {
             // Machines that boot at once would only wait for the site.
-            Guests::Memory => simulator.args(["--guests=memory", "--latency-scale=0.1"]),
+            Guests::Memory => simulator.args(["--guests=memory", "--latency-scale=0.02", "--strict-kubeadm"]),
             Guests::Sandbox => {
                 simulator.args(["--guests=sandbox", "--bridge", BRIDGE]).arg("--image-dir").arg(&inputs.images)
             }
@@ -85,6 +90,11 @@ impl Site {
     }
 
     /// The simulator's process.
+    pub fn running(&self) -> &Process {
+        &self.process
+    }
+
+    /// The same, to look after it.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -102,6 +112,7 @@ pub fn adapter_socket(dir: &Path) -> PathBuf {
 
 /// Starts the adapter; `ca` is the site's certificate authority, trusted by flag as a platform team would.
 pub fn start_adapter(
+    guests: Guests,
     binaries: &Path,
     dir: &Path,
     logs: &Path,
@@ -114,5 +125,9 @@ pub fn start_adapter(
         .arg(format!("--socket={}", adapter_socket(dir).display()))
         .arg(format!("--ca-file={}", ca.display()))
         .env(fault::VARIABLE, crash_points.folder());
+    if guests == Guests::Memory {
+        // This site is nobody's to share, and its machines do not take the minutes that hide the pace of a real one.
+        adapter.arg("--calls-per-second=100");
+    }
     Process::start("dcs-adapter", &mut adapter, logs)
 }

@@ -41,6 +41,12 @@ impl std::error::Error for MachineError {}
 pub const UPLOAD_HOST: &str = "upload host";
 /// Kind of [`MachineError::resource`]: the name of a machine that is not the caller's.
 pub const FOREIGN_MACHINE: &str = "foreign machine";
+/// Kind of [`MachineError::resource`]: a datastore that takes no uploads.
+pub const UPLOAD_DATASTORE: &str = "upload datastore";
+/// Kind of [`MachineError::resource`]: a user whose password must be changed before it is good for anything.
+pub const STALE_PASSWORD: &str = "stale password";
+/// Kind of [`MachineError::resource`]: a machine whose drive takes a medium only while it runs.
+pub const RUNNING_DRIVE: &str = "drive of a running machine";
 /// Name of the site's own error number in [`MachineError::metadata`].
 pub const VENDOR_CODE: &str = "vendorCode";
 

@@ -3,6 +3,10 @@
 use std::{
     collections::BTreeSet,
     process::ExitCode,
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,6 +19,9 @@ use simulation::{
 /// A third of a world's time goes into memory that is soon given back.
 #[global_allocator]
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How often a run says how far it has come.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Runs our controllers in simulated worlds in which everything goes wrong.
 #[derive(Parser)]
@@ -78,7 +85,11 @@ fn main() -> ExitCode {
                 let begun = Instant::now();
                 let enough = || end.is_some_and(|end| Instant::now() >= end);
                 let worlds = seeds.unwrap_or(scenario.worlds).saturating_mul(times);
-                let (ok, failures) = run::many(scenario, from..from.saturating_add(worlds), threads, failures, enough);
+                let done = AtomicU64::new(0);
+                let failures = telling(scenario, &done, worlds, || {
+                    run::many(scenario, from..from.saturating_add(worlds), threads, failures, enough, &done)
+                });
+                let ok = done.into_inner();
                 let took = begun.elapsed().as_secs_f64();
                 println!("{}: {ok} worlds in {took:.1} s", scenario.name);
                 for run in &failures {
@@ -105,6 +116,21 @@ fn main() -> ExitCode {
             if run.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Runs something that counts worlds of a scenario, and says now and then how far it has come.
+fn telling<T>(scenario: &Scenario, done: &AtomicU64, worlds: u64, run: impl FnOnce() -> T) -> T {
+    let (ended, end) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while end.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
+                println!("{}: {} of {worlds} worlds", scenario.name, done.load(Ordering::Relaxed));
+            }
+        });
+        let outcome = run();
+        drop(ended);
+        outcome
+    })
 }
 
 fn numbers(text: &str) -> BTreeSet<usize> {

@@ -81,16 +81,17 @@ pub fn one(scenario: &Scenario, seed: u64, only: Option<&BTreeSet<usize>>) -> Ru
     })
 }
 
-/// Runs worlds of consecutive seeds on several threads until one fails or `enough` says so; answers how many passed, and
-/// those that failed.
+/// Runs worlds of consecutive seeds on several threads until too many fail or `enough` says so; answers with those that
+/// failed, and counts the others in `passed` as they end.
 pub fn many(
     scenario: &Scenario,
     seeds: std::ops::Range<u64>,
     threads: usize,
     most_failures: usize,
     enough: impl Fn() -> bool + Sync,
-) -> (u64, Vec<Run>) {
-    let (next, passed) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
+    passed: &AtomicU64,
+) -> Vec<Run> {
+    let next = AtomicU64::new(seeds.start);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
@@ -111,7 +112,7 @@ pub fn many(
             });
         }
     });
-    (passed.into_inner(), failures.into_inner().unwrap_or_else(PoisonError::into_inner))
+    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The fewest faults by which a run still fails in the same way, by their numbers: first halves, then single faults are

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube_model::{ApiError, DeleteParams, ListParams, Patch, Propagation, Server, Target, WriteParams};
+use kube_model::{ApiError, DeleteParams, List, ListParams, Patch, Propagation, Server, Target, WriteParams};
 use manager::clock::Clock;
 use serde_json::Value;
 
@@ -83,7 +83,7 @@ impl Store {
     /// All objects of a kind, by name.
     pub fn list(&self, kind: Kind) -> Vec<Arc<Value>> {
         let listed = self.server.list(&kind.target(self.namespace, "", ""), &ListParams::default());
-        listed.map(|list| list.items).unwrap_or_default()
+        listed.map(List::into_fields).unwrap_or_default()
     }
 
     /// Creates an object; kind and version are filled in. One that exists is fine.

@@ -8,10 +8,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::ValueEnum;
-use xtask::{command, packages, paths, progress::Progress, toolchain};
+use xtask::{
+    command,
+    fleet::{Managers, name},
+    packages, paths,
+    progress::Progress,
+    toolchain,
+};
 
-use crate::{Bench, Demo, Guests, Replicas};
+use crate::{Bench, Demo, Fleet, Guests, Replicas};
 
 /// Products that an environment runs.
 const BINARIES: &[&str] = &[
@@ -80,9 +85,13 @@ pub fn prepare(assets: Option<&Path>, build: Build, progress: &Progress) -> Resu
 
 /// The same without guests: peers and our binaries, for which nobody needs to be root.
 pub fn prepare_processes(assets: Option<&Path>, build: Build, progress: &Progress) -> Result<Prepared> {
+    prepare_with(|| toolchain::ensure(assets, progress), build, progress)
+}
+
+fn prepare_with(peers: impl FnOnce() -> Result<PathBuf> + Send, build: Build, progress: &Progress) -> Result<Prepared> {
     // The Go and Rust builds have long single-threaded stretches: side by side they fill them.
     let toolchain = thread::scope(|scope| {
-        let peers = scope.spawn(|| toolchain::ensure(assets, progress));
+        let peers = scope.spawn(peers);
         build_products(build, progress)?;
         peers.join().map_err(|_| anyhow!("building the peers panicked"))?
     })?;
@@ -135,9 +144,20 @@ pub fn bench(options: &Bench, progress: &Progress) -> Result<ExitCode> {
     Err(e2e.exec()).context("cannot start the measurement")
 }
 
-/// How a value is written on a command line.
-pub fn name(value: impl ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+/// The same of a fleet on memory guests, perhaps beside upstream's kubeadm providers; replaces this process.
+pub fn bench_fleet(fleet: &Fleet, progress: &Progress) -> Result<ExitCode> {
+    let assets = fleet.peers.assets.as_deref();
+    let peers = || {
+        if fleet.options.runs().contains(&Managers::Upstream) {
+            toolchain::ensure_with_rivals(assets, progress)
+        } else {
+            toolchain::ensure(assets, progress)
+        }
+    };
+    let prepared = prepare_with(peers, Build::Release, progress)?;
+    let mut e2e = prepared.e2e();
+    e2e.arg("fleet").args(fleet.options.arguments());
+    Err(e2e.exec()).context("cannot start the measurement")
 }
 
 fn add_replicas(e2e: &mut Command, replicas: &Replicas) {

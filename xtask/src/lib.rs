@@ -2,6 +2,7 @@
 //! progress is shown, which peers are built from Go modules, and which system packages a run needs.
 
 pub mod command;
+pub mod fleet;
 pub mod packages;
 pub mod paths;
 pub mod progress;

@@ -10,7 +10,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use xtask::{progress::Progress, toolchain};
+use xtask::{fleet, progress::Progress, toolchain};
 
 /// Build, run and test Basalt.
 ///
@@ -28,7 +28,7 @@ enum Task {
     Demo(Demo),
     /// Run the tests, tier by tier, and close with one `N passed, N failed, N skipped` line
     Test(test::Options),
-    /// Measure one cluster with release builds: time, memory, requests, what it costs when nothing is to do
+    /// Measure one cluster, or a fleet, with release builds: time, memory, requests, what it costs when nothing is to do
     Bench(Bench),
     /// Write what is generated from Rust: CRDs, RBAC and the protocol's descriptor set
     Gen {
@@ -104,9 +104,26 @@ struct Demo {
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Bench {
     #[command(flatten)]
     replicas: Replicas,
+    #[command(flatten)]
+    peers: Peers,
+    #[command(subcommand)]
+    of: Option<BenchOf>,
+}
+
+#[derive(Subcommand)]
+enum BenchOf {
+    /// Measure many clusters on memory guests, from creation to deletion; needs no root
+    Fleet(Fleet),
+}
+
+#[derive(Args)]
+struct Fleet {
+    #[command(flatten)]
+    options: fleet::Options,
     #[command(flatten)]
     peers: Peers,
 }
@@ -133,6 +150,7 @@ fn run(task: Task) -> Result<ExitCode> {
     let progress = Progress::default();
     match task {
         Task::Demo(demo) => environment::demo(&demo, &progress),
+        Task::Bench(Bench { of: Some(BenchOf::Fleet(fleet)), .. }) => environment::bench_fleet(&fleet, &progress),
         Task::Bench(options) => environment::bench(&options, &progress),
         Task::Test(options) => test::run(&options, &progress),
         Task::Gen { check } => generate::run(check, &progress).map(|()| ExitCode::SUCCESS),

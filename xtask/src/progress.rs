@@ -38,6 +38,16 @@ impl Progress {
         Stage { name, bar, progress: self.clone(), started: Instant::now(), open: true }
     }
 
+    /// A bar for things that are counted, `total` of them; it goes when dropped.
+    pub fn count(&self, name: impl Into<String>, total: u64) -> Count {
+        let name = name.into();
+        let bar = if self.terminal { self.bars.add(ProgressBar::new(total)) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("  {prefix:<34} {bar:24.cyan} {pos:>4}/{len:<4} {wide_msg:.dim}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(name.clone());
+        Count { name, total, bar, progress: self.clone(), told: Instant::now() }
+    }
+
     /// Prints a line above the bars.
     pub fn line(&self, text: impl AsRef<str>) {
         if self.terminal {
@@ -50,6 +60,37 @@ impl Progress {
     /// Time since this run began.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+/// How often a count is told where there is no terminal.
+const TELL: Duration = Duration::from_secs(15);
+
+/// Things that are counted.
+pub struct Count {
+    name: String,
+    total: u64,
+    bar: ProgressBar,
+    progress: Progress,
+    told: Instant,
+}
+
+impl Count {
+    /// How many there are by now, and what else is to be said.
+    pub fn set(&mut self, number: u64, detail: &str) {
+        self.bar.set_position(number);
+        self.bar.set_message(detail.to_owned());
+        if !self.progress.terminal && self.told.elapsed() >= TELL {
+            self.told = Instant::now();
+            let elapsed = self.bar.elapsed().as_secs();
+            self.progress.line(format!("    {elapsed:>5} s  {} {number}/{}  {detail}", self.name, self.total));
+        }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

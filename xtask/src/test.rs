@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
-use xtask::{command, packages, progress::Progress, toolchain};
+use xtask::{command, fleet::name, packages, progress::Progress, toolchain};
 
 use crate::{
     Guests,
@@ -52,7 +52,7 @@ enum Tier {
     Lint,
     /// Pure functions, tables, properties, snapshots; servers in the test's own process
     Unit,
-    /// Each controller in hundreds of simulated worlds
+    /// Each controller in thousands of simulated worlds
     Simulation,
     /// Kinds, webhooks and rights against a real etcd and API server
     Api,
@@ -138,8 +138,8 @@ fn unit(options: &Options) -> Result<Tally> {
     watch(&mut cargo, "", cargo_tally)
 }
 
-/// Worlds that a soak runs, as many times as many.
-const SOAK: u32 = 50;
+/// Worlds that a soak runs, as many times as many: half an hour of them.
+const SOAK: u32 = 10;
 
 fn simulation(options: &Options) -> Result<Tally> {
     let mut cargo = command::cargo();
@@ -181,7 +181,7 @@ fn scenarios(prepared: &Prepared, guests: Guests, options: &Options) -> Result<T
     let groups = thread::scope(|scope| {
         let run = |group| {
             let mut e2e = prepared.e2e();
-            e2e.args(["run", "--guests", &environment::name(guests), "--group", group]);
+            e2e.args(["run", "--guests", &name(guests), "--group", group]);
             if let Some(filter) = &options.filter {
                 e2e.args(["--filter", filter]);
             }

@@ -25,6 +25,8 @@ pub struct Module {
     tags: &'static str,
     /// Binary name and its Go package.
     pub binaries: &'static [(&'static str, &'static str)],
+    /// The same of those that only a comparison needs.
+    rivals: &'static [(&'static str, &'static str)],
 }
 
 enum Stamp {
@@ -44,6 +46,7 @@ pub const MODULES: &[Module] = &[
         stamp: Stamp::None,
         tags: "",
         binaries: &[("etcd", "go.etcd.io/etcd/server/v3"), ("etcdctl", "go.etcd.io/etcd/etcdctl/v3")],
+        rivals: &[],
     },
     Module {
         folder: "kubernetes",
@@ -59,6 +62,7 @@ pub const MODULES: &[Module] = &[
             ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
             ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
         ],
+        rivals: &[],
     },
     Module {
         folder: "cluster-api",
@@ -68,6 +72,10 @@ pub const MODULES: &[Module] = &[
         binaries: &[
             ("capi-manager", "sigs.k8s.io/cluster-api/core"),
             ("clusterctl", "sigs.k8s.io/cluster-api/cmd/clusterctl"),
+        ],
+        rivals: &[
+            ("capi-kubeadm-bootstrap-manager", "sigs.k8s.io/cluster-api/bootstrap/kubeadm"),
+            ("capi-kubeadm-control-plane-manager", "sigs.k8s.io/cluster-api/controlplane/kubeadm"),
         ],
     },
     Module {
@@ -80,6 +88,7 @@ pub const MODULES: &[Module] = &[
             ("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
             ("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
         ],
+        rivals: &[],
     },
     Module {
         folder: "coredns",
@@ -87,6 +96,7 @@ pub const MODULES: &[Module] = &[
         stamp: Stamp::None,
         tags: "",
         binaries: &[("coredns", "github.com/coredns/coredns")],
+        rivals: &[],
     },
 ];
 
@@ -174,6 +184,19 @@ pub fn source_of(folder: &str) -> Result<PathBuf> {
 /// Builds what is missing and returns one folder with links to every binary. `assets` (or `KUBEBUILDER_ASSETS`)
 /// names a folder whose `etcd`, `kube-apiserver` and `kubectl` are taken instead of building them.
 pub fn ensure(assets: Option<&Path>, progress: &Progress) -> Result<PathBuf> {
+    ensure_all(assets, |module| module.binaries.to_vec(), progress)
+}
+
+/// The same with upstream's own kubeadm providers, for a comparison.
+pub fn ensure_with_rivals(assets: Option<&Path>, progress: &Progress) -> Result<PathBuf> {
+    ensure_all(assets, |module| [module.binaries, module.rivals].concat(), progress)
+}
+
+fn ensure_all(
+    assets: Option<&Path>,
+    wanted: impl Fn(&Module) -> Vec<(&'static str, &'static str)>,
+    progress: &Progress,
+) -> Result<PathBuf> {
     let assets = assets.map(Path::to_path_buf).or_else(|| env::var_os(USER_ASSETS).map(PathBuf::from));
     if let Some(dir) = &assets
         && !dir.join("kube-apiserver").is_file()
@@ -184,13 +207,13 @@ pub fn ensure(assets: Option<&Path>, progress: &Progress) -> Result<PathBuf> {
     for module in MODULES {
         let dir = module.cache_dir()?;
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        for (binary, package) in module.binaries {
+        for (binary, package) in wanted(module) {
             let users = assets.as_ref().map(|dir| dir.join(binary)).filter(|path| path.is_file());
             let path = users.unwrap_or_else(|| dir.join(binary));
             if !path.is_file() {
                 module.build(binary, package, &dir, progress)?;
             }
-            chosen.push((*binary, path));
+            chosen.push((binary, path));
         }
     }
     link(&chosen)

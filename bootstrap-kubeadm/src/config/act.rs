@@ -1,6 +1,6 @@
 //! All effects of the `KubeadmConfig` controller, but for those on tokens (`tokens`) and certificates (`certificates`).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use cluster_api::v1beta2::Machine;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -12,6 +12,7 @@ use manager::{
     Category, Manager, ObjectKey, Offload, Outcome, ReconcileError, Writer, clock::Clock, fault, random::Random,
     secrets::SecretCache, workload::WorkloadClusters,
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{
@@ -50,6 +51,9 @@ pub(super) const WAIT_FOR_INPUT: Duration = Duration::from_secs(10);
 /// Time until the caches show what was recorded.
 const WAIT_FOR_RECORD: Duration = Duration::from_millis(50);
 
+/// Clusters whose lock is known to be released, at most.
+const CROWDED: usize = 10_000;
+
 /// Performs steps.
 pub struct Actor {
     pub(super) writer: Writer,
@@ -59,6 +63,8 @@ pub struct Actor {
     pub(super) random: Arc<dyn Random>,
     pub(super) offload: Offload,
     pub(super) settings: Settings,
+    /// UIDs of clusters whose init lock is known to be released.
+    unlocked: Mutex<HashSet<String>>,
 }
 
 impl Actor {
@@ -72,6 +78,7 @@ impl Actor {
             random: manager.random(),
             offload: manager.offload(),
             settings,
+            unlocked: Mutex::default(),
         }
     }
 
@@ -111,8 +118,11 @@ impl Actor {
         }
     }
 
-    /// Writes the status that a report comes to.
+    /// Writes the status that a report comes to; nothing where the next pass comes at once and knows more.
     pub async fn write_status(&self, facts: &Facts, report: &Report, complete: bool) -> Result<(), ReconcileError> {
+        if complete && report.is_to_go_on() {
+            return Ok(());
+        }
         let status = report.settle(facts, complete, self.clock.now());
         fault::around("write-status", self.writer.apply_status(facts.config.as_ref(), &status)).await
     }
@@ -161,17 +171,18 @@ impl Actor {
         };
         report.certificates_available();
         let rendered = render::init(facts, &certificates, &resolved);
-        self.record_endpoint(facts).await?;
+        self.record_endpoint(facts, report).await?;
         self.store(facts, rendered, report).await?;
         Ok(Outcome::Settled)
     }
 
     /// The endpoint that a cluster was made with is kept in the spec, where users and other providers look for it.
-    async fn record_endpoint(&self, facts: &Facts) -> Result<(), ReconcileError> {
+    async fn record_endpoint(&self, facts: &Facts, report: &mut Report) -> Result<(), ReconcileError> {
         let Some(endpoint) = facts.endpoint() else { return Ok(()) };
         if facts.cluster_configuration().control_plane_endpoint.is_empty() {
             let patch = json!({"spec": {"clusterConfiguration": {"controlPlaneEndpoint": endpoint}}});
-            fault::around("record-endpoint", self.writer.merge(facts.config.as_ref(), patch)).await?;
+            let recorded = fault::around("record-endpoint", self.writer.merge(facts.config.as_ref(), patch)).await?;
+            report.reports_on(recorded.metadata.generation);
         }
         Ok(())
     }
@@ -224,6 +235,7 @@ impl Actor {
             join["controlPlane"] = json!({});
         }
         self.record_join(facts, join).await?;
+        report.goes_on();
         Ok(Some(WAIT_FOR_RECORD))
     }
 
@@ -362,14 +374,26 @@ impl Actor {
 
     /// The cluster is made: nobody needs the lock any more. A failure is of no consequence: it goes with the cluster.
     async fn release_lock(&self, facts: &Facts) {
+        let cluster = facts.cluster.uid().unwrap_or_default();
+        if self.unlocked.lock().contains(&cluster) {
+            return;
+        }
         let locks = self.writer.api::<ConfigMap>(&facts.cluster.namespace().unwrap_or_default());
         let mut parameters = kube::api::DeleteParams::default();
         parameters.propagation_policy = Some(PropagationPolicy::Background);
         let name = lock::name(&facts.cluster);
-        if let Err(error) = fault::around("release-init-lock", locks.delete(&name, &parameters)).await
-            && !matches!(&error, kube::Error::Api(status) if status.code == 404)
-        {
-            tracing::debug!(%error, "The init lock could not be released.");
+        match fault::around("release-init-lock", locks.delete(&name, &parameters)).await {
+            Err(error) if !matches!(&error, kube::Error::Api(status) if status.code == 404) => {
+                tracing::debug!(%error, "The init lock could not be released.");
+            }
+            _ => {
+                let mut unlocked = self.unlocked.lock();
+                // Forgetting costs a request a cluster.
+                if unlocked.len() >= CROWDED {
+                    unlocked.clear();
+                }
+                unlocked.insert(cluster);
+            }
         }
     }
 }

@@ -26,6 +26,9 @@ pub struct Report {
     /// The same for readers of v1beta1.
     legacy: Vec<Condition>,
     secret: Option<String>,
+    /// Generation that the pass made, if it changed the spec.
+    generation: Option<i64>,
+    goes_on: bool,
 }
 
 impl Report {
@@ -44,7 +47,7 @@ impl Report {
         let secret = status.map(|status| status.data_secret_name.clone()).filter(|name| !name.is_empty());
         let mut legacy = legacy_of(facts);
         legacy.retain(|condition| condition.type_ != types::READY);
-        Self { claims: known.collect(), legacy, secret }
+        Self { claims: known.collect(), legacy, secret, generation: None, goes_on: false }
     }
 
     fn claim(&mut self, claim: Claim, legacy: Condition) {
@@ -112,9 +115,24 @@ impl Report {
         self.claim(Claim::holds(DATA_SECRET_AVAILABLE, "Available"), legacy);
     }
 
+    /// The pass changed the spec itself: its report is on this generation.
+    pub fn reports_on(&mut self, generation: Option<i64>) {
+        self.generation = generation;
+    }
+
+    /// The pass ends only to see what it wrote, and goes on at once.
+    pub fn goes_on(&mut self) {
+        self.goes_on = true;
+    }
+
+    /// Whether the next pass comes at once.
+    pub fn is_to_go_on(&self) -> bool {
+        self.goes_on
+    }
+
     /// The whole status that follows. `complete` says whether the pass ended without error.
     pub fn settle(&self, facts: &Facts, complete: bool, now: Timestamp) -> KubeadmConfigStatus {
-        let generation = facts.config.metadata.generation;
+        let generation = self.generation.or(facts.config.metadata.generation);
         let mut claims = self.claims.clone();
         claims.push(self.ready());
         claims.push(paused::claim(Some(&facts.cluster), facts.config.meta()));

@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     apply::schema::{ListKey, Schema},
-    crd, object,
+    certificates, crd, object,
     registry::{Behaviour, Registry, Resource},
+    workloads,
 };
 
 /// Group of `CustomResourceDefinition`.
@@ -24,7 +25,7 @@ pub fn registry() -> Registry {
 fn build() -> Registry {
     let mut registry = Registry::default();
     core(&mut registry);
-    apps(&mut registry);
+    workloads::install(&mut registry);
     rbac(&mut registry);
     registry.install(definitions());
     let mut lease = kind("coordination.k8s.io", "Lease", "leases", true, []);
@@ -40,11 +41,12 @@ fn build() -> Registry {
     );
     budget.behaviour = Behaviour { has_status: true, has_generation: true, ..Behaviour::default() };
     registry.install(budget);
+    registry.install(certificates::resource());
     others(&mut registry);
     registry
 }
 
-fn kind<const N: usize>(
+pub(crate) fn kind<const N: usize>(
     group: &str,
     name: &str,
     plural: &str,
@@ -58,12 +60,12 @@ fn kind<const N: usize>(
     Resource::new(group, "v1", name, plural, is_namespaced, schema)
 }
 
-fn short(mut resource: Resource, names: &[&str]) -> Resource {
+pub(crate) fn short(mut resource: Resource, names: &[&str]) -> Resource {
     resource.short_names = names.iter().map(|name| (*name).to_owned()).collect();
     resource
 }
 
-fn selectable(mut resource: Resource, fields: &[&str]) -> Resource {
+pub(crate) fn selectable(mut resource: Resource, fields: &[&str]) -> Resource {
     resource.selectable = fields.iter().map(|field| (*field).to_owned()).collect();
     resource
 }
@@ -158,7 +160,7 @@ fn check_base64(text: &str) -> Result<(), String> {
     })
 }
 
-fn conditions() -> (&'static str, Schema) {
+pub(crate) fn conditions() -> (&'static str, Schema) {
     ("conditions", Schema::keyed(["type"], Schema::Plain))
 }
 
@@ -186,7 +188,7 @@ fn container() -> Schema {
     ])
 }
 
-fn pod_spec() -> Schema {
+pub(crate) fn pod_spec() -> Schema {
     let named = || Schema::keyed(["name"], Schema::Plain);
     Schema::record([
         ("containers", Schema::keyed(["name"], container())),
@@ -310,26 +312,29 @@ fn services() -> Resource {
     let spec = Schema::record([("ports", ports), ("selector", Schema::Leaf)]);
     let service = kind("", "Service", "services", true, [("spec", spec), ("status", Schema::record([conditions()]))]);
     let mut service = selectable(short(service, &["svc"]), &["spec.clusterIP", "spec.type"]);
+    service.default = Some(Arc::new(|service, _| {
+        default_service(service);
+        Ok(())
+    }));
     service.behaviour =
         Behaviour { has_status: true, updates_unconditionally: true, returns_deleted: true, ..Behaviour::default() };
     service
 }
 
-fn apps(registry: &mut Registry) {
-    for (name, plural, short_name) in [
-        ("DaemonSet", "daemonsets", "ds"),
-        ("Deployment", "deployments", "deploy"),
-        ("ReplicaSet", "replicasets", "rs"),
-    ] {
-        let template = Schema::record([("metadata", Schema::metadata()), ("spec", pod_spec())]);
-        let spec = Schema::record([("selector", Schema::Leaf), ("template", template)]);
-        let mut workload = short(
-            kind("apps", name, plural, true, [("spec", spec), ("status", Schema::record([conditions()]))]),
-            &[short_name],
-        );
-        workload.behaviour =
-            Behaviour { has_generation: true, has_status: true, updates_unconditionally: true, ..Behaviour::default() };
-        registry.install(workload);
+/// `pkg/apis/core/v1/defaults.go`; addresses are given by whoever serves a cluster.
+fn default_service(service: &mut Value) {
+    let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    spec.entry("type").or_insert_with(|| json!("ClusterIP"));
+    spec.entry("sessionAffinity").or_insert_with(|| json!("None"));
+    if spec["type"] != "ExternalName" {
+        spec.entry("internalTrafficPolicy").or_insert_with(|| json!("Cluster"));
+    }
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(port) = port.as_object_mut() else { continue };
+        port.entry("protocol").or_insert_with(|| json!("TCP"));
+        if let Some(number) = port.get("port").cloned() {
+            port.entry("targetPort").or_insert(number);
+        }
     }
 }
 
@@ -352,8 +357,6 @@ fn others(registry: &mut Registry) {
         ("", "Endpoints", "endpoints", true, false),
         ("", "PersistentVolume", "persistentvolumes", false, true),
         ("", "PersistentVolumeClaim", "persistentvolumeclaims", true, true),
-        ("apps", "StatefulSet", "statefulsets", true, true),
-        ("certificates.k8s.io", "CertificateSigningRequest", "certificatesigningrequests", false, true),
         ("discovery.k8s.io", "EndpointSlice", "endpointslices", true, false),
         ("storage.k8s.io", "CSINode", "csinodes", false, false),
         ("storage.k8s.io", "StorageClass", "storageclasses", false, false),

@@ -8,20 +8,20 @@ use crate::{
     apply::schema::Schema,
     errors::FieldError,
     registry::{Amend, Behaviour, Convert, Resource, Version},
-    structural,
+    structural::Structural,
 };
 
 /// The resource that a definition describes; none while it lacks a name, a stored version or the like. Conversion
 /// between its versions is by the given function; without one only `apiVersion` differs.
-pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource> {
+pub fn resource(definition: &Arc<Value>, convert: Option<Convert>) -> Option<Resource> {
     let spec = definition.get("spec")?;
     let text = |path: &str| spec.pointer(path).and_then(Value::as_str).map(str::to_owned);
     let flag = |version: &Value, name: &str| version.get(name).and_then(Value::as_bool).unwrap_or_default();
     let mut versions: Vec<&Value> = spec.get("versions")?.as_array()?.iter().filter(|v| flag(v, "served")).collect();
     versions.sort_by_key(|version| std::cmp::Reverse(priority(name_of(version))));
     let stored = spec.get("versions")?.as_array()?.iter().find(|version| flag(version, "storage"))?;
-    let schemas: Vec<(String, Value)> =
-        versions.iter().map(|version| (name_of(version).to_owned(), open_api(version))).collect();
+    let schemas: Vec<(String, Structural)> =
+        versions.iter().map(|version| (name_of(version).to_owned(), Structural::read(&open_api(version)))).collect();
     let schemas = Arc::new(schemas);
     let plural = text("/names/plural")?;
     let kind = text("/names/kind")?;
@@ -32,9 +32,12 @@ pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource
         plural,
         short_names: texts(spec.pointer("/names/shortNames")),
         is_namespaced: text("/scope")? == "Namespaced",
-        versions: schemas
+        versions: versions
             .iter()
-            .map(|(name, schema)| Version { name: name.clone(), schema: Schema::custom_resource(schema) })
+            .map(|version| Version {
+                name: name_of(version).to_owned(),
+                schema: Schema::custom_resource(&open_api(version)),
+            })
             .collect(),
         stored: name_of(stored).to_owned(),
         behaviour: Behaviour {
@@ -50,24 +53,25 @@ pub fn resource(definition: &Value, convert: Option<Convert>) -> Option<Resource
             .flatten()
             .filter_map(|field| Some(field.get("jsonPath")?.as_str()?.trim_start_matches('.').to_owned()))
             .collect(),
+        definition: Some(Arc::clone(definition)),
         convert,
         decode: Some(amend(Arc::clone(&schemas), |schema, object| {
-            structural::prune(schema, object);
-            structural::drop_nulls(schema, object);
+            schema.prune(object);
+            schema.drop_nulls(object);
         })),
-        default: Some(amend(Arc::clone(&schemas), structural::default)),
+        default: Some(amend(Arc::clone(&schemas), Structural::fill_in)),
         prepare: None,
         validate: Some(Arc::new(move |object, version| {
             let mut errors = Vec::new();
             if let Some((_, schema)) = schemas.iter().find(|(name, _)| name == version) {
-                errors.extend(structural::validate(schema, object));
+                errors.extend(schema.validate(object));
             }
             errors
         })),
     })
 }
 
-fn amend(schemas: Arc<Vec<(String, Value)>>, change: fn(&Value, &mut Value)) -> Amend {
+fn amend(schemas: Arc<Vec<(String, Structural)>>, change: fn(&Structural, &mut Value)) -> Amend {
     Arc::new(move |object, version| {
         if let Some((_, schema)) = schemas.iter().find(|(name, _)| name == version) {
             change(schema, object);
@@ -176,12 +180,12 @@ mod tests {
                 "versions": [{"name": "v1", "served": true, "storage": true}]},
         });
         assert!(validate(&definition).is_empty());
-        let widget = resource(&definition, None).unwrap();
+        let widget = resource(&Arc::new(definition.clone()), None).unwrap();
         assert_eq!((widget.stored.as_str(), widget.singular.as_str()), ("v1", "widget"));
         definition["metadata"]["name"] = json!("other");
         definition["spec"]["versions"][0]["storage"] = json!(false);
         let fields: Vec<_> = validate(&definition).into_iter().map(|error| error.field).collect();
         assert_eq!(fields, ["metadata.name", "spec.versions"]);
-        assert!(resource(&definition, None).is_none());
+        assert!(resource(&Arc::new(definition), None).is_none());
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::registry::{Registry, Resource};
+use crate::{
+    certificates,
+    registry::{Registry, Resource},
+};
 
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
@@ -72,13 +75,18 @@ pub fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<
                 "name": resource.plural, "singularName": resource.singular, "namespaced": resource.is_namespaced,
                 "kind": resource.kind, "verbs": VERBS, "shortNames": resource.short_names,
             });
-            let status = resource.behaviour.has_status.then(|| {
-                json!({
-                    "name": format!("{}/status", resource.plural), "singularName": "",
-                    "namespaced": resource.is_namespaced, "kind": resource.kind, "verbs": ["get", "patch", "update"],
+            let subresource = |name: &str, is_served: bool| {
+                is_served.then(|| {
+                    json!({
+                        "name": format!("{}/{name}", resource.plural), "singularName": "",
+                        "namespaced": resource.is_namespaced, "kind": resource.kind,
+                        "verbs": ["get", "patch", "update"],
+                    })
                 })
-            });
-            std::iter::once(main).chain(status)
+            };
+            let approval = subresource(certificates::APPROVAL, resource.behaviour.has_approval);
+            let status = subresource("status", resource.behaviour.has_status);
+            std::iter::once(main).chain(approval).chain(status)
         })
         .collect();
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };

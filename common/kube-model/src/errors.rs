@@ -292,10 +292,10 @@ impl ApiError {
         Self::new(415, "UnsupportedMediaType", message)
     }
 
-    /// 429: come again later.
+    /// 429: come again later; after so many seconds, or whenever it suits.
     pub fn too_many_requests(message: &str, retry_after_seconds: i32) -> Self {
         let mut error = Self::new(429, "TooManyRequests", message.to_owned());
-        error.details(|details| details.retry_after_seconds = Some(retry_after_seconds));
+        error.details(|details| details.retry_after_seconds = Some(retry_after_seconds).filter(|seconds| *seconds > 0));
         error
     }
 

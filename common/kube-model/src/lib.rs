@@ -6,7 +6,7 @@
 //! its own: [`Sources`] gives both, so that a simulation that repeats its seed repeats everything.
 //!
 //! It knows no authentication, no admission webhooks, no CEL, patterns or formats of custom resources, no validation of
-//! the specs of built-in kinds, no disruption budgets and no tables. Of protobuf it reads what controllers write to
+//! the specs of built-in kinds and no tables. Of protobuf it reads what controllers write to
 //! other clusters, and writes none: clients that ask for it get JSON, which they ask for too.
 //!
 //! ```text
@@ -23,6 +23,7 @@
 
 mod apply;
 mod builtin;
+mod certificates;
 mod crd;
 #[cfg(feature = "transport")]
 mod discovery;
@@ -35,10 +36,12 @@ mod registry;
 mod selectors;
 mod server;
 mod storage;
+mod stored;
 mod structural;
 #[cfg(feature = "transport")]
 pub mod transport;
 mod watch;
+mod workloads;
 
 pub use crate::{
     apply::schema::{ListKey, Schema},
@@ -46,6 +49,10 @@ pub use crate::{
     faults::{After, Before, Call, Delivery, Faults},
     patch::Patch,
     registry::{Amend, Behaviour, Convert, Prepare, Registry, Resource, ResourceId, Validate, Version},
-    server::{DeleteParams, Deleted, List, ListParams, Options, Propagation, Server, Sources, Target, WriteParams},
+    selectors::selects,
+    server::{
+        DeleteParams, Deleted, List, ListParams, Options, Propagation, Server, Snapshot, Sources, Target, WriteParams,
+    },
+    stored::Stored,
     watch::WatchStream,
 };

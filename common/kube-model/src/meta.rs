@@ -127,9 +127,10 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         }
     }
     for name in ["name", "namespace", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        let of = |object: &Value| object.get("metadata").and_then(|metadata| metadata.get(name)).cloned();
-        if of(new) != of(old) {
-            let value = of(new).unwrap_or_default();
+        let (new, old) = (new.get("metadata"), old.get("metadata"));
+        let (new, old) = (new.and_then(|new| new.get(name)), old.and_then(|old| old.get(name)));
+        if new != old {
+            let value = new.cloned().unwrap_or_default();
             errors.push(FieldError::invalid(format!("metadata.{name}"), value, "field is immutable"));
         }
     }

@@ -1,7 +1,5 @@
 //! Reading and writing the metadata of unstructured objects.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value, json};
 
 /// A text in an object's metadata; an empty one counts as none.
@@ -36,7 +34,7 @@ pub fn is_deleting(object: &Value) -> bool {
 
 /// Finalizers of an object.
 pub fn finalizers(object: &Value) -> Vec<&str> {
-    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    let finalizers = object.get("metadata").and_then(|metadata| metadata.get("finalizers")).and_then(Value::as_array);
     finalizers.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
@@ -47,7 +45,8 @@ pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 
 /// Owner references of an object.
 pub fn owners(object: &Value) -> impl Iterator<Item = &Value> {
-    object.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten()
+    let owners = object.get("metadata").and_then(|metadata| metadata.get("ownerReferences"));
+    owners.and_then(Value::as_array).into_iter().flatten()
 }
 
 /// A whole number in an object's metadata.
@@ -112,10 +111,10 @@ pub fn drop_nulls(value: &mut Value) {
 }
 
 /// No more than the metadata of an object.
-pub fn metadata_only(object: &Value) -> Arc<Value> {
-    Arc::new(json!({
+pub fn metadata_only(object: &Value) -> Value {
+    json!({
         "apiVersion": "meta.k8s.io/v1",
         "kind": "PartialObjectMetadata",
         "metadata": object.get("metadata"),
-    }))
+    })
 }

@@ -18,8 +18,7 @@ pub enum Patch {
 }
 
 /// A patched object. A configuration to apply is none of this module's business and is refused.
-pub fn patched(schema: &Schema, object: &Value, patch: &Patch) -> Result<Value, ApiError> {
-    let mut object = object.clone();
+pub fn patched(schema: &Schema, mut object: Value, patch: &Patch) -> Result<Value, ApiError> {
     match patch {
         Patch::Json(operations) => {
             let operations: json_patch::Patch = serde_json::from_value(operations.clone())
@@ -61,7 +60,8 @@ fn strategic(schema: &Schema, object: &mut Value, patch: &Value) -> Result<(), A
     if !object.is_object() {
         *object = Value::Object(Map::new());
     }
-    let before = object.clone();
+    let sets_orders = patch.keys().any(|name| name.starts_with("$setElementOrder/"));
+    let before = if sets_orders { object.clone() } else { Value::Null };
     let Some(fields) = object.as_object_mut() else { return Ok(()) };
     for (name, value) in patch {
         if let Some(list) = name.strip_prefix("$deleteFromPrimitiveList/") {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn strategic_patched(object: Value, patch: Value) -> Value {
-        patched(&schema(), &object, &Patch::Strategic(patch)).unwrap()
+        patched(&schema(), object, &Patch::Strategic(patch)).unwrap()
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn faulty_patches_are_refused() {
-        let refused = |patch: Patch| patched(&schema(), &json!({"a": 1}), &patch).unwrap_err().code();
+        let refused = |patch: Patch| patched(&schema(), json!({"a": 1}), &patch).unwrap_err().code();
         assert_eq!(refused(Patch::Json(json!([{"op": "remove", "path": "/b"}]))), 422);
         assert_eq!(refused(Patch::Json(json!({"op": "remove"}))), 400);
         assert_eq!(refused(Patch::Strategic(json!({"spec": {"containers": [{"image": "x"}]}}))), 400);

@@ -38,6 +38,8 @@ pub struct Behaviour {
     pub has_generation: bool,
     /// There is a status subresource: other writes do not change the status.
     pub has_status: bool,
+    /// There is an approval subresource: conditions that only those write who approve.
+    pub has_approval: bool,
     /// The status can be given when the object is created.
     pub creates_status: bool,
     /// An update of a missing object creates it.
@@ -73,6 +75,8 @@ pub struct Resource {
     pub stored: String,
     /// Ways in which the kind differs from others.
     pub behaviour: Behaviour,
+    /// The `CustomResourceDefinition` that it was read from, if it was.
+    pub definition: Option<Arc<Value>>,
     /// Fields that field selectors may name, as dotted paths, besides name and namespace.
     pub selectable: Vec<String>,
     /// Conversion between versions; without one only `apiVersion` differs.
@@ -100,6 +104,7 @@ impl Resource {
             versions: vec![Version { name: version.into(), schema }],
             stored: version.into(),
             behaviour: Behaviour { updates_unconditionally: true, ..Behaviour::default() },
+            definition: None,
             selectable: Vec::new(),
             convert: None,
             decode: None,
@@ -114,6 +119,14 @@ impl Resource {
         if self.group.is_empty() { version.into() } else { format!("{}/{version}", self.group) }
     }
 
+    /// Whether a text is `group/version`, or the version alone in the core group.
+    fn is_version(&self, text: &str, version: &str) -> bool {
+        if self.group.is_empty() {
+            return text == version;
+        }
+        text.strip_prefix(&self.group).and_then(|rest| rest.strip_prefix('/')) == Some(version)
+    }
+
     /// The resource as messages name it.
     pub fn qualified(&self) -> Qualified<'_> {
         Qualified { group: &self.group, resource: &self.plural }
@@ -126,10 +139,10 @@ impl Resource {
 
     /// An object in another version, borrowed when it is in that version already.
     pub fn to_version<'a>(&self, object: &'a Value, version: &str) -> Result<Cow<'a, Value>, ApiError> {
-        let wanted = self.api_version(version);
-        if object.get("apiVersion").and_then(Value::as_str) == Some(&wanted) {
+        if object.get("apiVersion").and_then(Value::as_str).is_some_and(|given| self.is_version(given, version)) {
             return Ok(Cow::Borrowed(object));
         }
+        let wanted = self.api_version(version);
         let mut converted = match &self.convert {
             Some(convert) => convert(object, version)
                 .map_err(|why| ApiError::internal(&format!("conversion to {wanted} failed: {why}")))?,
@@ -142,7 +155,7 @@ impl Resource {
 
 impl Versions for Resource {
     fn schema(&self, api_version: &str) -> Option<&Schema> {
-        let version = self.versions.iter().find(|version| self.api_version(&version.name) == api_version)?;
+        let version = self.versions.iter().find(|version| self.is_version(api_version, &version.name))?;
         Some(&version.schema)
     }
 
@@ -161,15 +174,16 @@ pub struct ResourceId(pub(crate) usize);
 #[derive(Clone, Default)]
 pub struct Registry {
     resources: Vec<Arc<Resource>>,
-    by_path: HashMap<(String, String), ResourceId>,
+    /// By group and plural.
+    by_path: HashMap<String, HashMap<String, ResourceId>>,
 }
 
 impl Registry {
     /// Adds a resource, or replaces the one of the same group and plural.
     pub fn install(&mut self, resource: Resource) -> ResourceId {
-        let path = (resource.group.clone(), resource.plural.clone());
+        let group = self.by_path.entry(resource.group.clone()).or_default();
+        let id = *group.entry(resource.plural.clone()).or_insert(ResourceId(self.resources.len()));
         let resource = Arc::new(resource);
-        let id = *self.by_path.entry(path).or_insert(ResourceId(self.resources.len()));
         match self.resources.get_mut(id.0) {
             Some(known) => *known = resource,
             None => self.resources.push(resource),
@@ -177,9 +191,14 @@ impl Registry {
         id
     }
 
+    /// The resource of a group and plural, in whatever version.
+    pub fn known(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.resources.get(self.by_path.get(group)?.get(plural)?.0)
+    }
+
     /// The resource of a path, when it serves that version.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<(ResourceId, Arc<Resource>)> {
-        let id = *self.by_path.get(&(group.to_owned(), plural.to_owned()))?;
+        let id = *self.by_path.get(group)?.get(plural)?;
         let resource = self.resources.get(id.0)?;
         resource.versions.iter().any(|served| served.name == version).then(|| (id, Arc::clone(resource)))
     }

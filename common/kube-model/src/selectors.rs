@@ -15,6 +15,27 @@ enum LabelRule {
     LessThan(i64),
 }
 
+/// Whether a `LabelSelector` of an object selects these labels (`metav1.LabelSelectorAsSelector`): none at all selects
+/// nothing, an empty one everything.
+pub fn selects(selector: &Value, labels: &Value) -> bool {
+    if !selector.is_object() {
+        return false;
+    }
+    let same = selector["matchLabels"].as_object().into_iter().flatten().all(|(key, value)| labels[key] == *value);
+    let fits = |expression: &Value| {
+        let value = &labels[expression["key"].as_str().unwrap_or_default()];
+        let is_listed = expression["values"].as_array().is_some_and(|values| values.contains(value));
+        match expression["operator"].as_str().unwrap_or_default() {
+            "In" => is_listed,
+            "NotIn" => !is_listed,
+            "Exists" => value.is_string(),
+            "DoesNotExist" => !value.is_string(),
+            _ => false,
+        }
+    };
+    same && selector["matchExpressions"].as_array().into_iter().flatten().all(fits)
+}
+
 /// Which objects a list, watch or collection deletion is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {

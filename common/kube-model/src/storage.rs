@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{object, registry::ResourceId};
+use crate::{apply::managed::Managers, object, registry::ResourceId, stored::Stored};
 
 /// An object of a store: its resource, and `namespace/name` or the name alone. Keys order as etcd's do.
 pub type ObjectId = (ResourceId, String);
@@ -21,14 +21,14 @@ pub struct Change {
     /// Key of the object.
     pub key: String,
     /// What was there before.
-    pub old: Option<Arc<Value>>,
+    pub old: Option<Arc<Stored>>,
     /// What is there now. Of a deletion: nothing.
-    pub new: Option<Arc<Value>>,
+    pub new: Option<Arc<Stored>>,
 }
 
 #[derive(Default)]
 struct Table {
-    objects: BTreeMap<String, Arc<Value>>,
+    objects: BTreeMap<String, Arc<Stored>>,
     history: VecDeque<Arc<Change>>,
     /// Changes up to this version are forgotten.
     compacted: u64,
@@ -38,6 +38,7 @@ struct Table {
 pub struct Store {
     version: u64,
     capacity: usize,
+    keeps_text: bool,
     tables: HashMap<ResourceId, Table>,
     by_uid: HashMap<String, ObjectId>,
     dependents: HashMap<String, BTreeSet<ObjectId>>,
@@ -53,10 +54,17 @@ pub fn key(namespace: &str, name: &str) -> String {
 }
 
 impl Store {
-    /// An empty store that remembers so many changes of each resource.
-    pub fn new(capacity: usize) -> Self {
-        // A fresh etcd is at revision 1.
-        Self { version: 1, capacity, tables: HashMap::new(), by_uid: HashMap::new(), dependents: HashMap::new() }
+    /// An empty store that remembers so many changes of each resource, and perhaps the text of objects.
+    pub fn new(capacity: usize, keeps_text: bool) -> Self {
+        Self {
+            // A fresh etcd is at revision 1.
+            version: 1,
+            capacity,
+            keeps_text,
+            tables: HashMap::new(),
+            by_uid: HashMap::new(),
+            dependents: HashMap::new(),
+        }
     }
 
     /// The version of the last change.
@@ -65,7 +73,7 @@ impl Store {
     }
 
     /// An object.
-    pub fn get(&self, (resource, key): &ObjectId) -> Option<&Arc<Value>> {
+    pub fn get(&self, (resource, key): &ObjectId) -> Option<&Arc<Stored>> {
         self.tables.get(resource)?.objects.get(key)
     }
 
@@ -85,7 +93,7 @@ impl Store {
         resource: ResourceId,
         prefix: &'a str,
         start: &str,
-    ) -> impl Iterator<Item = (&'a String, &'a Arc<Value>)> {
+    ) -> impl Iterator<Item = (&'a String, &'a Arc<Stored>)> {
         let start = if start > prefix { start } else { prefix };
         let bounds = (Bound::Included(start), Bound::Unbounded);
         let range = self.tables.get(&resource).map(|table| table.objects.range::<str, _>(bounds));
@@ -99,8 +107,8 @@ impl Store {
         prefix: &str,
         start: &str,
         version: u64,
-    ) -> Result<Vec<(String, Arc<Value>)>, Compacted> {
-        let mut objects: BTreeMap<String, Arc<Value>> =
+    ) -> Result<Vec<(String, Arc<Stored>)>, Compacted> {
+        let mut objects: BTreeMap<String, Arc<Stored>> =
             self.range(resource, prefix, start).map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
         for change in self.changes_after(resource, version)?.rev() {
             if change.key.starts_with(prefix) && change.key.as_str() >= start {
@@ -130,6 +138,11 @@ impl Store {
         Ok(history.into_iter().flat_map(move |history| history.iter().skip(skipped)))
     }
 
+    /// Goes on from a later version; versions never go back.
+    pub fn advance(&mut self, version: u64) {
+        self.version = self.version.max(version);
+    }
+
     /// Forgets every change up to a version.
     pub fn compact(&mut self, version: u64) {
         for table in self.tables.values_mut() {
@@ -139,12 +152,13 @@ impl Store {
     }
 
     /// Stores an object under the next version, which is written into it; or deletes it.
-    pub fn commit(&mut self, id: &ObjectId, mut object: Option<Value>) -> Arc<Change> {
+    pub fn commit(&mut self, id: &ObjectId, object: Option<(Value, Arc<Managers>)>) -> Arc<Change> {
         self.version += 1;
-        if let Some(object) = &mut object {
-            object::set_meta(object, "resourceVersion", json!(self.version.to_string()));
-        }
-        let new = object.map(Arc::new);
+        let new = object.map(|(mut fields, managers)| {
+            object::set_meta(&mut fields, "resourceVersion", json!(self.version.to_string()));
+            let stored = Stored::new(Arc::new(fields), managers);
+            Arc::new(if self.keeps_text { stored.keeping_text() } else { stored })
+        });
         let compacted = self.version - 1;
         let table = self.tables.entry(id.0).or_insert_with(|| Table { compacted, ..Table::default() });
         let old = match &new {
@@ -163,7 +177,14 @@ impl Store {
     }
 
     fn reindex(&mut self, id: &ObjectId, change: &Change) {
-        for owner in change.old.iter().flat_map(|old| owner_uids(old)) {
+        let (old, new) = (change.old.as_deref(), change.new.as_deref());
+        if let (Some(old), Some(new)) = (old, new)
+            && object::uid(old) == object::uid(new)
+            && owner_uids(old).eq(owner_uids(new))
+        {
+            return;
+        }
+        for owner in old.into_iter().flat_map(|old| owner_uids(old)) {
             if let Some(dependents) = self.dependents.get_mut(owner) {
                 dependents.remove(id);
                 if dependents.is_empty() {
@@ -171,10 +192,10 @@ impl Store {
                 }
             }
         }
-        if let Some(uid) = change.old.as_deref().and_then(object::uid) {
+        if let Some(uid) = old.and_then(|old| object::uid(old)) {
             self.by_uid.remove(uid);
         }
-        if let Some(new) = &change.new {
+        if let Some(new) = new {
             for owner in owner_uids(new) {
                 self.dependents.entry(owner.to_owned()).or_default().insert(id.clone());
             }
@@ -197,16 +218,18 @@ mod tests {
     const RESOURCE: ResourceId = ResourceId(0);
 
     fn put(store: &mut Store, key: &str, value: i64) -> u64 {
-        store.commit(&(RESOURCE, key.into()), Some(json!({"metadata": {"name": key}, "value": value}))).version
+        store
+            .commit(&(RESOURCE, key.into()), Some((json!({"metadata": {"name": key}, "value": value}), Arc::default())))
+            .version
     }
 
-    fn values(objects: Vec<(String, Arc<Value>)>) -> Vec<(String, i64)> {
+    fn values(objects: Vec<(String, Arc<Stored>)>) -> Vec<(String, i64)> {
         objects.into_iter().filter_map(|(key, object)| Some((key, object["value"].as_i64()?))).collect()
     }
 
     #[test]
     fn a_past_state_is_rebuilt_until_it_is_compacted() {
-        let mut store = Store::new(10);
+        let mut store = Store::new(10, true);
         put(&mut store, "n/a", 1);
         let then = put(&mut store, "n/b", 1);
         put(&mut store, "n/a", 2);
@@ -215,13 +238,13 @@ mod tests {
         let past = store.range_at(RESOURCE, "n/", "", then).unwrap();
         assert_eq!(values(past), [("n/a".into(), 1), ("n/b".into(), 1)]);
         store.compact(now);
-        assert_eq!(store.range_at(RESOURCE, "n/", "", then), Err(Compacted(now)));
+        assert_eq!(store.range_at(RESOURCE, "n/", "", then).err(), Some(Compacted(now)));
         assert_eq!(store.range_at(RESOURCE, "n/", "", now).unwrap().len(), 2);
     }
 
     #[test]
     fn the_history_is_bounded() {
-        let mut store = Store::new(2);
+        let mut store = Store::new(2, false);
         let first = put(&mut store, "a", 1);
         (2..5).for_each(|value| {
             put(&mut store, "a", value);
@@ -232,7 +255,7 @@ mod tests {
 
     #[test]
     fn keys_order_as_in_etcd() {
-        let mut store = Store::new(2);
+        let mut store = Store::new(2, false);
         for key in ["a/x", "a-b/x", "a.c/x"] {
             put(&mut store, key, 0);
         }

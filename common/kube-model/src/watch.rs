@@ -19,6 +19,7 @@ use crate::{
     registry::{Resource, ResourceId},
     selectors::Selector,
     storage::Change,
+    stored::Stored,
 };
 
 /// Marks the bookmark after the last initial event of a streaming list.
@@ -35,13 +36,13 @@ pub struct View {
 
 impl View {
     /// An object as this view shows it.
-    pub fn show(&self, resource: &Resource, object: &Arc<Value>) -> Result<Arc<Value>, ApiError> {
+    pub fn show(&self, resource: &Resource, object: &Arc<Stored>) -> Result<Arc<Stored>, ApiError> {
         if self.is_metadata_only {
-            return Ok(object::metadata_only(object));
+            return Ok(Arc::new(object.with_fields(object::metadata_only(object))));
         }
         Ok(match resource.to_version(object, &self.version)? {
             std::borrow::Cow::Borrowed(_) => Arc::clone(object),
-            std::borrow::Cow::Owned(converted) => Arc::new(converted),
+            std::borrow::Cow::Owned(converted) => Arc::new(object.with_fields(converted)),
         })
     }
 }
@@ -68,35 +69,46 @@ impl EventKind {
 }
 
 /// What a change is to one who selects objects; none when it is nothing.
-pub fn classify(selector: &Selector, change: &Change) -> Option<(EventKind, Arc<Value>)> {
-    let selected = |object: &Option<Arc<Value>>| object.clone().filter(|object| selector.matches(object));
+pub fn classify(selector: &Selector, change: &Change) -> Option<(EventKind, Arc<Stored>)> {
+    let selected = |object: &Option<Arc<Stored>>| object.clone().filter(|object| selector.matches(object));
     match (selected(&change.old), selected(&change.new)) {
         (None, None) => None,
         (None, Some(new)) => Some((EventKind::Added, new)),
         (Some(_), Some(new)) => Some((EventKind::Modified, new)),
-        (Some(old), None) => {
-            let mut last = old.as_ref().clone();
-            object::set_meta(&mut last, "resourceVersion", json!(change.version.to_string()));
-            Some((EventKind::Deleted, Arc::new(last)))
-        }
+        (Some(old), None) => Some((EventKind::Deleted, Arc::new(at_version(&old, change.version)))),
     }
 }
 
-fn line(kind: &str, object: &Value) -> Bytes {
-    let mut line = format!(r#"{{"type":"{kind}","object":{object}}}"#).into_bytes();
-    line.push(b'\n');
+/// An object as it was when it went, which is under the version of its end.
+pub fn at_version(object: &Stored, version: u64) -> Stored {
+    let mut fields = object.fields().as_ref().clone();
+    object::set_meta(&mut fields, "resourceVersion", json!(version.to_string()));
+    object.with_fields(fields)
+}
+
+fn line(kind: &str, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut line = Vec::new();
+    line.extend_from_slice(br#"{"type":""#);
+    line.extend_from_slice(kind.as_bytes());
+    line.extend_from_slice(br#"","object":"#);
+    write(&mut line);
+    line.extend_from_slice(b"}\n");
     line.into()
+}
+
+fn document_line(kind: &str, document: &Value) -> Bytes {
+    line(kind, |line| line.extend_from_slice(document.to_string().as_bytes()))
 }
 
 /// The event that ends a watch with an error.
 pub fn error_line(error: &ApiError) -> Bytes {
-    line("ERROR", &json!(error.0))
+    document_line("ERROR", &json!(error.0))
 }
 
 /// An event as the line that a client reads.
-fn event_line(resource: &Resource, view: &View, kind: EventKind, object: &Arc<Value>) -> Bytes {
+fn event_line(resource: &Resource, view: &View, kind: EventKind, object: &Arc<Stored>) -> Bytes {
     match view.show(resource, object) {
-        Ok(shown) => line(kind.name(), &shown),
+        Ok(shown) => line(kind.name(), |line| shown.write(line)),
         Err(error) => error_line(&error),
     }
 }
@@ -111,7 +123,7 @@ fn bookmark_line(resource: &Resource, view: &View, version: u64, ends_initial_ev
     } else {
         (resource.api_version(&view.version), resource.kind.as_str())
     };
-    line("BOOKMARK", &json!({"apiVersion": api_version, "kind": kind, "metadata": metadata}))
+    document_line("BOOKMARK", &json!({"apiVersion": api_version, "kind": kind, "metadata": metadata}))
 }
 
 struct Watcher {
@@ -182,7 +194,7 @@ pub struct Subscription {
     /// A bookmark marks the end of the initial events, at this version.
     pub marks_initial_end: Option<u64>,
     /// Events that are sent first.
-    pub initial: VecDeque<(EventKind, Arc<Value>)>,
+    pub initial: VecDeque<(EventKind, Arc<Stored>)>,
 }
 
 impl Watches {
@@ -258,7 +270,7 @@ impl Watches {
 pub struct WatchStream {
     resource: Arc<Resource>,
     view: View,
-    initial: VecDeque<(EventKind, Arc<Value>)>,
+    initial: VecDeque<(EventKind, Arc<Stored>)>,
     end: Option<Bytes>,
     receiver: mpsc::Receiver<Bytes>,
 }

@@ -19,10 +19,10 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use kube_model::{
-    After, ApiError, Before, Call, Delivery, Faults, FieldError, ListParams, Options, Patch, Registry, Resource,
-    Schema, Server, Target, WatchStream, WriteParams, transport::HttpServer,
+    After, ApiError, Before, Call, DeleteParams, Delivery, Faults, FieldError, ListParams, Options, Patch, Registry,
+    Resource, Schema, Server, Target, WatchStream, WriteParams, transport::HttpServer,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -229,7 +229,7 @@ fn garbage_is_collected_step_by_step() {
     }]}});
     server.create(&maps(""), child, &WriteParams::default()).unwrap();
     while server.collect_one() {}
-    server.delete(&maps("owner"), &kube_model::DeleteParams::default()).unwrap();
+    server.delete(&maps("owner"), &DeleteParams::default()).unwrap();
     assert!(server.get(&maps("child"), false).is_ok());
     assert!(server.collect_one());
     assert_eq!(server.get(&maps("child"), false).unwrap_err().code(), 404);
@@ -375,7 +375,7 @@ fn run(server: &Server, step: &Step) {
     match step {
         Step::Put(name, value) => drop(put(server, &format!("m{name}"), &value.to_string())),
         Step::Delete(name) => {
-            drop(server.delete(&maps(&format!("m{name}")), &kube_model::DeleteParams::default()));
+            drop(server.delete(&maps(&format!("m{name}")), &DeleteParams::default()));
         }
         Step::Compact => server.compact(),
     }
@@ -383,11 +383,12 @@ fn run(server: &Server, step: &Step) {
 
 fn shown(server: &Server) -> BTreeMap<String, Value> {
     let list = server.list(&maps(""), &ListParams::default()).unwrap();
-    list.items.iter().map(|item| (item["metadata"]["name"].to_string(), item.as_ref().clone())).collect()
+    let read = |item: &kube_model::Stored| serde_json::from_slice(&item.text()).unwrap();
+    list.items.iter().map(|item| (item["metadata"]["name"].to_string(), read(item))).collect()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     /// A list and the events after it are the same as a later list, wherever the watch began.
     #[test]
@@ -423,4 +424,109 @@ proptest! {
         now.retain(|_, object| object["kind"] == "ConfigMap");
         prop_assert_eq!(state, now);
     }
+}
+
+// === snapshots ===
+
+#[test]
+fn a_snapshot_is_served_as_it_was() {
+    let server = server(Options::default());
+    let definitions = Target {
+        group: "apiextensions.k8s.io".into(),
+        version: "v1".into(),
+        plural: "customresourcedefinitions".into(),
+        ..Target::default()
+    };
+    let definition = json!({
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets", "singular": "widget"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            }}}],
+        },
+    });
+    server.create(&definitions, definition, &WriteParams::default()).unwrap();
+    let widgets = |name: &str| Target { group: "example.com".into(), plural: "widgets".into(), ..maps(name) };
+    let owner = put(&server, "owner", "1");
+    let owned = json!({
+        "apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": {"name": "owned", "ownerReferences": [{
+            "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"],
+        }]},
+    });
+    server.create(&widgets(""), owned, &WriteParams::default()).unwrap();
+    put(&server, "owner", "2");
+
+    let text = serde_json::to_string(&server.snapshot()).unwrap();
+    let sources = Arc::new(Counting::default());
+    let restored = Server::restored(sources, Options::default(), serde_json::from_str(&text).unwrap());
+    assert_eq!(restored.snapshot(), server.snapshot());
+    assert_eq!(restored.version(), server.version());
+    assert!(watch(&restored, 1).is_err(), "what was before is history");
+    // The collector knows who owns what, and versions go on.
+    restored.delete(&maps("owner"), &DeleteParams::default()).unwrap();
+    assert_eq!(restored.get(&widgets("owned"), false).unwrap_err().code(), 404);
+    assert!(restored.version() > server.version());
+}
+
+// === evictions ===
+
+fn pods(name: &str, subresource: &str) -> Target {
+    Target { plural: "pods".into(), subresource: subresource.into(), ..maps(name) }
+}
+
+#[test]
+fn evictions_take_from_their_budget() {
+    let server = server(Options::default());
+    let params = WriteParams::default();
+    for name in ["a", "b"] {
+        let pod = json!({
+            "metadata": {"name": name, "labels": {"app": "x"}},
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]},
+        });
+        server.create(&pods("", ""), pod, &params).unwrap();
+        let ready = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        server.patch(&pods(name, "status"), &Patch::Merge(ready), &params).unwrap();
+    }
+    let budgets = |name: &str, subresource: &str| Target {
+        group: "policy".into(),
+        plural: "poddisruptionbudgets".into(),
+        ..pods(name, subresource)
+    };
+    let budget = |name: &str| json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": {"app": "x"}}}});
+    server.create(&budgets("", ""), budget("one"), &params).unwrap();
+    let evict = |name: &str, is_dry_run: bool| {
+        let params = DeleteParams { is_dry_run, ..DeleteParams::default() };
+        server.evict(&pods(name, "eviction"), &params)
+    };
+    let cause =
+        |error: &ApiError| error.0.details.as_ref().unwrap().causes.as_ref().unwrap()[0].message.clone().unwrap();
+    let early = evict("a", false).unwrap_err();
+    assert_eq!(early.code(), 429);
+    assert_eq!(cause(&early), "The disruption budget one is still being processed by the server.");
+
+    let allow = |number: u64| {
+        let status = json!({"status": {
+            "observedGeneration": 1, "disruptionsAllowed": number, "currentHealthy": 2, "desiredHealthy": 1,
+        }});
+        server.patch(&budgets("one", "status"), &Patch::Merge(status), &params).unwrap();
+    };
+    allow(1);
+    evict("a", true).unwrap();
+    evict("a", false).unwrap();
+    let evicted = server.get(&pods("a", ""), false).unwrap();
+    assert!(evicted["metadata"]["deletionTimestamp"].is_string());
+    assert!(evicted["status"]["conditions"].to_string().contains("EvictionByEvictionAPI"));
+    let status = server.get(&budgets("one", ""), false).unwrap()["status"].clone();
+    assert_eq!(status["disruptionsAllowed"], 0);
+    assert!(status["disruptedPods"]["a"].is_string());
+    let refused = evict("b", false).unwrap_err();
+    assert_eq!(cause(&refused), "The disruption budget one needs 1 healthy pods and has 2 currently");
+    evict("a", false).unwrap();
+
+    allow(1);
+    server.create(&budgets("", ""), budget("two"), &params).unwrap();
+    let twice = evict("b", false).unwrap_err();
+    assert!(twice.code() == 500 && twice.message().contains("more than one PodDisruptionBudget"), "{twice:?}");
 }

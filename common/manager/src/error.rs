@@ -11,6 +11,18 @@ pub enum Outcome {
     Requeue(Duration),
 }
 
+impl Outcome {
+    /// The same, but looked at again after this time at the latest.
+    #[must_use]
+    pub fn no_later(self, after: Option<Duration>) -> Self {
+        let asked = match self {
+            Self::Settled => None,
+            Self::Requeue(asked) => Some(asked),
+        };
+        asked.into_iter().chain(after).min().map_or(Self::Settled, Self::Requeue)
+    }
+}
+
 /// How an error is treated. A closed set: it labels metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Category {

@@ -95,16 +95,16 @@ impl Writer {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Applies an object as we define it, whole. Nothing is sent when it was applied before and `current`, from the
-    /// cache, is still what came of that.
-    pub async fn apply<K: Written>(&self, desired: &K, current: Option<&K>) -> Result<(), ReconcileError> {
+    /// Applies an object as we define it, whole; returns what came of it. Nothing is sent, and nothing returned, when it
+    /// was applied before and `current`, from the cache, is still what came of that.
+    pub async fn apply<K: Written>(&self, desired: &K, current: Option<&K>) -> Result<Option<K>, ReconcileError> {
         let key = ObjectKey::of(desired);
         let body = apply_body(desired)?;
         let known = (TypeId::of::<K>(), key.clone());
         let digest = digest(&body);
         let version = current.map(|current| version_number(current.resource_version().as_deref()));
         if version.is_some_and(|version| self.applied.lock().get(&known) == Some(&Applied { digest, version })) {
-            return Ok(());
+            return Ok(None);
         }
         let parameters = PatchParams::apply(self.manager).force();
         let written = self.api::<K>(&key.namespace).patch(&key.name, &parameters, &Patch::Apply(&body)).await?;
@@ -114,7 +114,7 @@ impl Writer {
             applied.clear();
         }
         applied.insert(known, Applied { digest, version });
-        Ok(())
+        Ok(Some(written))
     }
 
     /// Applies a status, whole. Nothing is sent when the object already shows it.

@@ -44,9 +44,9 @@ pub const EFFECTS: &[&str] = &[
     "sync-metadata",
     "record-machine-name",
     "create-infrastructure",
-    "claim-infrastructure-spec",
+    "label-infrastructure",
     "create-config",
-    "claim-config-spec",
+    "label-config",
     "create-machine",
     "delete-leftover",
     "note-on-control-plane",
@@ -115,12 +115,9 @@ impl Actor {
         ];
         for (reference, metadata) in parts {
             let Some(metadata) = metadata else { continue };
-            let resource = self.foreign.resource(&reference.api_group, &reference.kind).await?;
-            let body = desired::metadata_only(&observed.wanted, metadata, &resource.api_version, &reference.kind);
+            let body = self.metadata_body(&reference, &observed.wanted, metadata).await?;
             if self.is_due(metadata.uid.clone(), &body, &json!({"metadata": metadata})) {
-                let key = ObjectKey::new(&observed.wanted.namespace, &reference.name);
-                fault::around("sync-metadata", self.foreign.apply(&reference, &key, &body, METADATA_MANAGER)).await?;
-                self.note_applied(metadata.uid.clone(), body);
+                fault::around("sync-metadata", self.put_metadata(&reference, &observed.wanted, metadata)).await?;
             }
         }
         Ok(())
@@ -163,18 +160,21 @@ impl Actor {
         let resource = self.foreign.resource(&reference.api_group, &reference.kind).await?;
         let infrastructure = desired::infrastructure(wanted, name, &resource.api_version, template)
             .map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
-        fault::around("create-infrastructure", self.put(&reference, wanted, &infrastructure)).await?;
-        fault::around("claim-infrastructure-spec", self.claim_spec(&reference, wanted, infrastructure)).await?;
+        let made = fault::around("create-infrastructure", self.put_spec(&reference, wanted, infrastructure)).await?;
+        fault::around("label-infrastructure", self.put_metadata(&reference, wanted, &made)).await?;
         let mut config = json!(desired::config(wanted, name, role));
         config["apiVersion"] = json!(bootstrap::API_VERSION);
         config["kind"] = json!("KubeadmConfig");
         if let Some(object) = config.as_object_mut() {
             object.retain(|_, value| !value.is_null());
         }
-        fault::around("create-config", self.put(&config_of(name), wanted, &config)).await?;
-        fault::around("claim-config-spec", self.claim_spec(&config_of(name), wanted, config)).await?;
+        let made = fault::around("create-config", self.put_spec(&config_of(name), wanted, config)).await?;
+        fault::around("label-config", self.put_metadata(&config_of(name), wanted, &made)).await?;
         let machine = desired::new_machine(wanted, name, failure_domain, &reference.kind, remediation);
-        fault::around("create-machine", self.writer.apply(&machine, None)).await
+        if let Some(made) = fault::around("create-machine", self.writer.apply(&machine, None)).await? {
+            self.note_applied(made.uid(), json!(desired::existing_machine(wanted, &made)));
+        }
+        Ok(())
     }
 
     /// Whether what an interrupted pass made under a recorded name still fits: an infrastructure object keeps what it was
@@ -199,20 +199,15 @@ impl Actor {
         Ok(true)
     }
 
-    /// Makes an object, whole, as the manager of metadata. [`Actor::claim_spec`] follows: the manager of specs takes the
-    /// spec. When the first then applies metadata alone (as every pass does), each owns its part, and a label that leaves
-    /// the template leaves the object.
-    async fn put(&self, reference: &ContractReference, wanted: &Wanted, body: &Value) -> Result<(), ReconcileError> {
-        let key = ObjectKey::new(&wanted.namespace, &reference.name);
-        self.foreign.apply(reference, &key, body, METADATA_MANAGER).await
-    }
-
-    async fn claim_spec(
+    /// Makes an object, without the labels and annotations that may change: [`Actor::put_metadata`] follows. Each part has
+    /// its own field manager, so that a label that leaves the template leaves the object. Until its Machine is made,
+    /// nobody acts on it.
+    async fn put_spec(
         &self,
         reference: &ContractReference,
         wanted: &Wanted,
         mut body: Value,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<ObjectMeta, ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, &reference.name);
         // What came with the infrastructure template, and from which one, is fixed at creation like the spec.
         let changing = [("labels", desired::labels(wanted)), ("annotations", wanted.annotations.clone())];
@@ -222,6 +217,30 @@ impl Actor {
             }
         }
         self.foreign.apply(reference, &key, &body, FIELD_MANAGER).await
+    }
+
+    /// Gives an object the labels and annotations that may change.
+    async fn put_metadata(
+        &self,
+        reference: &ContractReference,
+        wanted: &Wanted,
+        metadata: &ObjectMeta,
+    ) -> Result<(), ReconcileError> {
+        let key = ObjectKey::new(&wanted.namespace, &reference.name);
+        let body = self.metadata_body(reference, wanted, metadata).await?;
+        self.foreign.apply(reference, &key, &body, METADATA_MANAGER).await?;
+        self.note_applied(metadata.uid.clone(), body);
+        Ok(())
+    }
+
+    async fn metadata_body(
+        &self,
+        reference: &ContractReference,
+        wanted: &Wanted,
+        metadata: &ObjectMeta,
+    ) -> Result<Value, ReconcileError> {
+        let resource = self.foreign.resource(&reference.api_group, &reference.kind).await?;
+        Ok(desired::metadata_only(wanted, metadata, &resource.api_version, &reference.kind))
     }
 
     /// Makes the cluster an owner of the infrastructure template.

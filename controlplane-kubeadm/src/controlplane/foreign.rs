@@ -105,18 +105,18 @@ impl Foreign {
         Ok(Some(metadata))
     }
 
-    /// Applies an object's fields as one field manager.
+    /// Applies an object's fields as one field manager; returns the metadata that it has then.
     pub async fn apply(
         &self,
         reference: &ContractReference,
         key: &ObjectKey,
         body: &Value,
         manager: &str,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<ObjectMeta, ReconcileError> {
         let api = self.api(reference, &key.namespace).await?;
-        api.patch(&key.name, &PatchParams::apply(manager).force(), &Patch::Apply(body)).await?;
+        let applied = api.patch(&key.name, &PatchParams::apply(manager).force(), &Patch::Apply(body)).await?;
         self.metadata.lock().remove(&(reference.clone(), key.namespace.clone()));
-        Ok(())
+        Ok(applied.metadata)
     }
 
     /// Merge-patches an object that only we write in this place.

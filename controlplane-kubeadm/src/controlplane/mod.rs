@@ -9,6 +9,7 @@ mod foreign;
 pub mod health;
 pub mod names;
 pub mod observe;
+mod pace;
 mod pass;
 mod report;
 mod secrets;
@@ -73,6 +74,8 @@ struct Memory {
     answered: Option<Timestamp>,
     /// When its add-ons were last found right, and for which wish.
     add_ons: Option<(Duration, String)>,
+    /// When its status was last written.
+    reported: Option<Duration>,
 }
 
 impl ControlPlanes {

@@ -8,7 +8,7 @@ use cluster_api::{
     v1beta2::{Cluster, ContractReference, Machine},
     version::Version,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use manager::{
     Category, ObjectKey, Outcome, ReconcileError, fault,
@@ -26,6 +26,7 @@ use super::{
         FINALIZER, NEXT_MACHINE, REMEDIATION_IN_PROGRESS, SKIP_CORE_DNS, SKIP_KUBE_PROXY, condition, machine, reason,
     },
     observe::{Observed, State},
+    pace::{TEMPLATE, is_young},
     report::Report,
     secrets, status,
 };
@@ -34,30 +35,20 @@ use crate::{
     workload::{self, AddOns, EtcdAccess, Target, Workload},
 };
 
-/// While a machine is young, its progress is looked at this often: etcd's part of it wakes nobody.
-const POLL_YOUNG: Duration = Duration::from_secs(3);
-/// As above, while a cluster answers whose `kubeadm init` is not done.
-const POLL_STARTING: Duration = Duration::from_secs(1);
-/// As above, for machines that take long.
-const POLL: Duration = Duration::from_secs(20);
-/// Until this age a machine is young.
-const YOUNG: SignedDuration = SignedDuration::from_mins(10);
 /// Add-ons that were right are looked at again after this time.
 const ADD_ONS: Duration = Duration::from_secs(600);
 /// Time until an API server's certificate that could not be read is looked at again.
 const EXPIRY_LATER: Duration = Duration::from_secs(10);
-/// When a missing template is looked for again.
-const TEMPLATE: Duration = Duration::from_secs(10);
 /// Look again after a step whose traces wake nobody.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// What a pass found out in the workload cluster.
-struct Seen {
-    client: Option<WorkloadClient>,
+pub(super) struct Seen {
+    pub(super) client: Option<WorkloadClient>,
     access: EtcdAccess,
-    workload: Result<Workload, String>,
+    pub(super) workload: Result<Workload, String>,
     health: Health,
-    initialized: bool,
+    pub(super) initialized: bool,
 }
 
 impl ControlPlanes {
@@ -89,9 +80,9 @@ impl ControlPlanes {
         report.failure =
             result.as_ref().err().filter(|error| error.category != Category::Conflict).map(ToString::to_string);
         let completed = report.deletion_completed();
-        let written = if completed { Ok(()) } else { self.write(&observed, &report, result.is_ok()).await };
+        let written = if completed { Ok(None) } else { self.write(&observed, &report, result.is_ok()).await };
         let outcome = result?;
-        written?;
+        let more_to_say = written?;
         if completed {
             let remove = self.actor.writer.remove_finalizer(&*observed.control_plane, FINALIZER);
             fault::around("remove-finalizer", remove).await?;
@@ -100,7 +91,7 @@ impl ControlPlanes {
             self.secrets.forget(&ObjectKey::of(&*observed.cluster));
             return Ok(Outcome::Settled);
         }
-        Ok(outcome)
+        Ok(outcome.no_later(more_to_say))
     }
 
     /// Why the cluster's machines cannot be this control plane's.
@@ -139,19 +130,22 @@ impl ControlPlanes {
             return Ok(Outcome::Settled);
         }
         let was_initialized = observed.control_plane.is_initialized();
-        report.certificates = match self.secrets.certificates(&observed.wanted, was_initialized).await {
+        let endpoint = &cluster.spec.control_plane_endpoint;
+        let server = endpoint.is_valid().then(|| format!("https://{endpoint}"));
+        let (certificates, kubeconfig) =
+            self.secrets.provide(&observed.wanted, was_initialized, server.as_deref()).await;
+        report.certificates = match certificates {
             Ok(claim) => claim,
             Err(error) => {
                 report.certificates = secrets::unknown(&error);
                 return Err(error);
             }
         };
-        if !cluster.spec.control_plane_endpoint.is_valid() {
+        if server.is_none() {
             report.see_nothing(observed, &blind("Waiting for Cluster spec.controlPlaneEndpoint to be set"));
             return Ok(Outcome::Settled);
         }
-        let server = format!("https://{}", cluster.spec.control_plane_endpoint);
-        self.secrets.kubeconfig(&observed.wanted, &server).await?;
+        kubeconfig?;
         self.actor.sync(observed).await?;
         let seen = self.look(key, observed, report).await?;
         let state =
@@ -492,37 +486,6 @@ impl ControlPlanes {
         self.actor.delete(machine).await
     }
 
-    /// How soon to look again. Pods and nodes wake us; etcd, a cluster that only starts, and one that is silent do not.
-    fn paced(&self, key: &ObjectKey, observed: &Observed, seen: &Seen, report: &Report, outcome: Outcome) -> Outcome {
-        let healthy = report.health.iter().all(|claim| claim.status == Status::True);
-        let pace = if seen.workload.is_err() && seen.initialized {
-            Some(self.patience(key, observed.now))
-        } else if report.initialized && healthy && !report.facts.machines.is_empty() {
-            None
-        } else if !observed.machines.iter().any(|machine| is_young(machine, observed.now)) {
-            Some(POLL)
-        } else if seen.client.is_some() && !seen.initialized {
-            Some(POLL_STARTING)
-        } else {
-            Some(POLL_YOUNG)
-        };
-        let missing = observed.template.is_err().then_some(TEMPLATE);
-        let asked = match outcome {
-            Outcome::Settled => None,
-            Outcome::Requeue(after) => Some(after),
-        };
-        [asked, pace, missing].into_iter().flatten().min().map_or(Outcome::Settled, Outcome::Requeue)
-    }
-
-    /// When a silent cluster is asked again: soon after it fell silent, for most likely only one of its API servers went
-    /// away and another connection answers; later and later as time goes by.
-    fn patience(&self, key: &ObjectKey, now: Timestamp) -> Duration {
-        let memory = self.memory.lock();
-        let since = memory.get(key).and_then(|memory| memory.answered.max(memory.asked));
-        let silent = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok()).unwrap_or(POLL);
-        silent.clamp(SOON, POLL)
-    }
-
     /// The end of a control plane.
     async fn wind_down(
         &self,
@@ -562,10 +525,6 @@ impl ControlPlanes {
     }
 }
 
-fn is_young(machine: &Machine, now: Timestamp) -> bool {
-    machine.metadata.creation_timestamp.as_ref().is_some_and(|time| now.duration_since(time.0) < YOUNG)
-}
-
 /// Nodes through which etcd can be changed, the best first.
 fn staying_nodes(observed: &Observed, seen: &Seen) -> Vec<String> {
     let Ok(workload) = &seen.workload else { return Vec::new() };
@@ -574,7 +533,7 @@ fn staying_nodes(observed: &Observed, seen: &Seen) -> Vec<String> {
 
 /// Whether the first `kubeadm init` may be done and may count. A single machine that goes away will not be what the
 /// cluster starts from: were it taken for initialized, its replacement would try to join nothing.
-fn may_initialize(machines: &[Arc<Machine>]) -> bool {
+pub(super) fn may_initialize(machines: &[Arc<Machine>]) -> bool {
     match machines {
         [] => false,
         [only] => {

@@ -1,13 +1,13 @@
 //! What a pass says: conditions of machines, and the status of the control plane.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use cluster_api::{
     conditions::{self, Claim, Status, settle},
     labels::{CLUSTER_NAME, CONTROL_PLANE},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use manager::{ReconcileError, fault};
+use manager::{ObjectKey, ReconcileError, fault};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,6 +23,9 @@ use crate::api::v1beta2::{
     Initialization, KubeadmControlPlane, KubeadmControlPlaneStatus, LastRemediation, StatusVersion,
 };
 
+/// How long a status that would say the same in other words waits for more to say. Its conditions repeat those of the
+/// machines, which change by the second while they start.
+const WORDS: Duration = Duration::from_secs(5);
 /// Most names of workers in the message of a deletion.
 const WORKERS: usize = 5;
 
@@ -136,13 +139,14 @@ impl ControlPlanes {
         fault::around("write-status", self.actor.writer.apply_status(control_plane, &status)).await
     }
 
-    /// Says what the pass found out, on the machines and on the control plane.
+    /// Says what the pass found out, on the machines and on the control plane. What changes only words of the status may
+    /// have to wait: then for how long.
     pub(super) async fn write(
         &self,
         observed: &Observed,
         report: &Report,
         succeeded: bool,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<Option<Duration>, ReconcileError> {
         let mut outcome = Ok(());
         for fact in &report.facts.machines {
             let Some(machine) = observed.machine(&fact.name) else { continue };
@@ -158,9 +162,39 @@ impl ControlPlanes {
             outcome = outcome.and(self.actor.machine_conditions(machine, &wanted).await);
         }
         let status = rendered(observed, report, succeeded);
+        let key = ObjectKey::of(&*observed.control_plane);
+        let now = self.clock.monotonic();
+        let age = self.memory.lock().get(&key).and_then(|memory| memory.reported).map(|last| now.saturating_sub(last));
+        let rest = age.and_then(|age| WORDS.checked_sub(age));
+        let shown = observed.control_plane.status.as_ref();
+        if rest.is_some() && shown.is_some_and(|shown| differs_in_words(&json!(shown), &json!(status))) {
+            return outcome.map(|()| rest);
+        }
         let write = self.actor.writer.apply_status(&*observed.control_plane, &status);
-        outcome.and(fault::around("write-status", write).await)
+        outcome.and(fault::around("write-status", write).await)?;
+        self.memory.lock().entry(key).or_default().reported = Some(now);
+        Ok(None)
     }
+}
+
+/// Whether two statuses differ, and only in messages.
+fn differs_in_words(shown: &Value, wanted: &Value) -> bool {
+    fn is_same(shown: &Value, wanted: &Value) -> bool {
+        match (shown, wanted) {
+            (Value::Object(shown), Value::Object(wanted)) => {
+                let silent = |field: &&String| *field != "message";
+                let names = |object: &serde_json::Map<String, Value>| -> Vec<String> {
+                    object.keys().filter(silent).cloned().collect()
+                };
+                names(shown) == names(wanted) && names(shown).iter().all(|name| is_same(&shown[name], &wanted[name]))
+            }
+            (Value::Array(shown), Value::Array(wanted)) => {
+                shown.len() == wanted.len() && shown.iter().zip(wanted).all(|(shown, wanted)| is_same(shown, wanted))
+            }
+            _ => shown == wanted,
+        }
+    }
+    shown != wanted && is_same(shown, wanted)
 }
 
 /// The status of a control plane.
@@ -258,4 +292,23 @@ fn deprecated(observed: &Observed, report: &Report, conditions: &[Condition]) ->
         "readyReplicas": ready,
         "unavailableReplicas": facts.machines.len() - ready,
     }})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_may_wait() {
+        let status = |replicas: u32, status: &str, message: &str| {
+            json!({"replicas": replicas, "conditions": [{"type": "Available", "status": status, "message": message}],
+                "deprecated": {"v1beta1": {"conditions": [{"type": "Ready", "message": message}]}}})
+        };
+        let shown = status(1, "False", "* m1: starting");
+        assert!(differs_in_words(&shown, &status(1, "False", "* m1: started")));
+        assert!(!differs_in_words(&shown, &shown), "nothing to say");
+        assert!(!differs_in_words(&shown, &status(2, "False", "* m1: starting")));
+        assert!(!differs_in_words(&shown, &status(1, "True", "")));
+        assert!(!differs_in_words(&shown, &json!({"replicas": 1})));
+    }
 }

@@ -7,7 +7,7 @@ use cluster_api::{
     labels::{CLUSTER_NAME, SECRET_TYPE},
     owner,
 };
-use futures::future::try_join_all;
+use futures::future::{join, try_join_all};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kubeadm::{
     api::spec::EncryptionAlgorithm,
@@ -67,17 +67,38 @@ impl Secrets {
         }
     }
 
-    /// Sees that the certificate Secrets exist; makes them while nothing depends on them yet. The answer is the
-    /// condition `CertificatesAvailable`.
-    pub async fn certificates(&self, wanted: &Wanted, initialized: bool) -> Result<Claim, ReconcileError> {
+    /// Sees that the certificate Secrets exist, made while nothing depends on them yet, and the administrator's kubeconfig
+    /// once the `server` is known. The first answer is the condition `CertificatesAvailable`.
+    ///
+    /// The kubeconfig waits for the authority that signs it alone: core connects with it as soon as the infrastructure is
+    /// provisioned, and tries again only after half a minute.
+    pub async fn provide(
+        &self,
+        wanted: &Wanted,
+        initialized: bool,
+        server: Option<&str>,
+    ) -> (Result<Claim, ReconcileError>, Result<(), ReconcileError>) {
+        let access = async {
+            let authority = self.certificate(wanted, Purpose::ClusterCa, initialized).await;
+            let kubeconfig = match server {
+                Some(server) if authority.is_ok() => self.kubeconfig(wanted, server).await,
+                _ => Ok(()),
+            };
+            (authority, kubeconfig)
+        };
         // Side by side: each takes a read, or a key that is dear to make.
-        let found = purposes(wanted).into_iter().map(|purpose| self.certificate(wanted, purpose, initialized));
-        let missing: Vec<_> = try_join_all(found).await?.into_iter().flatten().collect();
-        if missing.is_empty() {
-            return Ok(Claim::holds(condition::CERTIFICATES, "Available"));
-        }
-        let message = format!("Secrets do not exist: {}", missing.join(", "));
-        Ok(Claim::new(condition::CERTIFICATES, Status::False, "NotAvailable", message))
+        let others = purposes(wanted).into_iter().filter(|purpose| *purpose != Purpose::ClusterCa);
+        let others = try_join_all(others.map(|purpose| self.certificate(wanted, purpose, initialized)));
+        let ((authority, kubeconfig), others) = join(access, others).await;
+        let certificates = authority.and_then(|authority| {
+            let missing: Vec<_> = [authority].into_iter().chain(others?).flatten().collect();
+            if missing.is_empty() {
+                return Ok(Claim::holds(condition::CERTIFICATES, "Available"));
+            }
+            let message = format!("Secrets do not exist: {}", missing.join(", "));
+            Ok(Claim::new(condition::CERTIFICATES, Status::False, "NotAvailable", message))
+        });
+        (certificates, kubeconfig)
     }
 
     /// Sees that one certificate Secret exists; returns its name where it is missing and not for us to make.
@@ -128,7 +149,7 @@ impl Secrets {
     }
 
     /// Sees that the administrator's kubeconfig exists and lasts.
-    pub async fn kubeconfig(&self, wanted: &Wanted, server: &str) -> Result<(), ReconcileError> {
+    async fn kubeconfig(&self, wanted: &Wanted, server: &str) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, kubeconfig::secret_name(&wanted.cluster));
         let Some(found) = self.cache.get(&key).await? else {
             let text = self.new_kubeconfig(wanted, server).await?;
@@ -202,7 +223,7 @@ impl Secrets {
         let client = if authority.key.is_empty() {
             self.pair(wanted, Purpose::ApiServerEtcdClient).await
         } else {
-            self.issue(authority.clone(), wanted.algorithm()).await
+            self.issue(authority.clone()).await
         };
         let client = match client {
             Ok(client) => client,
@@ -223,8 +244,8 @@ impl Secrets {
         EtcdAccess::Pods(Manner { tls: Arc::clone(config), limits: self.limits })
     }
 
-    /// Our certificate for etcd.
-    async fn issue(&self, authority: Pair, algorithm: EncryptionAlgorithm) -> Result<Pair, ReconcileError> {
+    /// Our certificate for etcd. Its key never leaves this process, so it is of the kind that costs next to nothing to make.
+    async fn issue(&self, authority: Pair) -> Result<Pair, ReconcileError> {
         let now = self.clock.now();
         let make = move || {
             let leaf = Leaf {
@@ -235,7 +256,7 @@ impl Secrets {
                 server: false,
                 client: true,
             };
-            pki::issue(&authority, &leaf, algorithm, now)
+            pki::issue(&authority, &leaf, EncryptionAlgorithm::EcdsaP256, now)
         };
         self.make_keys(make).await
     }

@@ -14,12 +14,13 @@ use super::{
     server::{Server, accepted, refused, same},
 };
 
-const DEFINITIONS: [(&str, &[&str]); 8] = [
+const DEFINITIONS: [(&str, &[&str]); 9] = [
     ("kubeadmconfigs.bootstrap.cluster.x-k8s.io", &["v1beta1", "v1beta2"]),
     ("kubeadmconfigtemplates.bootstrap.cluster.x-k8s.io", &["v1beta1", "v1beta2"]),
     ("kubeadmcontrolplanes.controlplane.cluster.x-k8s.io", &["v1beta1", "v1beta2"]),
     ("kubeadmcontrolplanetemplates.controlplane.cluster.x-k8s.io", &["v1beta1", "v1beta2"]),
     ("dcsclusters.infrastructure.cluster.x-k8s.io", &["v1beta1"]),
+    ("dcsclustertemplates.infrastructure.cluster.x-k8s.io", &["v1beta1"]),
     ("dcsmachines.infrastructure.cluster.x-k8s.io", &["v1beta1"]),
     ("dcsmachinetemplates.infrastructure.cluster.x-k8s.io", &["v1beta1"]),
     ("dcsiphostnamepools.infrastructure.cluster.x-k8s.io", &["v1beta1"]),

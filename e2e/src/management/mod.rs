@@ -125,6 +125,11 @@ impl Management {
         Ok(path)
     }
 
+    /// Its processes.
+    pub fn running(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter()
+    }
+
     /// Processes that must keep running.
     pub fn processes(&mut self) -> &mut [Process] {
         &mut self.processes
@@ -182,7 +187,9 @@ fn start_api_server(toolchain: &Path, dir: &Path, pki: &Pki, logs: &Path, ports:
         .arg(format!("--service-account-key-file={}", pki.service_account_public().display()))
         .arg(format!("--service-account-signing-key-file={}", pki.service_account_private().display()))
         .arg(format!("--audit-policy-file={}", policy.display()))
-        .arg(format!("--audit-log-path={}", logs.join("audit.log").display()));
+        .arg(format!("--audit-log-path={}", logs.join("audit.log").display()))
+        // Whoever reads it on the way must not see it begin anew after the default of 100 MB.
+        .arg("--audit-log-maxsize=100000");
     Process::start("kube-apiserver", &mut server, logs)
 }
 
@@ -199,16 +206,17 @@ fn start_controllers(toolchain: &Path, dir: &Path, pki: &Pki, logs: &Path, ports
     Process::start("kube-controller-manager", &mut controllers, logs)
 }
 
-/// Who wrote what, without bodies: the source of request counts per process.
+/// Who asked for what, without bodies: the source of request counts per manager. Nobody else's requests are written down,
+/// so that the log of a fleet costs the API server little.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived]
+omitStages: [RequestReceived, ResponseStarted]
 omitManagedFields: true
 rules:
 - level: None
-  userGroups: [system:masters]
+  userGroups: [system:serviceaccounts:kube-system]
 - level: Metadata
-  verbs: [create, update, patch, delete, deletecollection, list, watch, get]
+  userGroups: [system:serviceaccounts]
 - level: None
 ";

@@ -19,8 +19,6 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// beginnings of their names, and why.
 const NOT_IN_A_PLAIN_LIFE: &[(&str, &str)] = &[
     ("adopt-machine", "machines that were there before their control plane"),
-    ("claim-config-spec", "fields that another field manager wrote before"),
-    ("claim-infrastructure-spec", "fields that another field manager wrote before"),
     ("cluster-delete-rule", "a rule needs two control plane machines"),
     ("cluster-endpoint", "the manifests set the endpoint"),
     ("cluster-put-rule", "a rule needs two control plane machines"),

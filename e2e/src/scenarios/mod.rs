@@ -37,7 +37,7 @@ pub struct Options {
     /// Run only scenarios whose name contains this text
     #[arg(long)]
     pub filter: Option<String>,
-    /// Also run what CI's budget cannot hold
+    /// Also run what CI's budget cannot hold, and hold finished clusters against the conformance records
     #[arg(long)]
     pub soak: bool,
     /// Take the answers of the first cluster that is held against the conformance records as the new records
@@ -169,7 +169,7 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
     let mut environment = Environment::start(options.environment(), ground, inputs, &balancers, progress).await?;
     for scenario in chosen {
         let started = Instant::now();
-        let purpose = Purpose::of(options.record);
+        let purpose = (options.record || options.soak).then(|| Purpose::of(options.record));
         let result = tokio::select! {
             result = scenario.run(&mut environment, &version, purpose, progress) => result,
             () = ::process::terminated() => {
@@ -214,7 +214,7 @@ impl Scenario {
         let shape = |(number, (index, control_plane, workers, boot)): (usize, &(u8, u32, u32, BootFormat))| Shape {
             name: format!("c{index}"),
             namespace: if number == 0 { NAMESPACE.to_owned() } else { format!("{NAMESPACE}-{number}") },
-            index: *index,
+            index: u16::from(*index),
             control_plane: *control_plane,
             workers: *workers,
             version: version.to_owned(),
@@ -228,13 +228,13 @@ impl Scenario {
         &self,
         environment: &mut Environment,
         version: &str,
-        purpose: Purpose,
+        purpose: Option<Purpose>,
         progress: &Progress,
     ) -> Result<()> {
         let shapes = self.shapes(version, environment.ground);
         let shapes = &shapes;
         match self.run {
-            Run::Whole => lifecycle::whole(environment, shapes, progress).await?,
+            Run::Whole => lifecycle::whole(environment, shapes, purpose, progress).await?,
             Run::LeftAlone => lifecycle::left_alone(environment, shapes, purpose, progress).await?,
             Run::Scale => lifecycle::scale(environment, shapes, progress).await?,
             Run::BadInput => bad_input::is_named_and_recovered_from(environment, shapes, progress).await?,

@@ -10,6 +10,7 @@ pub const EFFECTS: &[&str] = &[
     "vrm-stop",
     "vrm-delete",
     "vrm-grow-disk",
+    "vrm-move",
     "vrm-upload",
     "vrm-attach-media",
     "vrm-detach-media",

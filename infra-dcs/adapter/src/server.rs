@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    num::NonZeroU32,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
 use tonic::transport::{Endpoint, Server};
 
-use crate::{service::Service, session::Sessions};
+use crate::{service::Service, session::Sessions, vrm::Rate};
 
 /// Largest message, in bytes: boot data with room.
 const MESSAGE_LIMIT: usize = 128 << 20;
@@ -55,6 +56,10 @@ struct Serve {
     /// Trust any certificate of any site. For tests
     #[arg(long, env = "INSECURE_SKIP_TLS_VERIFY")]
     insecure_skip_tls_verify: bool,
+    /// Calls that may start at one site in a second; twice as many may start at once after a pause. A site that says
+    /// that it has too much to do gets half as many for a minute
+    #[arg(long, env = "CALLS_PER_SECOND", default_value = "10")]
+    calls_per_second: NonZeroU32,
     /// Describe the service to whoever asks; for tools such as grpcurl
     #[arg(long, env = "REFLECTION")]
     reflection: bool,
@@ -120,8 +125,9 @@ async fn serve(options: Serve) -> Result<(), Error> {
         Err(_) => true,
     });
     let (reporter, health) = tonic_health::server::health_reporter();
-    let service = MachineServiceServer::new(Service::new(Sessions::new(bundle, options.insecure_skip_tls_verify)))
-        .max_decoding_message_size(MESSAGE_LIMIT);
+    let rate = Rate::a_second(options.calls_per_second);
+    let sessions = Sessions::new(bundle, options.insecure_skip_tls_verify, rate);
+    let service = MachineServiceServer::new(Service::new(sessions)).max_decoding_message_size(MESSAGE_LIMIT);
     reporter.set_serving::<MachineServiceServer<Service>>().await;
     let description = || {
         let builder = tonic_reflection::server::Builder::configure();

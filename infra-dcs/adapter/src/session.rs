@@ -1,9 +1,6 @@
 //! Sessions: random ids that stand for a site and a login. Sessions of the same site and user share one login.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use aws_lc_rs::digest;
 use dcs_proto::{
@@ -12,9 +9,11 @@ use dcs_proto::{
     v1::{OpenSessionRequest, UserType},
 };
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
 
-use crate::vrm::{Account, Trust, Vrm, wire::Named};
+use crate::{
+    followed::Followed,
+    vrm::{Account, Rate, Trust, Vrm, wire::Named},
+};
 
 /// Sessions that are kept; the oldest go first. A controller opens a new one without being noticed.
 const KEPT: usize = 1024;
@@ -29,53 +28,23 @@ pub struct Session {
     pub site_path: String,
     /// Id of the site.
     pub site: String,
-    /// Tasks that run.
-    pub running: Running,
-}
-
-/// Tasks that were running when last seen, by path, with the moment since when they are followed.
-#[derive(Default)]
-pub struct Running {
-    since: Mutex<HashMap<String, Instant>>,
-    more: Notify,
-}
-
-impl Running {
-    /// Follows a task.
-    pub fn add(&self, path: &str) {
-        self.since.lock().entry(path.to_owned()).or_insert_with(Instant::now);
-        self.more.notify_one();
-    }
-
-    /// Follows a task no more; whether it was.
-    pub fn remove(&self, path: &str) -> bool {
-        self.since.lock().remove(path).is_some()
-    }
-
-    /// The tasks, and since when the youngest is followed.
-    pub fn all(&self) -> (Vec<String>, Option<Instant>) {
-        let since = self.since.lock();
-        (since.keys().cloned().collect(), since.values().max().copied())
-    }
-
-    /// Waits until a task is added.
-    pub async fn more(&self) {
-        self.more.notified().await;
-    }
+    /// Its tasks.
+    pub tasks: Followed,
 }
 
 /// All sessions of the process.
 pub struct Sessions {
     trust: String,
     insecure: bool,
+    rate: Rate,
     clients: Mutex<VecDeque<(Vec<u8>, Arc<Vrm>)>>,
     open: Mutex<VecDeque<(String, Arc<Session>)>>,
 }
 
 impl Sessions {
-    /// Sessions that trust these certificates besides those that a request brings.
-    pub fn new(ca_bundle: String, insecure: bool) -> Self {
-        Self { trust: ca_bundle, insecure, clients: Mutex::default(), open: Mutex::default() }
+    /// Sessions that trust these certificates besides those that a request brings, and ask no site more often.
+    pub fn new(ca_bundle: String, insecure: bool, rate: Rate) -> Self {
+        Self { trust: ca_bundle, insecure, rate, clients: Mutex::default(), open: Mutex::default() }
     }
 
     /// Opens a session; logs in where nobody has.
@@ -98,7 +67,7 @@ impl Sessions {
         };
         let site = id(found);
         let session =
-            Arc::new(Session { vrm, site_path: format!("/service/sites/{site}"), site, running: Running::default() });
+            Arc::new(Session { vrm, site_path: format!("/service/sites/{site}"), site, tasks: Followed::default() });
         let name = format!("{:032x}", rand::random::<u128>());
         let mut open = self.open.lock();
         if open.len() >= KEPT {
@@ -140,7 +109,7 @@ impl Sessions {
             key: request.key.as_str().into(),
             user_type,
         };
-        let vrm = Vrm::new(account, &trust)?;
+        let vrm = Vrm::new(account, &trust, self.rate)?;
         if clients.len() >= CLIENTS {
             clients.pop_front();
         }

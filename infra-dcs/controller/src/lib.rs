@@ -11,6 +11,7 @@ pub mod machine;
 mod management;
 pub mod pool;
 pub mod site;
+pub mod template;
 pub mod webhooks;
 
 use std::{path::PathBuf, sync::Arc};
@@ -27,6 +28,7 @@ use crate::{
     management::Management,
     pool::PoolReconciler,
     site::Sites,
+    template::TemplateReconciler,
 };
 
 /// Runs Kubernetes nodes as virtual machines on Huawei DCS.
@@ -48,7 +50,8 @@ pub struct Args {
 
 /// Every effect of this provider, for crash tests.
 pub fn effects() -> impl Iterator<Item = &'static str> {
-    machine::EFFECTS.iter().chain(cluster::EFFECTS).chain(pool::EFFECTS).chain(disks::EFFECTS).copied()
+    let effects = machine::EFFECTS.iter().chain(cluster::EFFECTS).chain(pool::EFFECTS);
+    effects.chain(disks::EFFECTS).chain(template::EFFECTS).copied()
 }
 
 /// Who this provider's process is.
@@ -112,7 +115,14 @@ pub fn register(manager: &mut Manager, sites: &Sites, concurrency: Concurrency) 
             machine::woken_by_cluster(&of_cluster, &ObjectKey::of(cluster))
         });
 
-    let sources = Sources { caches: caches.clone(), templates: manager.informer(Informer::default()) };
+    let templates: Informer<api::DCSMachineTemplate> = manager.informer(Informer::default());
+    let reconciler = TemplateReconciler::new(manager, templates.clone(), caches.clone(), sites.clone());
+    let of_namespace = templates.clone();
+    manager
+        .controller("dcsmachinetemplate", &templates, reconciler, concurrency.clusters)
+        .watches(&caches.infras, move |old, new| template::woken_by_infra(&of_namespace, old, new));
+
+    let sources = Sources { caches: caches.clone(), templates };
     let disks = Disks::new(manager, sources, sites.clone(), Arc::clone(&management));
     let reconciler = ClusterReconciler::new(manager, caches.clone(), sites.clone(), management);
     let infras = caches.infras.clone();
@@ -157,5 +167,5 @@ pub fn register(manager: &mut Manager, sites: &Sites, concurrency: Concurrency) 
         }
     });
 
-    manager.webhooks(webhooks::routes());
+    manager.webhooks(webhooks::routes(&caches));
 }

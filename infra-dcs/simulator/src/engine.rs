@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Context;
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
@@ -23,7 +24,8 @@ use crate::{
     clock::Clock,
     faults::Faults,
     guest::{
-        GuestDisk, GuestError, GuestEvent, GuestNic, GuestPlatform, GuestSpec, PowerOff, StopReason, faults::Staging,
+        GuestDisk, GuestError, GuestEvent, GuestNic, GuestPlatform, GuestSpec, PowerOff, StopReason,
+        contents::Contents, faults::Staging,
     },
     site::{Effect, Site, VmId, VmStatus, power::OffOutcome},
 };
@@ -36,6 +38,8 @@ const POWER_OFF_LIMIT: Duration = Duration::from_secs(900);
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// Folders of the data directory whose files belong to objects of the site.
 const FOLDERS: [&str; 3] = ["disks", "files", "uploads"];
+/// Field of a saved state that belongs to the guests.
+const GUESTS: &str = "guests";
 /// Where guests have no content, the time in which a real one would have brought up its tools.
 const TOOLS_DELAY: Duration = Duration::from_millis(200);
 
@@ -290,15 +294,21 @@ impl Engine {
         })
     }
 
-    /// Writes the site's state to a file, whole or not at all.
+    /// Writes the site's state to a file, whole or not at all, and what is on guests' disks beside it. It may take a while
+    /// where many guests are played.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        let bytes = self.with(|site, _| serde_json::to_vec(site))?;
+        let mut contents = Contents::of(path);
+        let guests = self.guests.save(&mut contents)?;
+        let mut state = self.with(|site, _| serde_json::to_value(site))?;
+        state[GUESTS] = guests;
+        let bytes = serde_json::to_vec(&state)?;
         let temporary = path.with_extension("tmp");
         // The state holds the users' passwords.
         let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
-        fs::rename(temporary, path)
+        fs::rename(temporary, path)?;
+        contents.prune()
     }
 
     /// Removes what a killed process or another state of the site left: everything that belongs to no object of the site,
@@ -327,11 +337,15 @@ impl Engine {
 
     /// Takes the site's state from a file. What had power in it gets power again; guests of now are switched off.
     pub async fn load(&self, path: &Path) -> anyhow::Result<()> {
-        let site: Site = serde_json::from_slice(&fs::read(path)?)?;
+        let text = fs::read(path)?;
+        let site: Site = serde_json::from_slice(&text)?;
+        let mut state: serde_json::Map<String, Value> = serde_json::from_slice(&text)?;
+        let guests = state.remove(GUESTS).unwrap_or_default();
         let before: Vec<u64> = self.with(|site, _| site.vms.keys().copied().collect());
         for vm in before {
             self.guests.power_off(&VmId(vm).to_string(), PowerOff::Force).await?;
         }
+        self.guests.restore(&Contents::of(path), &guests).context("what was on the machines' disks")?;
         self.with(|current, now| {
             *current = site;
             current.power_restored(now);

@@ -75,6 +75,10 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     image_repositories: Vec<String>,
+    /// Makes unknown fields of kubeadm's documents errors in memory guests. kubeadm only warns of them, and a mistake in
+    /// what renders the documents would pass.
+    #[arg(long, env = "BASALT_SIMULATOR_STRICT_KUBEADM")]
+    strict_kubeadm: bool,
     /// Factor on the time that memory guests and their clusters take before they give up or notice a silence: kubeadm's
     /// four minutes, the forty seconds until a node counts as unknown. 1 is Kubernetes' own.
     #[arg(long, env = "BASALT_SIMULATOR_GUEST_PACE", value_name = "FACTOR", default_value_t = 1.0)]
@@ -187,7 +191,12 @@ fn config(args: ServeArgs) -> Result<Config> {
     let guests = match (args.guests, args.image_dir) {
         (GuestKind::Memory, _) => {
             let registries = Registries { repositories: args.image_repositories, ..Registries::default() };
-            let machines = Settings { kubernetes: args.kubernetes_version, registries, wait_scale: args.guest_pace };
+            let machines = Settings {
+                kubernetes: args.kubernetes_version,
+                registries,
+                wait_scale: args.guest_pace,
+                strict_kubeadm: args.strict_kubeadm,
+            };
             let pace = Pace { scale: args.guest_pace, ..Pace::default() };
             Guests::Memory(MemorySettings { machines, pace })
         }

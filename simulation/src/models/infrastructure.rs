@@ -14,9 +14,8 @@ use crate::{
 
 const FINALIZER: &str = "infrastructure.cluster.x-k8s.io/sim";
 
-/// Longest time that something takes; a slow machine takes as long as a token lives, and more.
+/// Shortest and longest time that something takes, unless it is the one slow machine.
 const TAKES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
-const SLOW: Duration = Duration::from_secs(25 * 60);
 
 /// The model infrastructure.
 pub struct Infrastructure {
@@ -27,13 +26,15 @@ pub struct Infrastructure {
     due: BTreeMap<String, Instant>,
     /// Whether one machine, the first that chance picks, takes very long to be made.
     one_is_slow: bool,
+    /// How long that is.
+    slow: Duration,
 }
 
 impl Infrastructure {
-    /// Over these objects; its hosts run in the workload cluster.
-    pub fn new(store: Store, workload: Arc<WorkloadCluster>, chance: Chance) -> Self {
+    /// Over these objects; its hosts run in the workload cluster. In some worlds one machine takes as long as `slow`.
+    pub fn new(store: Store, workload: Arc<WorkloadCluster>, chance: Chance, slow: Duration) -> Self {
         let one_is_slow = chance.once_in(6);
-        Self { store, workload, chance, due: BTreeMap::new(), one_is_slow }
+        Self { store, workload, chance, due: BTreeMap::new(), one_is_slow, slow }
     }
 
     /// Whether something that was begun is done; begins it where it was not.
@@ -42,7 +43,7 @@ impl Infrastructure {
         if !self.due.contains_key(what) {
             let is_slow = self.one_is_slow && what.starts_with("machine ") && self.chance.once_in(2);
             self.one_is_slow &= !is_slow;
-            let takes = if is_slow { SLOW } else { self.chance.between(TAKES.0, TAKES.1) };
+            let takes = if is_slow { self.slow } else { self.chance.between(TAKES.0, TAKES.1) };
             self.due.insert(what.to_owned(), now + takes);
         }
         self.due[what] <= now

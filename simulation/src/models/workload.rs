@@ -153,6 +153,11 @@ impl WorkloadCluster {
         let mut state = self.state.lock();
         if state.hosts.remove(host).is_some() {
             self.journal.note(self.store.actor(), format!("host {host} is gone"), "");
+            // With its only member a cluster is gone: where no control plane provider answers for it, another may be made.
+            let is_only = state.etcd.members().iter().all(|member| member.host == host);
+            if is_only && state.made_by.as_deref() == Some(host) && !self.is_managed.load(Ordering::Relaxed) {
+                state.made_by = None;
+            }
             self.settle(&mut state);
             drop(state);
             self.say_not_ready(host);

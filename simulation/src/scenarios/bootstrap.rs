@@ -24,13 +24,17 @@ use crate::{
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "bootstrap",
     horizon: Horizon { calls: 160, points: 60, time: Duration::from_secs(200), instances: 2 },
-    worlds: 500,
+    worlds: 9100,
     tell: |world| tell(world).boxed(),
 };
 
 /// Time in which everything must be there once nothing goes wrong any more: the longest backoff of a queue, the slowest
 /// machine, and some air.
 const LIMIT: Duration = Duration::from_secs(50 * 60);
+/// Life of a token.
+const TOKEN: Duration = Duration::from_secs(15 * 60);
+/// The slowest machine: it outlives its token, which must be kept alive or replaced.
+const SLOW: Duration = Duration::from_secs(25 * 60);
 
 async fn tell(mut world: World) -> Result<(), Violation> {
     let chance = world.chance.of("story");
@@ -38,6 +42,7 @@ async fn tell(mut world: World) -> Result<(), Violation> {
         world.store("infrastructure"),
         Arc::clone(&world.workload),
         world.chance.of("infrastructure"),
+        SLOW,
     );
     world.model("infrastructure", infrastructure);
     world.model("kubeconfig", Kubeconfig { store: world.store("kubeconfig") });
@@ -45,7 +50,7 @@ async fn tell(mut world: World) -> Result<(), Violation> {
     world.run(
         bootstrap_kubeadm::IDENTITY,
         Arc::new(|manager, _| {
-            bootstrap_kubeadm::register(manager, Settings { token_ttl: Duration::from_secs(15 * 60) }, 10);
+            bootstrap_kubeadm::register(manager, Settings { token_ttl: TOKEN }, 10);
         }),
     );
     let machines = create(&world.user, &chance);

@@ -28,19 +28,25 @@ use crate::{
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "control-plane",
     horizon: Horizon { calls: 500, points: 120, time: Duration::from_secs(500), instances: 2 },
-    worlds: 120,
+    worlds: 300,
     tell: |world| tell(world).boxed(),
 };
 
 /// Time for one change of the control plane: several machines one after the other, each after the last is healthy.
 const LIMIT: Duration = Duration::from_secs(90 * 60);
+/// The slowest machine: longer than health checks and backoffs, and no longer, for nothing new comes of waiting.
+const SLOW: Duration = Duration::from_secs(6 * 60);
 
 async fn tell(mut world: World) -> Result<(), Violation> {
     let chance = world.chance.of("story");
     world.workload.is_managed();
     let workload = Arc::clone(&world.workload);
-    let infrastructure =
-        Infrastructure::new(world.store("infrastructure"), Arc::clone(&workload), world.chance.of("infrastructure"));
+    let infrastructure = Infrastructure::new(
+        world.store("infrastructure"),
+        Arc::clone(&workload),
+        world.chance.of("infrastructure"),
+        SLOW,
+    );
     world.model("infrastructure", infrastructure);
     world.model("bootstrap", Bootstrap::new(world.store("bootstrap"), workload.store()));
     world.model("health checks", HealthCheck::new(world.store("health checks"), Arc::clone(&workload)));

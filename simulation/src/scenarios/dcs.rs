@@ -30,7 +30,7 @@ use crate::{
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "dcs",
     horizon: Horizon { calls: 300, points: 160, time: Duration::from_secs(400), instances: 2 },
-    worlds: 400,
+    worlds: 600,
     tell: |world| tell(world).boxed(),
 };
 
@@ -62,7 +62,13 @@ async fn tell(mut world: World) -> Result<(), Violation> {
     );
     interfere(&world, &chance, &machines).await;
     let store = world.user.clone();
-    world.until("converges", LIMIT, || all_run(&store)).await?;
+    let at_site = Arc::clone(&site);
+    world
+        .until("converges", LIMIT, || {
+            all_run(&store)?;
+            at_site.misplaced().map_or(Ok(()), |name| Err(format!("VM {name} is not in its folder")))
+        })
+        .await?;
     checks::quiet(&world).await?;
     world.user.delete(CLUSTER, "c");
     let store = world.user.clone();
@@ -143,7 +149,7 @@ fn machine(user: &Store, name: &str, first: &str) {
         json!({
             "metadata": {"name": name, "labels": {"cluster.x-k8s.io/cluster-name": "c"}},
             "spec": {
-                "vmTemplateName": "t", "ipHostPoolRef": {"name": "pool"},
+                "vmTemplateName": "t", "ipHostPoolRef": {"name": "pool"}, "location": {"type": "folder", "name": "vms"},
                 "vmConfig": {
                     "dcsMachineCpuSpec": {"quantity": 4}, "dcsMachineMemorySpec": {"quantity": 8192},
                     "dcsMachineDiskSpec": [{"quantity": 40, "systemVolume": true, "datastoreName": "ds"}],

@@ -5,13 +5,13 @@ pub(crate) mod managed;
 pub(crate) mod schema;
 pub(crate) mod walk;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde_json::Value;
 
 use self::{
     fieldset::{FieldSet, field},
-    managed::{ManagerId, Managers, Operation, Owned},
+    managed::{ManagerId, Managers, Operation, Owned, Said},
     schema::Schema,
     walk::Comparison,
 };
@@ -88,105 +88,100 @@ impl Write<'_> {
     }
 }
 
-/// Records what an update changed; both objects are in the version of the write. `new` gets its managed fields.
-pub fn update(write: &Write<'_>, live: &Value, new: &mut Value) {
-    let own = Managers::of(new);
-    let managers = if !write.subresource.is_empty() {
-        Managers::of(live)
-    } else if Managers::is_reset(new) {
-        Managers::default()
-    } else if own.0.is_empty() {
-        Managers::of(live)
-    } else {
-        own
+/// Who owns what after an update; both objects are in the version of the write, without their managed fields.
+/// `owners` are those of the live object, `said` what the written one says of its own.
+pub fn update(write: &Write<'_>, live: &Value, owners: &Managers, new: &Value, said: Said) -> Managers {
+    let managers = match said {
+        _ if !write.subresource.is_empty() => owners.clone(),
+        Said::Nothing => owners.clone(),
+        Said::Reset => Managers::default(),
+        Said::Managers(managers) => managers,
     };
-    object::remove_meta(new, "managedFields");
     // An existing object whose fields nobody owns stays so until the first apply.
-    if managers.0.is_empty() && object::uid(live).is_some() {
-        return;
+    if managers.is_empty() && object::uid(live).is_some() {
+        return managers;
     }
-    record_update(write, live, new, managers).write(new);
+    record_update(write, live, new, managers)
 }
 
 fn record_update(write: &Write<'_>, live: &Value, new: &Value, mut managers: Managers) -> Managers {
     let id = write.id(Operation::Update);
-    let bare = without_managed_fields(live);
-    let comparison = take_from_others(write, &bare, new, &mut managers, None);
-    let changed = comparison.changed();
-    let unowned = unowned();
-    let fields = changed.difference(&unowned);
+    let mut fields = take_from_others(write, live, new, &mut managers, None).changed();
+    fields.subtract(&UNOWNED_FIELDS);
     if !fields.is_empty() {
-        let previous = managers.0.remove(&id).map(|owned| owned.fields).unwrap_or_default();
-        let fields = fields.union(&previous);
+        if let Some(previous) = managers.get(&id) {
+            fields.unite(&previous.fields);
+        }
         let owned = Owned { fields, api_version: write.api_version.into(), time: Some(write.now.into()) };
-        managers.0.insert(id, owned);
+        managers.insert(id, owned);
     }
     managers.cap_updaters();
     managers
 }
 
 /// Merges an applied configuration into the live object, which is empty when there is none; both are in the version
-/// of the write. The result has its managed fields.
-pub fn apply(write: &Write<'_>, live: &Value, applied: &Value, force: bool) -> Result<Value, Refusal> {
+/// of the write, without their managed fields. Gives the new object and who owns what of it.
+pub fn apply(
+    write: &Write<'_>,
+    live: &Value,
+    owners: &Managers,
+    applied: &Value,
+    force: bool,
+) -> Result<(Value, Managers), Refusal> {
     let schema = write.schema(write.api_version);
-    walk::check(schema, applied, "").map_err(Refusal::Malformed)?;
-    let mut managers = Managers::of(live);
-    let live = without_managed_fields(live);
-    if managers.0.is_empty() {
+    walk::check(schema, applied).map_err(Refusal::Malformed)?;
+    let mut managers = owners.clone();
+    if managers.is_empty() {
         let first = Write { manager: BEFORE_FIRST_APPLY, subresource: write.subresource, ..*write };
-        managers = record_update(&first, &Value::Object(Default::default()), &live, managers);
+        managers = record_update(&first, &Value::Object(Default::default()), live, managers);
     }
     let id = write.id(Operation::Apply);
-    let fields = walk::field_set(schema, applied).without(&write.reset_fields());
-    let time = managers.0.get(&id).and_then(|owned| owned.time.clone());
-    let last = managers.0.insert(id.clone(), Owned { fields, api_version: write.api_version.into(), time });
-    let merged = walk::merge(schema, &live, applied);
-    let mut new = match last {
-        Some(last) => prune(write, &merged, &managers, &last),
-        None => merged.clone(),
+    let mut fields = walk::field_set(schema, applied);
+    fields.cut(&write.reset_fields());
+    let time = managers.get(&id).and_then(|owned| owned.time.clone());
+    let last = managers.insert(id.clone(), Owned { fields, api_version: write.api_version.into(), time });
+    let merged = walk::merge(schema, live, applied);
+    let new = match last {
+        Some(last) => prune(write, merged, &managers, &last),
+        None => merged,
     };
 
     if !force {
-        let found = conflicts(write, &live, &new, &managers, &id);
+        let found = conflicts(write, live, &new, &managers, &id);
         if !found.0.is_empty() {
             return Err(Refusal::Conflicts(found));
         }
     }
-    take_from_others(write, &live, &new, &mut managers, Some(&id));
-    let changed = new != live;
-    if let Some(mine) = managers.0.get_mut(&id) {
-        mine.fields = mine.fields.difference(&unowned());
+    take_from_others(write, live, &new, &mut managers, Some(&id));
+    let changed = new != *live;
+    if let Some(mine) = managers.get_mut(&id) {
+        mine.fields.subtract(&UNOWNED_FIELDS);
         if changed {
             mine.time = Some(write.now.into());
         }
     }
-    managers.0.retain(|_, owned| !owned.fields.is_empty());
-    managers.write(&mut new);
-    Ok(new)
+    managers.retain(|_, owned| !owned.fields.is_empty());
+    Ok((new, managers))
 }
 
-fn unowned() -> FieldSet {
+/// [`UNOWNED`] as a set.
+static UNOWNED_FIELDS: LazyLock<FieldSet> = LazyLock::new(|| {
     let mut set = FieldSet::default();
     for path in UNOWNED {
         let path: Vec<_> = path.iter().map(|name| field(name)).collect();
         set.insert(&path);
     }
     set
-}
+});
 
-fn without_managed_fields(object: &Value) -> Value {
-    let mut bare = object.clone();
-    object::remove_meta(&mut bare, "managedFields");
-    bare
-}
-
-/// How the objects differ, in each version that some manager wrote.
-fn comparisons(write: &Write<'_>, live: &Value, new: &Value, managers: &Managers) -> BTreeMap<String, Comparison> {
-    let mut comparisons = BTreeMap::new();
-    let own = walk::compare(write.schema(write.api_version), live, new).without(&write.reset_fields());
-    comparisons.insert(write.api_version.to_owned(), own);
-    for owned in managers.0.values() {
-        if comparisons.contains_key(&owned.api_version) {
+/// How the objects differ, in each version that some manager wrote, that of the write first.
+fn comparisons(write: &Write<'_>, live: &Value, new: &Value, managers: &Managers) -> Vec<(String, Comparison)> {
+    let reset = write.reset_fields();
+    let mut own = walk::compare(write.schema(write.api_version), live, new);
+    own.cut(&reset);
+    let mut comparisons = vec![(write.api_version.to_owned(), own)];
+    for (_, owned) in managers.iter() {
+        if in_version(&comparisons, &owned.api_version).is_some() {
             continue;
         }
         let convert = |object: &Value| match object.as_object() {
@@ -195,17 +190,24 @@ fn comparisons(write: &Write<'_>, live: &Value, new: &Value, managers: &Managers
         };
         let schema = write.versions.schema(&owned.api_version);
         if let (Some(schema), Some(live), Some(new)) = (schema, convert(live), convert(new)) {
-            let comparison = walk::compare(schema, &live, &new).without(&write.reset_fields());
-            comparisons.insert(owned.api_version.clone(), comparison);
+            let mut comparison = walk::compare(schema, &live, &new);
+            comparison.cut(&reset);
+            comparisons.push((owned.api_version.clone(), comparison));
         }
     }
     comparisons
 }
 
+fn in_version<'a>(comparisons: &'a [(String, Comparison)], api_version: &str) -> Option<&'a Comparison> {
+    comparisons.iter().find(|(known, _)| known == api_version).map(|(_, comparison)| comparison)
+}
+
 fn conflicts(write: &Write<'_>, live: &Value, new: &Value, managers: &Managers, own: &ManagerId) -> Conflicts {
     let comparisons = comparisons(write, live, new, managers);
-    let conflicts = managers.0.iter().filter(|(id, _)| *id != own).filter_map(|(id, owned)| {
-        let fields = owned.fields.intersection(&comparisons.get(&owned.api_version)?.changed());
+    let conflicts = managers.iter().filter(|(id, _)| id != own).filter_map(|(id, owned)| {
+        let comparison = in_version(&comparisons, &owned.api_version)?;
+        let mut fields = owned.fields.intersection(&comparison.added);
+        fields.unite(&owned.fields.intersection(&comparison.modified));
         (!fields.is_empty()).then(|| (id.clone(), fields))
     });
     Conflicts(conflicts.collect())
@@ -221,24 +223,32 @@ fn take_from_others(
     keep: Option<&ManagerId>,
 ) -> Comparison {
     let mut comparisons = comparisons(write, live, new, managers);
-    managers.0.retain(|id, owned| {
+    managers.retain(|id, owned| {
         if Some(id) == keep {
             return true;
         }
-        let Some(comparison) = comparisons.get(&owned.api_version) else { return false };
-        owned.fields = owned.fields.difference(&comparison.changed()).difference(&comparison.removed);
+        let Some(comparison) = in_version(&comparisons, &owned.api_version) else { return false };
+        for gone in [&comparison.added, &comparison.modified, &comparison.removed] {
+            owned.fields.subtract(gone);
+        }
         !owned.fields.is_empty()
     });
-    comparisons.remove(write.api_version).unwrap_or_default()
+    comparisons.swap_remove(0).1
 }
 
 /// Takes out of the merged object what its manager applied last time, does not apply now, and nobody else owns.
-fn prune(write: &Write<'_>, merged: &Value, managers: &Managers, last: &Owned) -> Value {
+fn prune(write: &Write<'_>, merged: Value, managers: &Managers, last: &Owned) -> Value {
+    // Who gives nothing up loses nothing; most applies are such.
+    let is_of_one_version = |(_, owned): &(ManagerId, Owned)| owned.api_version == last.api_version;
+    let now = managers.get(&write.id(Operation::Apply)).filter(|_| managers.iter().all(is_of_one_version));
+    if now.is_some_and(|now| now.fields.contains(&last.fields)) {
+        return merged;
+    }
     let versions = write.versions;
     let (Some(last_schema), Some(merged_then)) =
-        (versions.schema(&last.api_version), versions.convert(merged, &last.api_version))
+        (versions.schema(&last.api_version), versions.convert(&merged, &last.api_version))
     else {
-        return merged.clone();
+        return merged;
     };
     let last_fields = last.fields.with_named_fields(last_schema);
     let mut pruned = walk::remove(last_schema, &merged_then, &last_fields);
@@ -248,30 +258,28 @@ fn prune(write: &Write<'_>, merged: &Value, managers: &Managers, last: &Owned) -
 
     // What anybody owns comes back: first in the version of the last apply, then in the others.
     let mut by_version: BTreeMap<&str, FieldSet> = BTreeMap::new();
-    for owned in managers.0.values() {
-        let fields = by_version.entry(&owned.api_version).or_default();
-        *fields = fields.union(&owned.fields);
+    for (_, owned) in managers.iter() {
+        by_version.entry(&owned.api_version).or_default().unite(&owned.fields);
     }
     let own_version = by_version.remove(last.api_version.as_str()).map(|fields| (last.api_version.as_str(), fields));
     for (version, managed) in own_version.into_iter().chain(by_version) {
         let (Some(schema), Some(merged), Some(pruned_then)) =
-            (versions.schema(version), versions.convert(merged, version), versions.convert(&pruned, version))
+            (versions.schema(version), versions.convert(&merged, version), versions.convert(&pruned, version))
         else {
             continue;
         };
-        let kept = walk::field_set(schema, &pruned_then).with_named_fields(schema);
-        let kept = kept.union(&managed.with_named_fields(schema));
-        let gone = walk::field_set(schema, &merged).with_named_fields(schema).difference(&kept);
+        let mut gone = walk::field_set(schema, &merged).with_named_fields(schema);
+        gone.subtract(&walk::field_set(schema, &pruned_then).with_named_fields(schema));
+        gone.subtract(&managed.with_named_fields(schema));
         pruned = walk::remove(schema, &merged, &gone);
     }
 
     // Nothing goes that the manager did not own itself.
-    let Some(pruned) = versions.convert(&pruned, &last.api_version) else { return merged.clone() };
-    let kept = walk::field_set(last_schema, &pruned).with_named_fields(last_schema);
-    let all = walk::field_set(last_schema, &merged_then).with_named_fields(last_schema);
-    let gone = all.difference(&kept).intersection(&last_fields);
-    let pruned = walk::remove(last_schema, &merged_then, &gone);
-    versions.convert(&pruned, write.api_version).unwrap_or_else(|| merged.clone())
+    let Some(pruned) = versions.convert(&pruned, &last.api_version) else { return merged };
+    let mut gone = walk::field_set(last_schema, &merged_then).with_named_fields(last_schema);
+    gone.subtract(&walk::field_set(last_schema, &pruned).with_named_fields(last_schema));
+    let pruned = walk::remove(last_schema, &merged_then, &gone.intersection(&last_fields));
+    versions.convert(&pruned, write.api_version).unwrap_or(merged)
 }
 
 #[cfg(test)]

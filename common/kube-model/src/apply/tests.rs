@@ -30,24 +30,29 @@ fn write<'a>(versions: &'a OneVersion, manager: &'a str) -> Write<'a> {
     Write { versions, api_version: "v1", subresource: "", manager, reset: &[], now: "2026-01-01T00:00:00Z" }
 }
 
-fn applied(live: &Value, manager: &str, config: &Value, force: bool) -> Result<Value, Refusal> {
-    let mut merged = apply(&write(&versions(), manager), live, config, force)?;
+/// An object and who owns what of it.
+#[derive(Clone, Debug, PartialEq)]
+struct Kept(Value, Managers);
+
+fn applied(live: &Kept, manager: &str, config: &Value, force: bool) -> Result<Kept, Refusal> {
+    let (mut merged, managers) = apply(&write(&versions(), manager), &live.0, &live.1, config, force)?;
     // As decoding does.
     object::drop_nulls(&mut merged);
-    Ok(merged)
+    Ok(Kept(merged, managers))
 }
 
-fn empty() -> Value {
-    json!({})
+fn empty() -> Kept {
+    Kept(json!({}), Managers::default())
 }
 
-fn owners(object: &Value) -> Vec<(String, Value)> {
-    let managers = Managers::of(object).0;
-    managers.into_iter().map(|(id, owned)| (id.manager, owned.fields.to_fields_v1())).collect()
+fn owners(object: &Kept) -> Vec<(String, Value)> {
+    object.1.iter().map(|(id, owned)| (id.manager.clone(), json!(owned.fields))).collect()
 }
 
-fn bare(object: &Value) -> Value {
-    without_managed_fields(object)["data"].clone()
+fn difference(one: &FieldSet, other: &FieldSet) -> FieldSet {
+    let mut difference = one.clone();
+    difference.subtract(other);
+    difference
 }
 
 #[test]
@@ -55,10 +60,10 @@ fn a_field_that_is_given_up_goes_with_its_last_owner() {
     let first = applied(&empty(), "a", &json!({"data": {"x": "1", "y": "1"}}), false).unwrap();
     let shared = applied(&first, "b", &json!({"data": {"y": "1"}}), false).unwrap();
     let given_up = applied(&shared, "a", &json!({"data": {}}), false).unwrap();
-    assert_eq!(bare(&given_up), json!({"y": "1"}));
+    assert_eq!(given_up.0["data"], json!({"y": "1"}));
     assert_eq!(owners(&given_up)[1], ("b".into(), json!({"f:data": {"f:y": {}}})));
     let gone = applied(&given_up, "b", &json!({"data": null}), false).unwrap();
-    assert_eq!(bare(&gone), Value::Null);
+    assert_eq!(gone.0["data"], Value::Null);
 }
 
 #[test]
@@ -77,16 +82,16 @@ fn a_conflict_names_field_and_manager_and_force_takes_over() {
 fn an_update_takes_what_it_changes() {
     let first = applied(&empty(), "a", &json!({"data": {"x": "1", "y": "1"}}), false).unwrap();
     let mut changed = first.clone();
-    changed["metadata"]["uid"] = json!("u");
-    changed["data"]["x"] = json!("2");
-    update(&write(&versions(), "editor"), &first, &mut changed);
+    changed.0["metadata"]["uid"] = json!("u");
+    changed.0["data"]["x"] = json!("2");
+    changed.1 = update(&write(&versions(), "editor"), &first.0, &first.1, &changed.0, Said::Nothing);
     assert_eq!(
         owners(&changed),
         [("a".into(), json!({"f:data": {"f:y": {}}})), ("editor".into(), json!({"f:data": {"f:x": {}}})),]
     );
     // What an update owns, an apply does not remove.
     let given_up = applied(&changed, "a", &json!({"data": {}}), false).unwrap();
-    assert_eq!(bare(&given_up), json!({"x": "2"}));
+    assert_eq!(given_up.0["data"], json!({"x": "2"}));
 }
 
 #[test]
@@ -95,15 +100,15 @@ fn items_of_keyed_lists_have_their_own_owners() {
     let first = applied(&empty(), "a", &first, false).unwrap();
     let second = json!({"spec": {"ports": [{"name": "b", "port": 2}], "tags": ["y"]}});
     let both = applied(&first, "b", &second, false).unwrap();
-    assert_eq!(both["spec"]["ports"], json!([{"name": "a", "port": 1}, {"name": "b", "port": 2}]));
-    assert_eq!(both["spec"]["tags"], json!(["x", "y"]));
+    assert_eq!(both.0["spec"]["ports"], json!([{"name": "a", "port": 1}, {"name": "b", "port": 2}]));
+    assert_eq!(both.0["spec"]["tags"], json!(["x", "y"]));
     let gone = applied(&both, "a", &json!({"spec": {}}), false).unwrap();
-    assert_eq!(gone["spec"], json!({"ports": [{"name": "b", "port": 2}], "tags": ["y"]}));
+    assert_eq!(gone.0["spec"], json!({"ports": [{"name": "b", "port": 2}], "tags": ["y"]}));
 }
 
 #[test]
 fn fields_that_nobody_owned_belong_to_nobody_who_applies() {
-    let live = json!({"metadata": {"uid": "u"}, "data": {"x": "1"}});
+    let live = Kept(json!({"metadata": {"uid": "u"}, "data": {"x": "1"}}), Managers::default());
     let Err(Refusal::Conflicts(conflicts)) = applied(&live, "a", &json!({"data": {"x": "2"}}), false) else {
         panic!("what was there before has an owner");
     };
@@ -117,14 +122,14 @@ fn old_updaters_are_merged() {
         let mut fields = FieldSet::default();
         fields.insert(&[field(&format!("x{index}"))]);
         let id = ManagerId::new(&format!("m{index:02}"), Operation::Update, "v1", "");
-        managers.0.insert(
+        managers.insert(
             id,
             Owned { fields, api_version: "v1".into(), time: Some(format!("2026-01-01T00:00:{index:02}Z")) },
         );
     }
     managers.cap_updaters();
-    assert_eq!(managers.0.len(), 10);
-    let ancient = &managers.0[&ManagerId::new("ancient-changes", Operation::Update, "v1", "")];
+    assert_eq!(managers.iter().count(), 10);
+    let ancient = managers.get(&ManagerId::new("ancient-changes", Operation::Update, "v1", "")).unwrap();
     assert_eq!(ancient.fields.paths().len(), 5);
 }
 
@@ -153,10 +158,11 @@ proptest! {
         let new = applied(&live, "me", &a, true).unwrap();
         let schema = versions().0;
         let wanted = walk::field_set(&schema, &a);
-        let present = walk::field_set(&schema, &without_managed_fields(&new));
-        prop_assert!(wanted.difference(&present).paths().iter().all(|path| path == ".data"), "{:?}", wanted.difference(&present).paths());
+        let present = walk::field_set(&schema, &new.0);
+        let missing = difference(&wanted, &present).paths();
+        prop_assert!(missing.iter().all(|path| path == ".data"), "{missing:?}");
         let id = ManagerId::new("me", Operation::Apply, "v1", "");
-        let owned = Managers::of(&new).0.get(&id).map(|owned| owned.fields.clone()).unwrap_or_default();
+        let owned = new.1.get(&id).map(|owned| owned.fields.clone()).unwrap_or_default();
         prop_assert_eq!(owned, wanted);
     }
 
@@ -165,12 +171,13 @@ proptest! {
         let before = applied(&empty(), "other", &b, false).unwrap();
         let both = applied(&before, "me", &a, true).unwrap();
         let after = applied(&both, "me", &json!({"spec": {}}), false).unwrap();
-        let fields = |object: &Value| walk::field_set(&versions().0, &without_managed_fields(object));
-        let theirs = Managers::of(&both).0.remove(&ManagerId::new("other", Operation::Apply, "v1", ""));
-        let theirs = theirs.map(|owned| owned.fields).unwrap_or_default();
-        prop_assert!(theirs.difference(&fields(&after)).paths().iter().all(|path| path == ".data"));
-        let mine_alone = fields(&both).difference(&theirs).intersection(&walk::field_set(&versions().0, &a));
-        prop_assert!(mine_alone.intersection(&fields(&after)).difference(&theirs).paths().iter().all(|path| path.matches('.').count() < 2));
+        let fields = |object: &Kept| walk::field_set(&versions().0, &object.0);
+        let theirs = both.1.get(&ManagerId::new("other", Operation::Apply, "v1", ""));
+        let theirs = theirs.map(|owned| owned.fields.clone()).unwrap_or_default();
+        prop_assert!(difference(&theirs, &fields(&after)).paths().iter().all(|path| path == ".data"));
+        let mine_alone = difference(&fields(&both), &theirs).intersection(&walk::field_set(&versions().0, &a));
+        let left = difference(&mine_alone.intersection(&fields(&after)), &theirs).paths();
+        prop_assert!(left.iter().all(|path| path.matches('.').count() < 2));
     }
 
     #[test]
@@ -178,10 +185,10 @@ proptest! {
         let live = applied(&empty(), "one", &a, false).unwrap();
         let live = applied(&live, "two", &b, true).unwrap();
         let live = applied(&live, "one", &c, true).unwrap();
-        let present = walk::field_set(&versions().0, &without_managed_fields(&live)).with_named_fields(&versions().0);
-        for (id, owned) in Managers::of(&live).0 {
-            let phantom = owned.fields.difference(&present);
-            prop_assert!(phantom.paths().iter().all(|path| path == ".data"), "{id} owns {:?}", phantom.paths());
+        let present = walk::field_set(&versions().0, &live.0).with_named_fields(&versions().0);
+        for (id, owned) in live.1.iter() {
+            let phantom = difference(&owned.fields, &present).paths();
+            prop_assert!(phantom.iter().all(|path| path == ".data"), "{id} owns {phantom:?}");
         }
     }
 }

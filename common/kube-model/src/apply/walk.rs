@@ -1,12 +1,15 @@
 //! Walks over values along their schema: which fields a value has, how two values differ, how one is merged into another
 //! and how fields are taken out. After `typed/` of structured-merge-diff.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde_json::{Map, Value};
 
 use super::{
-    fieldset::{Entry, FieldSet, field},
+    fieldset::{Element, Entry, FieldSet, element, field, shown},
     schema::{Schema, Shape},
 };
 
@@ -22,19 +25,18 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// The comparison without some fields and what is below them.
-    #[must_use]
-    pub fn without(&self, fields: &FieldSet) -> Self {
-        Self {
-            added: self.added.without(fields),
-            modified: self.modified.without(fields),
-            removed: self.removed.without(fields),
-        }
+    /// Leaves out some fields and what is below them.
+    pub fn cut(&mut self, fields: &FieldSet) {
+        self.added.cut(fields);
+        self.modified.cut(fields);
+        self.removed.cut(fields);
     }
 
     /// What the new value says anew.
-    pub fn changed(&self) -> FieldSet {
-        self.added.union(&self.modified)
+    pub fn changed(self) -> FieldSet {
+        let mut changed = self.added;
+        changed.unite(&self.modified);
+        changed
     }
 }
 
@@ -74,11 +76,11 @@ fn fill(schema: &Schema, value: &Value, entry: &mut Entry) {
                 let is_hollow = value.is_null() || value.as_object().is_some_and(Map::is_empty);
                 below.member |= is_hollow || !is_named;
             }
-            entry.below = std::mem::take(&mut entry.below).difference(&FieldSet::default());
+            entry.below.drop_hollow();
         }
         Shape::List => {
-            for (element, items) in grouped(schema, items_of(Some(value))) {
-                let below = entry.below.entry(element);
+            for (item, items) in grouped(schema, items_of(Some(value))) {
+                let below = entry.below.entry(element(&item));
                 // Items that cannot be told apart are owned as one.
                 if let [item] = items.as_slice() {
                     fill(schema.element(), item, below);
@@ -100,34 +102,53 @@ fn grouped<'a>(schema: &Schema, items: &'a [Value]) -> BTreeMap<String, Vec<&'a 
     groups
 }
 
+/// A place in a value. It is written out only where something is wrong with it.
+enum Place<'a> {
+    Root,
+    Field(&'a Self, &'a str),
+    Item(&'a Self, &'a str),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(outer, name) => write!(f, "{outer}.{name}"),
+            Self::Item(outer, element) => write!(f, "{outer}{}", shown(element)),
+        }
+    }
+}
+
 /// Refuses a configuration with fields that the schema does not have, or whose merged lists hold items that cannot be
 /// told apart.
-pub fn check(schema: &Schema, value: &Value, path: &str) -> Result<(), String> {
+pub fn check(schema: &Schema, value: &Value) -> Result<(), String> {
+    check_at(schema, value, &Place::Root)
+}
+
+fn check_at(schema: &Schema, value: &Value, place: &Place<'_>) -> Result<(), String> {
     match schema.shape(value) {
         Shape::Leaf => match schema {
-            Schema::Record { .. } | Schema::Map(_) => Err(format!("{path}: expected map, got {value}")),
-            Schema::Set | Schema::Keyed { .. } => Err(format!("{path}: expected list, got {value}")),
+            Schema::Record { .. } | Schema::Map(_) => Err(format!("{place}: expected map, got {value}")),
+            Schema::Set | Schema::Keyed { .. } => Err(format!("{place}: expected list, got {value}")),
             _ => Ok(()),
         },
         Shape::Any => Ok(()),
         Shape::Map => fields_of(Some(value)).try_for_each(|(name, value)| {
-            let path = format!("{path}.{name}");
+            let place = Place::Field(place, name);
             if !schema.allows(name) {
-                return Err(format!("{path}: field not declared in schema"));
+                return Err(format!("{place}: field not declared in schema"));
             }
-            check(schema.field(name).0, value, &path)
+            check_at(schema.field(name).0, value, &place)
         }),
         Shape::List => {
             let mut seen = BTreeSet::new();
             for (index, item) in items_of(Some(value)).iter().enumerate() {
-                let element = schema.item(item).map_err(|reason| format!("{path}: element {index}: {reason}"))?;
-                let mut shown = FieldSet::default();
-                shown.insert(std::slice::from_ref(&element));
-                let shown = shown.paths().concat();
-                check(schema.element(), item, &format!("{path}{shown}"))?;
-                if !seen.insert(element) {
-                    return Err(format!("{path}: duplicate entries for key {shown}"));
+                let element = schema.item(item).map_err(|reason| format!("{place}: element {index}: {reason}"))?;
+                check_at(schema.element(), item, &Place::Item(place, &element))?;
+                if seen.contains(&element) {
+                    return Err(format!("{place}: duplicate entries for key {}", shown(&element)));
                 }
+                seen.insert(element);
             }
             Ok(())
         }
@@ -145,7 +166,7 @@ fn compare_at(
     schema: &Schema,
     old: Option<&Value>,
     new: Option<&Value>,
-    path: &mut Vec<String>,
+    path: &mut Vec<Element>,
     found: &mut Comparison,
 ) {
     let shape = match (old.map(|old| schema.shape(old)), new.map(|new| schema.shape(new))) {
@@ -177,14 +198,14 @@ fn compare_below(
     schema: &Schema,
     old: Option<&Value>,
     new: Option<&Value>,
-    path: &mut Vec<String>,
+    path: &mut Vec<Element>,
     found: &mut Comparison,
 ) {
-    let mut names: BTreeSet<&String> = fields_of(old).map(|(name, _)| name).collect();
-    names.extend(fields_of(new).map(|(name, _)| name));
-    for name in names {
+    let lacks = |value: Option<&Value>, name: &str| value.is_none_or(|value| value.get(name).is_none());
+    let pairs = fields_of(old).map(|(name, value)| (name, Some(value), new.and_then(|new| new.get(name))));
+    let added = fields_of(new).filter(|(name, _)| lacks(old, name)).map(|(name, value)| (name, None, Some(value)));
+    for (name, old, new) in pairs.chain(added) {
         // Equal subtrees are by far the most; they need no walk.
-        let (old, new) = (old.and_then(|value| value.get(name)), new.and_then(|value| value.get(name)));
         if old == new {
             continue;
         }
@@ -197,13 +218,13 @@ fn compare_below(
     }
 }
 
-fn compare_items(schema: &Schema, old: &[Value], new: &[Value], path: &mut Vec<String>, found: &mut Comparison) {
+fn compare_items(schema: &Schema, old: &[Value], new: &[Value], path: &mut Vec<Element>, found: &mut Comparison) {
     let (old, new) = (grouped(schema, old), grouped(schema, new));
-    let elements: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    for element in elements {
-        let old = old.get(element).map_or(&[][..], Vec::as_slice);
-        let new = new.get(element).map_or(&[][..], Vec::as_slice);
-        path.push(element.clone());
+    let items: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for item in items {
+        let old = old.get(item).map_or(&[][..], Vec::as_slice);
+        let new = new.get(item).map_or(&[][..], Vec::as_slice);
+        path.push(element(item));
         match (old.len(), new.len()) {
             (0 | 1, 0 | 1) => {
                 compare_at(schema.element(), old.first().copied(), new.first().copied(), path, found);
@@ -247,13 +268,13 @@ fn merge_at(schema: &Schema, live: Option<&Value>, applied: Option<&Value>) -> O
     match shape {
         Shape::Leaf | Shape::Any => Some(applied_value.clone()),
         Shape::Map => {
-            let mut names: BTreeSet<&String> = fields_of(live).map(|(name, _)| name).collect();
-            names.extend(fields_of(applied).map(|(name, _)| name));
-            let merged: Map<_, _> = names
-                .into_iter()
-                .filter_map(|name| {
-                    let child = schema.field(name).0;
-                    Some((name.clone(), merge_at(child, live_value.get(name), applied_value.get(name))?))
+            let kept = fields_of(live).map(|(name, value)| (name, Some(value), applied_value.get(name)));
+            let added = fields_of(applied).filter(|(name, _)| live_value.get(*name).is_none());
+            let added = added.map(|(name, value)| (name, None, Some(value)));
+            let merged: Map<_, _> = kept
+                .chain(added)
+                .filter_map(|(name, live, applied)| {
+                    Some((name.clone(), merge_at(schema.field(name).0, live, applied)?))
                 })
                 .collect();
             (!merged.is_empty()).then_some(Value::Object(merged))
@@ -328,8 +349,8 @@ pub fn remove(schema: &Schema, value: &Value, fields: &FieldSet) -> Value {
         Shape::Leaf | Shape::Any => value.clone(),
         Shape::Map => {
             let kept: Map<_, _> = fields_of(Some(value))
-                .filter(|(name, _)| !fields.has(&field(name)))
-                .map(|(name, value)| match fields.below(&field(name)) {
+                .filter(|(name, _)| !fields.has_field(name))
+                .map(|(name, value)| match fields.below_field(name) {
                     Some(below) => (name.clone(), remove(schema.field(name).0, value, below)),
                     None => (name.clone(), value.clone()),
                 })
@@ -377,7 +398,7 @@ mod tests {
             "list": [1, 2], "empty": {}, "inner": {"deep": {"leaf": 1}}, "free": {"a": {"b": [1]}},
         });
         assert_eq!(
-            field_set(&schema(), &value).to_fields_v1(),
+            json!(field_set(&schema(), &value)),
             json!({
                 "f:labels": {"f:a": {}}, "f:tags": {r#"v:"x""#: {}},
                 "f:ports": {r#"k:{"name":"http"}"#: {".": {}, "f:name": {}, "f:port": {}}},
@@ -393,17 +414,14 @@ mod tests {
         let new = json!({"labels": {"a": "2", "c": "1"}, "ports": [{"name": "a", "port": 2}, {"name": "b"}]});
         let comparison = compare(&schema(), &old, &new);
         assert_eq!(
-            comparison.added.to_fields_v1(),
+            json!(comparison.added),
             json!({"f:labels": {"f:c": {}}, "f:ports": {r#"k:{"name":"b"}"#: {".": {}, "f:name": {}}}})
         );
         assert_eq!(
-            comparison.modified.to_fields_v1(),
+            json!(comparison.modified),
             json!({"f:labels": {"f:a": {}}, "f:ports": {r#"k:{"name":"a"}"#: {"f:port": {}}}})
         );
-        assert_eq!(
-            comparison.removed.to_fields_v1(),
-            json!({"f:labels": {"f:b": {}}, "f:tags": {".": {}, r#"v:"x""#: {}}})
-        );
+        assert_eq!(json!(comparison.removed), json!({"f:labels": {"f:b": {}}, "f:tags": {".": {}, r#"v:"x""#: {}}}));
     }
 
     #[test]
@@ -426,8 +444,8 @@ mod tests {
 
     #[test]
     fn items_that_cannot_be_told_apart_are_refused() {
-        let reason = check(&schema(), &json!({"ports": [{"name": "a"}, {"name": "a"}]}), "").unwrap_err();
+        let reason = check(&schema(), &json!({"ports": [{"name": "a"}, {"name": "a"}]})).unwrap_err();
         assert_eq!(reason, r#".ports: duplicate entries for key [name="a"]"#);
-        assert!(check(&schema(), &json!({"ports": [{"port": 1}]}), "").unwrap_err().contains("omits all key"));
+        assert!(check(&schema(), &json!({"ports": [{"port": 1}]})).unwrap_err().contains("omits all key"));
     }
 }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     object,
     storage::{Change, ObjectId, key, owner_uids},
+    stored::Stored,
 };
 
 /// How the owners of an object stand.
@@ -39,7 +40,7 @@ impl State {
                 noted.push(id.clone());
             }
         } else {
-            let uid = old.and_then(object::uid).unwrap_or_default();
+            let uid = old.and_then(|old| object::uid(old)).unwrap_or_default();
             noted.extend(self.store.dependents(uid).cloned());
         }
         // Owners wait for dependents to go or to let go of them, and namespaces to be empty.
@@ -85,7 +86,7 @@ impl State {
     }
 
     /// Deletes an object whose owners are gone, or lets go of those that are.
-    fn judge(&mut self, id: &ObjectId, object: &Arc<Value>, clock: &Clock) {
+    fn judge(&mut self, id: &ObjectId, object: &Stored, clock: &Clock) {
         let owners = self.owners(object);
         if !owners.solid.is_empty() {
             let gone: Vec<_> = owners.gone.into_iter().chain(owners.waiting).collect();
@@ -131,7 +132,7 @@ impl State {
         owners
     }
 
-    fn delete_by(&mut self, id: &ObjectId, object: &Arc<Value>, propagation: Propagation, clock: &Clock) {
+    fn delete_by(&mut self, id: &ObjectId, object: &Stored, propagation: Propagation, clock: &Clock) {
         let params = DeleteParams {
             uid: object::uid(object).map(str::to_owned),
             propagation: Some(propagation),
@@ -142,7 +143,7 @@ impl State {
     }
 
     /// Deletes what an owner waits for; lets it go when nothing is left that blocks it.
-    fn delete_dependents(&mut self, id: &ObjectId, owner: &Arc<Value>, clock: &Clock) {
+    fn delete_dependents(&mut self, id: &ObjectId, owner: &Stored, clock: &Clock) {
         let uid = object::uid(owner).unwrap_or_default().to_owned();
         let dependents: Vec<_> = self.store.dependents(&uid).cloned().collect();
         let blocks = |object: &Value| {
@@ -169,7 +170,8 @@ impl State {
 
     /// Removes owners from an object.
     fn let_go(&mut self, id: &ObjectId, owners: &[String]) {
-        let Some(mut object) = self.store.get(id).map(|object| object.as_ref().clone()) else { return };
+        let Some(live) = self.store.get(id).cloned() else { return };
+        let mut object = live.fields().as_ref().clone();
         let is_kept = |owner: &&Value| !owners.iter().any(|uid| owner["uid"] == json!(uid));
         let kept: Vec<_> = object::owners(&object).filter(is_kept).cloned().collect();
         if kept.is_empty() {
@@ -177,7 +179,7 @@ impl State {
         } else {
             object::set_meta(&mut object, "ownerReferences", Value::Array(kept));
         }
-        self.commit(id, Some(object));
+        self.commit(id, Some((object, Arc::clone(live.managers()))));
     }
 
     fn remove_finalizer(&mut self, id: &ObjectId, finalizer: &str) {
@@ -186,14 +188,14 @@ impl State {
         if kept.is_empty() {
             self.commit(id, None);
         } else {
-            let mut object = live.as_ref().clone();
+            let mut object = live.fields().as_ref().clone();
             object::set_finalizers(&mut object, &kept);
-            self.commit(id, Some(object));
+            self.commit(id, Some((object, Arc::clone(live.managers()))));
         }
     }
 
     /// Deletes what is in a namespace, and the namespace when nothing is left.
-    fn empty_namespace(&mut self, id: &ObjectId, namespace: &Arc<Value>, clock: &Clock) {
+    fn empty_namespace(&mut self, id: &ObjectId, namespace: &Stored, clock: &Clock) {
         let prefix = format!("{}/", object::name(namespace));
         let resources: Vec<_> = self.registry.iter().map(|(id, _)| id).collect();
         let content = |state: &Self| -> Vec<ObjectId> {
@@ -206,13 +208,13 @@ impl State {
             }
         }
         if content(self).is_empty() {
-            let mut object = namespace.as_ref().clone();
+            let mut object = namespace.fields().as_ref().clone();
             let finalizers = object.pointer("/spec/finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
             let kept: Vec<_> = finalizers.into_iter().filter(|name| *name != json!("kubernetes")).collect();
             let waits = !kept.is_empty() || !object::finalizers(namespace).is_empty();
             object["spec"] = if kept.is_empty() { json!({}) } else { json!({"finalizers": kept}) };
             if object != **namespace {
-                self.commit(id, Some(object));
+                self.commit(id, Some((object, Arc::clone(namespace.managers()))));
             }
             if !waits {
                 self.commit(id, None);

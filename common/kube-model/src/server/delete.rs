@@ -5,14 +5,15 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use serde_json::{Value, json};
 
-use super::{Clock, EVICTION, List, ListParams, Server, State, Target};
+use super::{Clock, List, ListParams, Server, State, Target};
 use crate::{
     errors::ApiError,
     object,
     registry::Resource,
     selectors::Selector,
     storage::{ObjectId, key},
-    watch::View,
+    stored::Stored,
+    watch::{View, at_version},
 };
 
 /// Waits until dependents have lost their owner.
@@ -47,10 +48,10 @@ pub struct DeleteParams {
 }
 
 /// The answer to a deletion.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Deleted {
     /// The object as it was, or as it waits for its finalizers.
-    Object(Arc<Value>),
+    Object(Arc<Stored>),
     /// It is gone.
     Gone(Box<Status>),
 }
@@ -71,19 +72,6 @@ impl Server {
                 return Ok(Deleted::Gone(Box::new(success(resource, &object))));
             }
             Ok(Deleted::Object(view.show(resource, &object)?))
-        })
-    }
-
-    /// Evicts a pod: deletes it as its disruption budgets allow, of which this server knows none.
-    pub fn evict(&self, target: &Target, params: &DeleteParams) -> Result<Status, ApiError> {
-        if target.subresource != EVICTION {
-            return Err(ApiError::method_not_allowed());
-        }
-        self.change(|state, clock| {
-            let found = state.find(target)?;
-            let id = (found.id, key(&target.namespace, &target.name));
-            state.delete(&id, &target.name, params, clock)?;
-            Ok(Status { status: Some("Success".into()), code: Some(201), ..Status::default() })
         })
     }
 
@@ -133,7 +121,7 @@ impl State {
         name: &str,
         params: &DeleteParams,
         clock: &Clock,
-    ) -> Result<(Arc<Value>, bool), ApiError> {
+    ) -> Result<(Arc<Stored>, bool), ApiError> {
         let resource = Arc::clone(self.registry.get(id.0).ok_or_else(ApiError::no_such_path)?);
         let live = self.store.get(id).cloned();
         let live = live.ok_or_else(|| ApiError::not_found(resource.qualified(), name))?;
@@ -141,7 +129,7 @@ impl State {
         if resource.kind == "Namespace" && resource.group.is_empty() {
             return self.delete_namespace(id, &live, params, clock);
         }
-        let mut object = live.as_ref().clone();
+        let mut object = live.fields().as_ref().clone();
         let is_graceful = match resource.behaviour.grace {
             Some(grace) => match begin_grace(&mut object, grace(&live), params, clock) {
                 Grace::Pending => return Ok((live, false)),
@@ -154,13 +142,11 @@ impl State {
         let waits = !object::finalizers(&object).is_empty();
         let is_given_time = is_graceful && object::meta_number(&object, "deletionGracePeriodSeconds") > Some(0);
         if !waits && !is_given_time {
-            let mut gone = live;
-            if !params.is_dry_run {
-                self.commit(id, None);
-                let version = json!(self.store.version().to_string());
-                object::set_meta(Arc::make_mut(&mut gone), "resourceVersion", version);
+            if params.is_dry_run {
+                return Ok((live, true));
             }
-            return Ok((gone, true));
+            self.commit(id, None);
+            return Ok((Arc::new(at_version(&live, self.store.version())), true));
         }
         if waits && !is_graceful {
             mark(&mut object, clock);
@@ -172,14 +158,14 @@ impl State {
     fn delete_namespace(
         &mut self,
         id: &ObjectId,
-        live: &Arc<Value>,
+        live: &Arc<Stored>,
         params: &DeleteParams,
         clock: &Clock,
-    ) -> Result<(Arc<Value>, bool), ApiError> {
+    ) -> Result<(Arc<Stored>, bool), ApiError> {
         if object::is_deleting(live) {
             return Ok((Arc::clone(live), false));
         }
-        let mut object = live.as_ref().clone();
+        let mut object = live.fields().as_ref().clone();
         object::set_meta(&mut object, "deletionTimestamp", json!(clock.text()));
         object["status"]["phase"] = json!("Terminating");
         set_propagation(&mut object, params.propagation);
@@ -189,22 +175,22 @@ impl State {
     fn settle(
         &mut self,
         id: &ObjectId,
-        live: Arc<Value>,
+        live: Arc<Stored>,
         object: Value,
         params: &DeleteParams,
-    ) -> Result<Arc<Value>, ApiError> {
-        if object == *live {
+    ) -> Result<Arc<Stored>, ApiError> {
+        if object == **live {
             return Ok(live);
         }
         if params.is_dry_run {
-            return Ok(Arc::new(object));
+            return Ok(Arc::new(live.with_fields(object)));
         }
-        let change = self.commit(id, Some(object));
+        let change = self.commit(id, Some((object, Arc::clone(live.managers()))));
         change.new.clone().ok_or_else(|| ApiError::internal("an object that is being deleted is gone"))
     }
 }
 
-fn check_preconditions(resource: &Resource, live: &Value, params: &DeleteParams) -> Result<(), ApiError> {
+pub(super) fn check_preconditions(resource: &Resource, live: &Value, params: &DeleteParams) -> Result<(), ApiError> {
     let refused = |why: String| Err(ApiError::conflict(resource.qualified_kind(), object::name(live), &why));
     let stored = object::uid(live).unwrap_or_default();
     if let Some(asked) = params.uid.as_deref().filter(|asked| *asked != stored) {

@@ -2,7 +2,9 @@
 
 mod collect;
 mod delete;
+mod evict;
 mod read;
+mod snapshot;
 mod write;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -14,15 +16,18 @@ use serde_json::Value;
 pub use self::{
     delete::{DeleteParams, Deleted, Propagation},
     read::{List, ListParams},
+    snapshot::Snapshot,
     write::WriteParams,
 };
 use crate::{
-    builtin, crd,
+    apply::managed::Managers,
+    builtin, certificates, crd,
     errors::ApiError,
     faults::{Faultless, Faults},
     object,
     registry::{Convert, Registry, Resource, ResourceId},
     storage::{Change, ObjectId, Store, key},
+    stored::Stored,
     watch::Watches,
 };
 
@@ -63,6 +68,8 @@ pub struct Options {
     pub history: usize,
     /// Events that wait for a slow watcher before its watch is ended.
     pub watch_queue: usize,
+    /// The text of an object is made once and kept: for servers that are asked much and hold little.
+    pub keeps_text: bool,
     /// Garbage is collected and namespaces are emptied after each request, as if the controllers that do it were
     /// always quick; otherwise only by [`Server::collect_one`].
     pub collects_at_once: bool,
@@ -70,7 +77,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { history: 1000, watch_queue: 1000, collects_at_once: true }
+        Self { history: 1000, watch_queue: 1000, keeps_text: true, collects_at_once: true }
     }
 }
 
@@ -92,14 +99,7 @@ impl Server {
     /// A server of the kinds that another one serves ([`Server::registry`]), with the same namespaces as any: where many are made, kinds
     /// need be read from their definitions only once.
     pub fn with_registry(sources: Arc<dyn Sources>, options: Options, registry: Registry) -> Self {
-        let state = State {
-            registry,
-            store: Store::new(options.history),
-            watches: Watches::default(),
-            garbage: VecDeque::new(),
-            faults: Arc::new(Faultless),
-        };
-        let server = Self { state: Mutex::new(state), sources, faults: Arc::new(Faultless), options };
+        let server = Self::empty(sources, options, registry);
         let target = Target { version: "v1".into(), plural: "namespaces".into(), ..Target::default() };
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let namespace = serde_json::json!({"metadata": {"name": name}});
@@ -107,6 +107,17 @@ impl Server {
             let _ = server.create(&target, namespace, &WriteParams::default());
         }
         server
+    }
+
+    fn empty(sources: Arc<dyn Sources>, options: Options, registry: Registry) -> Self {
+        let state = State {
+            registry,
+            store: Store::new(options.history, options.keeps_text),
+            watches: Watches::default(),
+            garbage: VecDeque::new(),
+            faults: Arc::new(Faultless),
+        };
+        Self { state: Mutex::new(state), sources, faults: Arc::new(Faultless), options }
     }
 
     /// The same server with faults.
@@ -129,7 +140,7 @@ impl Server {
 
     /// Serves the kind of a `CustomResourceDefinition` with a conversion between its versions.
     pub fn install_definition(&self, definition: &Value, convert: Convert) -> bool {
-        let resource = crd::resource(definition, Some(convert));
+        let resource = crd::resource(&Arc::new(definition.clone()), Some(convert));
         let is_read = resource.is_some();
         if let Some(resource) = resource {
             self.install(resource);
@@ -229,6 +240,7 @@ impl State {
         let is_known = match target.subresource.as_str() {
             "" => true,
             "status" => resource.behaviour.has_status,
+            certificates::APPROVAL => resource.behaviour.has_approval,
             EVICTION => resource.group.is_empty() && resource.plural == "pods",
             _ => false,
         };
@@ -238,15 +250,14 @@ impl State {
     }
 
     /// Makes a change: stores it, tells the watchers, and notes what has to be collected.
-    fn commit(&mut self, id: &ObjectId, object: Option<Value>) -> Arc<Change> {
+    fn commit(&mut self, id: &ObjectId, object: Option<(Value, Arc<Managers>)>) -> Arc<Change> {
         let change = self.store.commit(id, object);
         if let Some(resource) = self.registry.get(id.0).cloned() {
             self.watches.publish(id.0, &resource, &change, self.faults.as_ref());
             if resource.group == builtin::API_EXTENSIONS
                 && let Some(definition) = &change.new
-                && let Some(defined) = crd::resource(definition, None)
             {
-                self.define(defined);
+                self.define(definition.fields());
             }
         }
         self.note_garbage(id, &change);
@@ -254,14 +265,21 @@ impl State {
     }
 
     /// Serves a defined kind; a conversion that was given for it stays.
-    fn define(&mut self, mut defined: Resource) {
-        let known =
-            self.registry.iter().find(|(_, known)| known.group == defined.group && known.plural == defined.plural);
-        defined.convert = known.and_then(|(_, known)| known.convert.clone());
-        self.registry.install(defined);
+    fn define(&mut self, definition: &Arc<Value>) {
+        let text = |path: &str| definition.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let known = self.registry.known(text("/spec/group"), text("/spec/names/plural"));
+        // Reading a definition takes long, and a status changes nothing.
+        let is_read = |known: &Arc<Value>| known.get("spec") == definition.get("spec");
+        if known.and_then(|known| known.definition.as_ref()).is_some_and(is_read) {
+            return;
+        }
+        let convert = known.and_then(|known| known.convert.clone());
+        if let Some(defined) = crd::resource(definition, convert) {
+            self.registry.install(defined);
+        }
     }
 
-    fn namespace(&self, name: &str) -> Option<&Arc<Value>> {
+    fn namespace(&self, name: &str) -> Option<&Arc<Stored>> {
         let id = self.registry.find_kind("", "Namespace")?;
         self.store.get(&(id, key("", name)))
     }

@@ -14,6 +14,7 @@ use crate::{
     registry::Resource,
     selectors::Selector,
     storage::key,
+    stored::Stored,
     watch::{EventKind, Subscription, View, WatchStream, classify},
 };
 
@@ -57,24 +58,15 @@ pub struct List {
     /// How many items follow, where that is known.
     pub remaining: Option<usize>,
     /// The objects.
-    pub items: Vec<Arc<Value>>,
-}
-
-/// An object without kind and version.
-struct Bare<'a>(&'a Value);
-
-impl Serialize for Bare<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Object(fields) => {
-                serializer.collect_map(fields.iter().filter(|(name, _)| *name != "apiVersion" && *name != "kind"))
-            }
-            other => other.serialize(serializer),
-        }
-    }
+    pub items: Vec<Arc<Stored>>,
 }
 
 impl List {
+    /// The fields of the objects, without who owns which.
+    pub fn into_fields(self) -> Vec<Arc<Value>> {
+        self.items.iter().map(|item| Arc::clone(item.fields())).collect()
+    }
+
     /// The list as a client reads it.
     pub fn to_json(&self) -> Bytes {
         let mut metadata = json!({"resourceVersion": self.resource_version.to_string()});
@@ -92,12 +84,11 @@ impl List {
             if index > 0 {
                 text.push(b',');
             }
-            // Writing a value to memory cannot fail.
-            let _ = if self.has_bare_items {
-                serde_json::to_writer(&mut text, &Bare(item))
+            if self.has_bare_items {
+                item.write_bare(&mut text);
             } else {
-                serde_json::to_writer(&mut text, item.as_ref())
-            };
+                item.write(&mut text);
+            }
         }
         text.extend_from_slice(b"]}");
         text.into()
@@ -220,8 +211,13 @@ fn checked(errors: &[FieldError]) -> Result<(), ApiError> {
 }
 
 impl Server {
-    /// An object, as the target's version shows it.
+    /// An object, as the target's version shows it; who owns its fields is left out.
     pub fn get(&self, target: &Target, is_metadata_only: bool) -> Result<Arc<Value>, ApiError> {
+        self.read(target, is_metadata_only).map(|object| Arc::clone(object.fields()))
+    }
+
+    /// An object, as the target's version shows it.
+    pub(crate) fn read(&self, target: &Target, is_metadata_only: bool) -> Result<Arc<Stored>, ApiError> {
         let state = self.state.lock();
         let Found { id, resource } = state.find(target)?;
         let object = state.store.get(&(id, key(&target.namespace, &target.name)));

@@ -1,18 +1,22 @@
 //! Create, update, patch and apply.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
 use super::{Clock, Found, Server, Sources, State, Target};
 use crate::{
-    apply::{self, Refusal, Write},
-    crd,
+    apply::{
+        self, Refusal, Write,
+        managed::{Managers, Said},
+    },
+    certificates, crd,
     errors::{ApiError, FieldError, Qualified, STALE},
     meta, object,
     patch::{self, Patch},
     registry::{Amend, Resource},
     storage::{ObjectId, key},
+    stored::Stored,
     watch::View,
 };
 
@@ -42,42 +46,61 @@ struct Job<'a> {
 }
 
 impl Server {
-    /// Makes an object; it is shown as the target's version shows it.
+    /// Makes an object; it is shown as the target's version shows it, without who owns its fields.
     pub fn create(&self, target: &Target, object: Value, params: &WriteParams) -> Result<Arc<Value>, ApiError> {
+        self.make(target, object, params).map(|object| Arc::clone(object.fields()))
+    }
+
+    /// Replaces an object; says too whether it had to be made.
+    pub fn update(&self, target: &Target, object: Value, params: &WriteParams) -> Result<(Arc<Value>, bool), ApiError> {
+        self.put(target, object, params).map(|(object, is_new)| (Arc::clone(object.fields()), is_new))
+    }
+
+    /// Patches or applies an object; says too whether it had to be made.
+    pub fn patch(&self, target: &Target, patch: &Patch, params: &WriteParams) -> Result<(Arc<Value>, bool), ApiError> {
+        self.amend(target, patch, params).map(|(object, is_new)| (Arc::clone(object.fields()), is_new))
+    }
+
+    /// [`Self::create`], with who owns the fields.
+    pub(crate) fn make(&self, target: &Target, object: Value, params: &WriteParams) -> Result<Arc<Stored>, ApiError> {
         self.change(|state, clock| {
             let found = state.find(target)?;
             if !target.subresource.is_empty() {
                 return Err(ApiError::method_not_allowed());
             }
             let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
-            let object = job.decoded(object)?;
+            let (object, said) = job.decoded(object)?;
+            if !wants_name(&object) {
+                return state.create(&job, object, said);
+            }
             let mut attempts = 0;
             loop {
                 let mut candidate = object.clone();
-                let is_generated = job.generate_name(&mut candidate);
+                job.generate_name(&mut candidate)?;
                 attempts += 1;
-                match state.create(&job, candidate) {
-                    Err(error) if is_generated && error.reason() == "AlreadyExists" => {
-                        if attempts == NAME_ATTEMPTS {
-                            return Err(error);
-                        }
-                    }
+                match state.create(&job, candidate, said.clone()) {
+                    Err(error) if error.reason() == "AlreadyExists" && attempts < NAME_ATTEMPTS => {}
                     outcome => return outcome,
                 }
             }
         })
     }
 
-    /// Replaces an object; says too whether it had to be made.
-    pub fn update(&self, target: &Target, object: Value, params: &WriteParams) -> Result<(Arc<Value>, bool), ApiError> {
+    /// [`Self::update`], with who owns the fields.
+    pub(crate) fn put(
+        &self,
+        target: &Target,
+        object: Value,
+        params: &WriteParams,
+    ) -> Result<(Arc<Stored>, bool), ApiError> {
         self.change(|state, clock| {
             let found = state.find(target)?;
             let job = Job { found: &found, target, params, clock, sources: self.sources.as_ref() };
-            let object = job.decoded(object)?;
+            let (object, said) = job.decoded(object)?;
             job.check_name(&object)?;
             let Some(live) = state.store.get(&job.object_id()).cloned() else {
                 if found.resource.behaviour.creates_on_update && target.subresource.is_empty() {
-                    return Ok((state.create(&job, object)?, true));
+                    return Ok((state.create(&job, object, said)?, true));
                 }
                 return Err(job.not_found());
             };
@@ -88,14 +111,18 @@ impl Server {
                 return Err(job.storage_conflict(&why));
             }
             let shown = job.shown(&live)?;
-            let mut object = object;
-            job.with_ownership(|write| apply::update(write, &shown, &mut object));
-            Ok((state.replace(&job, &live, object)?, false))
+            let managers = job.with_ownership(|write| apply::update(write, &shown, live.managers(), &object, said));
+            Ok((state.replace(&job, &live, object, managers)?, false))
         })
     }
 
-    /// Patches or applies an object; says too whether it had to be made.
-    pub fn patch(&self, target: &Target, patch: &Patch, params: &WriteParams) -> Result<(Arc<Value>, bool), ApiError> {
+    /// [`Self::patch`], with who owns the fields.
+    pub(crate) fn amend(
+        &self,
+        target: &Target,
+        patch: &Patch,
+        params: &WriteParams,
+    ) -> Result<(Arc<Stored>, bool), ApiError> {
         check_patch_params(patch, params)?;
         self.change(|state, clock| {
             let found = state.find(target)?;
@@ -106,14 +133,14 @@ impl Server {
                 ));
             }
             let live = state.store.get(&job.object_id()).cloned();
-            let new = match (patch, &live) {
-                (Patch::Apply(applied), _) => job.applied(live.as_ref(), applied)?,
+            let (new, managers) = match (patch, &live) {
+                (Patch::Apply(applied), _) => job.applied(live.as_deref(), applied)?,
                 (_, Some(live)) => job.patched(live, patch)?,
                 (_, None) => return Err(job.not_found()),
             };
             match live {
-                Some(live) => Ok((state.replace(&job, &live, new)?, false)),
-                None if target.subresource.is_empty() => Ok((state.create_applied(&job, new)?, true)),
+                Some(live) => Ok((state.replace(&job, &live, new, managers)?, false)),
+                None if target.subresource.is_empty() => Ok((state.create_applied(&job, new, managers)?, true)),
                 None => Err(job.not_found()),
             }
         })
@@ -165,14 +192,16 @@ impl Job<'_> {
     }
 
     /// A stored object in the version of the request.
-    fn shown(&self, object: &Value) -> Result<Value, ApiError> {
-        Ok(self.resource().to_version(object, &self.target.version)?.into_owned())
+    fn shown<'b>(&self, object: &'b Value) -> Result<Cow<'b, Value>, ApiError> {
+        self.resource().to_version(object, &self.target.version)
     }
 
-    /// An object as it came, with kind, namespace and defaults filled in.
-    fn decoded(&self, mut object: Value) -> Result<Value, ApiError> {
+    /// An object as it came, with kind, namespace and defaults filled in; and what it said of its managers.
+    fn decoded(&self, mut object: Value) -> Result<(Value, Said), ApiError> {
         self.amend(self.resource().decode.as_ref(), &mut object)?;
-        self.completed(object)
+        let mut object = self.completed(object)?;
+        let said = Said::take(&mut object);
+        Ok((object, said))
     }
 
     fn completed(&self, mut object: Value) -> Result<Value, ApiError> {
@@ -187,14 +216,14 @@ impl Job<'_> {
             )));
         }
         let given = fields.entry("apiVersion").or_insert_with(|| json!(expected));
-        if *given != json!(expected) {
+        if *given != expected {
             let given = given.as_str().unwrap_or_default().to_owned();
             return Err(ApiError::bad_request(format!(
                 "the API version in the data ({given}) does not match the expected API version ({expected})"
             )));
         }
         let given = fields.entry("kind").or_insert_with(|| json!(kind));
-        if *given != json!(kind) {
+        if *given != kind {
             let given = given.as_str().unwrap_or_default().to_owned();
             return Err(self.another_kind(&given, object::name(&object)));
         }
@@ -264,14 +293,12 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Names an object that asks for it; whether it did.
-    fn generate_name(&self, object: &mut Value) -> bool {
-        let Some(prefix) = object::meta(object, "generateName").filter(|_| object::name(object).is_empty()) else {
-            return false;
-        };
+    /// Names an object that asks for it; what is filled in may depend on the name.
+    fn generate_name(&self, object: &mut Value) -> Result<(), ApiError> {
+        let prefix = object::meta(object, "generateName").unwrap_or_default();
         let prefix: String = prefix.chars().take(GENERATED_PREFIX).collect();
         object::set_meta(object, "name", json!(format!("{prefix}{}", self.sources.name_suffix())));
-        true
+        self.default(object)
     }
 
     /// Top-level fields that this write leaves as they are.
@@ -279,7 +306,7 @@ impl Job<'_> {
         let behaviour = self.resource().behaviour;
         match (self.target.subresource.as_str(), behaviour.is_custom) {
             ("status", true) => &["metadata", "spec"],
-            ("status", false) => &["spec"],
+            ("status" | certificates::APPROVAL, false) => &["spec"],
             _ if behaviour.has_status => &["status"],
             _ => &[],
         }
@@ -297,31 +324,38 @@ impl Job<'_> {
         })
     }
 
-    fn patched(&self, live: &Value, patch: &Patch) -> Result<Value, ApiError> {
-        let live = self.shown(live)?;
+    fn patched(&self, live: &Stored, patch: &Patch) -> Result<(Value, Managers), ApiError> {
+        let shown = self.shown(live)?;
         let schema = apply::Versions::schema(self.resource(), &self.api_version());
         let schema = schema.unwrap_or(&apply::schema::Schema::Untyped);
-        let mut new = self.decoded(patch::patched(schema, &live, patch)?)?;
+        let mut base = shown.as_ref().clone();
+        // Other patches say of managed fields all or nothing; this one may say anything of what it finds.
+        if matches!(patch, Patch::Json(_)) && !live.managers().is_empty() {
+            object::set_meta(&mut base, "managedFields", json!(live.managers()));
+        }
+        let (new, said) = self.decoded(patch::patched(schema, base, patch)?)?;
         self.check_name(&new)?;
-        self.with_ownership(|write| apply::update(write, &live, &mut new));
-        Ok(new)
+        let managers = self.with_ownership(|write| apply::update(write, &shown, live.managers(), &new, said));
+        Ok((new, managers))
     }
 
-    fn applied(&self, live: Option<&Arc<Value>>, applied: &Value) -> Result<Value, ApiError> {
+    fn applied(&self, live: Option<&Stored>, applied: &Value) -> Result<(Value, Managers), ApiError> {
         let expected = self.api_version();
-        if applied["apiVersion"] != json!(expected) || applied["kind"] != json!(self.resource().kind) {
+        if applied["apiVersion"] != expected || applied["kind"] != self.resource().kind {
             return Err(ApiError::bad_request(format!("invalid object type: {}", shown_kind(applied))));
         }
         if applied.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
+        let (nothing, nobody) = (Value::Object(Map::new()), Managers::default());
         let current = match live {
             Some(live) => self.shown(live)?,
-            None => Value::Object(Map::new()),
+            None => Cow::Borrowed(&nothing),
         };
+        let owners = live.map_or(&nobody, |live| live.managers().as_ref());
         let force = self.params.force.unwrap_or_default();
-        let merged = self
-            .with_ownership(|write| apply::apply(write, &current, applied, force))
+        let (merged, managers) = self
+            .with_ownership(|write| apply::apply(write, &current, owners, applied, force))
             .map_err(|refusal| refused(refusal, applied))?;
         if live.is_none()
             && let Some(uid) = object::uid(&merged)
@@ -335,7 +369,7 @@ impl Job<'_> {
             object::set_meta(&mut new, "name", json!(self.target.name));
         }
         self.check_name(&new)?;
-        Ok(new)
+        Ok((new, managers))
     }
 
     fn validate(&self, object: &Value, mut errors: Vec<FieldError>) -> Result<(), ApiError> {
@@ -350,27 +384,35 @@ impl Job<'_> {
     }
 
     /// An object in the version in which it is kept.
-    fn stored(&self, object: &Value) -> Result<Value, ApiError> {
-        Ok(self.resource().to_version(object, &self.resource().stored)?.into_owned())
+    fn stored(&self, object: Value) -> Result<Value, ApiError> {
+        let converted = match self.resource().to_version(&object, &self.resource().stored)? {
+            Cow::Owned(converted) => Some(converted),
+            Cow::Borrowed(_) => None,
+        };
+        Ok(converted.unwrap_or(object))
     }
 
-    fn answer(&self, object: &Arc<Value>) -> Result<Arc<Value>, ApiError> {
+    fn answer(&self, object: &Arc<Stored>) -> Result<Arc<Stored>, ApiError> {
         View { version: self.target.version.clone(), is_metadata_only: false }.show(self.resource(), object)
     }
 }
 
 impl State {
     /// Makes an object whose name is known; records who owns its fields.
-    fn create(&mut self, job: &Job<'_>, mut object: Value) -> Result<Arc<Value>, ApiError> {
-        job.default(&mut object)?;
-        job.with_ownership(|write| {
-            apply::update(write, &Value::Object(Map::new()), &mut object);
+    fn create(&mut self, job: &Job<'_>, object: Value, said: Said) -> Result<Arc<Stored>, ApiError> {
+        let managers = job.with_ownership(|write| {
+            apply::update(write, &Value::Object(Map::new()), &Managers::default(), &object, said)
         });
-        self.create_applied(job, object)
+        self.create_applied(job, object, managers)
     }
 
     /// Makes an object whose fields have their owners.
-    fn create_applied(&mut self, job: &Job<'_>, mut object: Value) -> Result<Arc<Value>, ApiError> {
+    fn create_applied(
+        &mut self,
+        job: &Job<'_>,
+        mut object: Value,
+        managers: Managers,
+    ) -> Result<Arc<Stored>, ApiError> {
         let resource = job.resource();
         let name = object::name(&object).to_owned();
         self.check_namespace(resource, &name, &job.target.namespace)?;
@@ -385,7 +427,8 @@ impl State {
         if resource.behaviour.has_generation {
             object::set_meta(&mut object, "generation", json!(1));
         }
-        let mut stored = job.stored(&object)?;
+        let is_generated = object::meta(&object, "generateName").is_some();
+        let mut stored = job.stored(object)?;
         if resource.behaviour.has_status && !resource.behaviour.creates_status {
             object::copy_field(&mut stored, &Value::Null, "status");
         }
@@ -398,25 +441,31 @@ impl State {
         job.validate(resource.to_version(&stored, &job.target.version)?.as_ref(), Vec::new())?;
         let id = (job.found.id, key(&job.target.namespace, &name));
         if let Some(live) = self.store.get(&id) {
-            let is_generated = object::meta(&object, "generateName").is_some();
             return Err(if is_generated {
                 ApiError::no_free_name(resource.qualified(), &name)
             } else {
                 ApiError::already_exists(resource.qualified(), &name, object::is_deleting(live))
             });
         }
+        let managers = Arc::new(managers);
         if job.params.is_dry_run {
-            return job.answer(&Arc::new(stored));
+            return job.answer(&Arc::new(Stored::new(Arc::new(stored), managers)));
         }
-        let change = self.commit(&id, Some(stored));
+        let change = self.commit(&id, Some((stored, managers)));
         job.answer(change.new.as_ref().ok_or_else(|| ApiError::internal("a created object is gone"))?)
     }
 
-    /// Stores a new state of an object, in the version of the request and with its managed fields.
-    fn replace(&mut self, job: &Job<'_>, live: &Arc<Value>, new: Value) -> Result<Arc<Value>, ApiError> {
+    /// Stores a new state of an object, in the version of the request, and who owns its fields.
+    fn replace(
+        &mut self,
+        job: &Job<'_>,
+        live: &Arc<Stored>,
+        new: Value,
+        managers: Managers,
+    ) -> Result<Arc<Stored>, ApiError> {
         let resource = job.resource();
         check_version(job, live, &new)?;
-        let mut stored = job.stored(&new)?;
+        let mut stored = job.stored(new)?;
         keep_metadata(&mut stored, live);
         keep_fields(job, &mut stored, live);
         if let Some(prepare) = &resource.prepare {
@@ -428,23 +477,29 @@ impl State {
         }
         let errors = meta::validate_update(&stored, live);
         job.validate(resource.to_version(&stored, &job.target.version)?.as_ref(), errors)?;
-        ignore_times(&mut stored, live);
         let id = job.object_id();
+        let managers = Arc::new(managers);
         if is_finished(&stored, live) {
             if !job.params.is_dry_run {
                 self.commit(&id, None);
             }
-            return job.answer(&Arc::new(stored));
+            return job.answer(&Arc::new(Stored::new(Arc::new(stored), managers)));
         }
-        if stored == **live {
+        // A write that would change no more than times of ownership changes nothing.
+        if managers.equals_but_times(live.managers()) && stored == **live.fields() {
             return job.answer(live);
         }
         if job.params.is_dry_run {
-            return job.answer(&Arc::new(stored));
+            return job.answer(&Arc::new(Stored::new(Arc::new(stored), managers)));
         }
-        let change = self.commit(&id, Some(stored));
+        let change = self.commit(&id, Some((stored, managers)));
         job.answer(change.new.as_ref().ok_or_else(|| ApiError::internal("a stored object is gone"))?)
     }
+}
+
+/// Whether an object asks for a name.
+fn wants_name(object: &Value) -> bool {
+    object::name(object).is_empty() && object::meta(object, "generateName").is_some()
 }
 
 /// Kind and version of an object, as Go prints them.
@@ -499,11 +554,22 @@ fn keep_fields(job: &Job<'_>, new: &mut Value, live: &Value) {
     let behaviour = job.resource().behaviour;
     match (job.target.subresource.as_str(), behaviour.is_custom) {
         ("status", true) => {
-            let written = std::mem::replace(new, live.clone());
-            object::copy_field(new, &written, "status");
-            object::copy_meta(new, &written, "managedFields");
+            let (Some(new), Some(live)) = (new.as_object_mut(), live.as_object()) else { return };
+            new.retain(|name, _| name == "status" || live.contains_key(name));
+            for (name, value) in live.iter().filter(|(name, _)| *name != "status") {
+                // Nearly all of it is equal, and need not be copied.
+                if new.get(name) != Some(value) {
+                    new.insert(name.clone(), value.clone());
+                }
+            }
         }
-        ("status", false) => object::copy_field(new, live, "spec"),
+        ("status", false) => {
+            object::copy_field(new, live, "spec");
+            if behaviour.has_approval {
+                certificates::keep_approval(new, live, &job.clock.text());
+            }
+        }
+        (certificates::APPROVAL, _) => certificates::keep_all_but_approval(new, live, &job.clock.text()),
         _ if behaviour.has_status => object::copy_field(new, live, "status"),
         _ => {}
     }
@@ -518,31 +584,10 @@ fn is_wanted_changed(resource: &Resource, new: &Value, live: &Value) -> bool {
     if !behaviour.is_custom {
         return new.get("spec") != live.get("spec");
     }
-    let wanted = |object: &Value| -> Vec<(String, Value)> {
-        let fields = object.as_object().into_iter().flatten();
-        let fields = fields.filter(|(name, _)| *name != "metadata" && !(behaviour.has_status && *name == "status"));
-        fields.map(|(name, value)| (name.clone(), value.clone())).collect()
-    };
-    wanted(new) != wanted(live)
-}
-
-/// Keeps the managed fields when only their times would change.
-fn ignore_times(new: &mut Value, live: &Value) {
-    let timeless = |object: &Value| {
-        let mut fields = object.pointer("/metadata/managedFields").cloned().unwrap_or_default();
-        for entry in fields.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-            entry.remove("time");
-        }
-        fields
-    };
-    let rest = |object: &Value| {
-        let mut object = object.clone();
-        object::remove_meta(&mut object, "managedFields");
-        object
-    };
-    if timeless(new) == timeless(live) && rest(new) == rest(live) {
-        object::copy_meta(new, live, "managedFields");
-    }
+    let is_wanted = |name: &String| name != "metadata" && !(behaviour.has_status && name == "status");
+    let wanted = |object: &Value| object.as_object().into_iter().flatten().filter(|(name, _)| is_wanted(name)).count();
+    let mut fields = new.as_object().into_iter().flatten().filter(|(name, _)| is_wanted(name));
+    wanted(new) != wanted(live) || fields.any(|(name, value)| live.get(name) != Some(value))
 }
 
 /// Whether a write removes the last thing that a deletion waited for.

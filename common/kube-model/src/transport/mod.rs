@@ -14,7 +14,6 @@ use futures::{StreamExt, future::BoxFuture};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame};
-use serde_json::Value;
 use tower::BoxError;
 
 use self::route::{Query, Route};
@@ -24,6 +23,7 @@ use crate::{
     faults::{After, Before, Call},
     object,
     server::{Deleted, Server, Target},
+    stored::Stored,
     watch::{View, error_line},
 };
 
@@ -98,12 +98,13 @@ impl HttpServer {
         let server = &self.server;
         let written = query.write_params(manager);
         let view = View { version: target.version.clone(), is_metadata_only: wants_metadata(request) };
-        let done = |(object, is_new): (Arc<Value>, bool)| {
-            let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-            json(status, &shown(&view, object))
+        let object =
+            |status: StatusCode, object: Arc<Stored>| answer(status, "application/json", shown(&view, &object).text());
+        let done = |(written, is_new): (Arc<Stored>, bool)| {
+            object(if is_new { StatusCode::CREATED } else { StatusCode::OK }, written)
         };
         match *verb {
-            "get" => Ok(json(StatusCode::OK, &*server.get(target, view.is_metadata_only)?)),
+            "get" => Ok(answer(StatusCode::OK, "application/json", server.read(target, view.is_metadata_only)?.text())),
             "list" => {
                 let list = server.list(target, &query.list_params(view.is_metadata_only)?)?;
                 Ok(answer(StatusCode::OK, "application/json", list.to_json()))
@@ -112,11 +113,11 @@ impl HttpServer {
             "create" if !target.subresource.is_empty() => {
                 Ok(json(StatusCode::CREATED, &server.evict(target, &body::eviction(request)?)?))
             }
-            "create" => Ok(done((server.create(target, body::object(request)?, &written)?, true))),
-            "update" => Ok(done(server.update(target, body::object(request)?, &written)?)),
-            "patch" => Ok(done(server.patch(target, &body::patch(request)?, &written)?)),
+            "create" => Ok(done((server.make(target, body::object(request)?, &written)?, true))),
+            "update" => Ok(done(server.put(target, body::object(request)?, &written)?)),
+            "patch" => Ok(done(server.amend(target, &body::patch(request)?, &written)?)),
             "delete" => Ok(match server.delete(target, &body::delete_params(request, query)?)? {
-                Deleted::Object(object) => json(StatusCode::OK, &shown(&view, object)),
+                Deleted::Object(deleted) => object(StatusCode::OK, deleted),
                 Deleted::Gone(status) => json(StatusCode::OK, &*status),
             }),
             _ => {
@@ -174,8 +175,8 @@ fn wants_metadata(request: &Request<Bytes>) -> bool {
 }
 
 /// An answered object, cut down to what the client wants.
-fn shown(view: &View, object: Arc<Value>) -> Arc<Value> {
-    if view.is_metadata_only { object::metadata_only(&object) } else { object }
+fn shown(view: &View, object: &Arc<Stored>) -> Arc<Stored> {
+    if view.is_metadata_only { Arc::new(object.with_fields(object::metadata_only(object))) } else { Arc::clone(object) }
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: AnswerBody) -> Answer {

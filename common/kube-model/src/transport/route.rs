@@ -140,6 +140,9 @@ pub(super) fn route(method: &Method, path: &str, query: &Query) -> Result<Route,
 
 /// Names of Kubernetes need no escapes, but clients may send some all the same.
 fn percent_decoded(segment: &str) -> String {
+    if !segment.contains(['%', '+']) {
+        return segment.to_owned();
+    }
     // A form's only other rule is that `+` is a space; a literal one is kept from it.
     let segment = segment.replace('+', "%2B");
     url::form_urlencoded::parse(segment.as_bytes()).map(|(key, _)| key.into_owned()).next().unwrap_or_default()

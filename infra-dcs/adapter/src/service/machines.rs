@@ -7,8 +7,8 @@ use dcs_proto::{
     error::{FOREIGN_MACHINE, Reason},
     v1::{
         Console, CreateMachineRequest, DeleteMachineRequest, Disk, FindMachinesRequest, FindMachinesResponse,
-        GetConsoleRequest, GetMachineRequest, GrowDiskRequest, Machine, Nic, Owner, PowerOffRequest, PowerOnRequest,
-        PowerState, Task,
+        GetConsoleRequest, GetMachineRequest, GrowDiskRequest, Machine, MoveMachineRequest, Nic, Owner,
+        PowerOffRequest, PowerOnRequest, PowerState, Task,
     },
 };
 use reqwest::Method;
@@ -221,6 +221,7 @@ fn translate(vm: wire::Vm, boot_media: String) -> Machine {
             sequence: nic.sequence_num.unwrap_or_default(),
         }
     };
+    let folder_urn = vm.params.and_then(|params| params.parent_obj_urn).filter(|urn| !urn.is_empty());
     Machine {
         urn: vm.urn,
         name: vm.name,
@@ -239,7 +240,28 @@ fn translate(vm: wire::Vm, boot_media: String) -> Machine {
         boot_media,
         tools_running: vm.pv_driver_status.as_deref() == Some("running"),
         is_template: vm.is_template == Some(true),
+        folder_urn,
     }
+}
+
+/// The lists of the answer decide: a call that moves nothing is answered with success too.
+pub(super) async fn move_into(session: &Session, request: MoveMachineRequest) -> Result<Task, MachineError> {
+    let path = format!("{}/folder/action/move-into-folder", session.site_path);
+    let body = json!({"elementType": 1, "elementUrns": [request.urn], "parentFolderUrn": request.folder_urn});
+    let sent = session.vrm.send::<wire::Moved>(Method::POST, &path, &[], Some(&body));
+    let answer = fault::around("vrm-move", sent).await?;
+    let is_it = |element: &&wire::MovedVm| element.vm_id.as_deref() == request.urn.rsplit(':').next();
+    if let Some(refused) = answer.failed.iter().flatten().find(is_it) {
+        let code = refused.error_code.as_ref().map(wire::number).unwrap_or_default();
+        let says = refused.error_des.as_deref().unwrap_or("the site gives no reason");
+        return Err(codes::error(&code, 400, says));
+    }
+    let started = wire::Started { task_urn: answer.task_urn, ..wire::Started::default() };
+    if started.task_urn.is_some() || answer.succeeded.iter().flatten().any(|element| is_it(&element)) {
+        return Ok(tasks::started(session, &started, &request.urn));
+    }
+    let message = format!("the site does not say that it moved {}", request.urn);
+    Err(MachineError::new(Reason::OutcomeUnknown, message))
 }
 
 pub(super) async fn find(

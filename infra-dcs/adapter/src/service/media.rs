@@ -2,7 +2,7 @@
 
 use dcs_proto::{
     MachineError,
-    error::{Reason, UPLOAD_HOST},
+    error::{RUNNING_DRIVE, Reason, UPLOAD_DATASTORE, UPLOAD_HOST},
     v1::{
         AttachBootMediaRequest, BootMedia, DeleteBootMediaRequest, DeleteBootMediaResponse, DetachBootMediaRequest,
         PutBootMediaRequest, Task,
@@ -72,8 +72,18 @@ fn device_path(datastore_urn: &str, name: &str) -> String {
 async fn upload(session: &Session, datastore_urn: &str, name: &str, image: &[u8]) -> Result<(), MachineError> {
     let path = format!("{}/applyUpload", path_of(datastore_urn)?);
     let body = json!({"fileName": name, "fileSize": image.len()});
-    let ticket: wire::UploadTicket = session.vrm.send(Method::POST, &path, &[], Some(&body)).await?;
+    let ticket: wire::UploadTicket =
+        session.vrm.send(Method::POST, &path, &[], Some(&body)).await.map_err(|error| {
+            if takes_no_upload(&error) { error.about(UPLOAD_DATASTORE, datastore_urn) } else { error }
+        })?;
     session.vrm.upload(&ticket.upload_url, &ticket.token, image.to_vec()).await
+}
+
+/// Whether a refused ticket says that this datastore takes no files this way: some kinds of storage do not, and some
+/// releases have no such call.
+fn takes_no_upload(error: &MachineError) -> bool {
+    codes::is(error, codes::NOT_FOR_FILES)
+        || (!codes::has_code(error) && matches!(error.reason, Reason::NotFound | Reason::Unsupported))
 }
 
 async fn find(session: &Session, datastore_urn: &str, name: &str) -> Result<Option<wire::File>, MachineError> {
@@ -100,7 +110,15 @@ pub(super) async fn attach(session: &Session, request: AttachBootMediaRequest) -
     let path = format!("{machine}/action/attachCdrom");
     let body = json!({"devicePath": request.path, "protocol": "file", "attachAtPowerOn": true});
     let sent = session.vrm.send::<wire::Started>(Method::POST, &path, &[], Some(&body));
-    match fault::around("vrm-attach-media", sent).await {
+    let mut sent = fault::around("vrm-attach-media", sent).await;
+    if sent.as_ref().is_err_and(|error| codes::is(error, codes::PROTOCOL_REFUSED)) {
+        // Release 6 has another word for a file on a datastore, and cannot wait for the power-on.
+        let body = json!({"devicePath": request.path, "protocol": "datastore"});
+        let again = session.vrm.send::<wire::Started>(Method::POST, &path, &[], Some(&body));
+        sent = fault::around("vrm-attach-media", again).await;
+    }
+    match sent {
+        Err(error) if codes::is(&error, codes::WRONG_POWER) => Err(error.about(RUNNING_DRIVE, &request.machine_urn)),
         Ok(started) => Ok(tasks::started(session, &started, &request.machine_urn)),
         Err(error) if codes::is(&error, done::MEDIA_ATTACHED) => {
             let present = media_of(session, &machine).await?;

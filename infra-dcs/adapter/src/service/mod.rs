@@ -79,6 +79,10 @@ impl MachineService for Service {
         answer!(self, request, machines::find)
     }
 
+    async fn move_machine(&self, request: Request<v1::MoveMachineRequest>) -> Result<Response<v1::Task>, Status> {
+        answer!(self, request, machines::move_into)
+    }
+
     async fn power_on(&self, request: Request<v1::PowerOnRequest>) -> Result<Response<v1::Task>, Status> {
         answer!(self, request, machines::power_on)
     }

@@ -16,16 +16,27 @@ use crate::{
 };
 
 pub(super) async fn site(session: &Session, _: GetSiteRequest) -> Result<Site, MachineError> {
-    let site: wire::Named = session.vrm.get(&session.site_path, &[]).await?;
-    let version: Value = session.vrm.get(&format!("{}/siteversion", session.site_path), &[]).await.unwrap_or_default();
+    let site: wire::Named = session.vrm.offer(&session.site_path, &[]).await?;
+    let version: Value =
+        session.vrm.offer(&format!("{}/siteversion", session.site_path), &[]).await.unwrap_or_default();
+    let version = version["version"].as_str().unwrap_or_default().to_owned();
+    let capabilities = capabilities(&version).into_iter().map(Into::into).collect();
     Ok(Site {
         id: session.site.clone(),
         urn: site.urn,
         name: site.name,
         status: site.status.unwrap_or_default(),
-        version: version["version"].as_str().unwrap_or_default().to_owned(),
-        capabilities: vec![Capability::MediaOnStopped.into(), Capability::MediaDetachRunning.into()],
+        version,
+        capabilities,
     })
+}
+
+/// What a release can do; one that does not tell its version counts as new.
+fn capabilities(version: &str) -> Vec<Capability> {
+    let number = version.trim_start_matches(|character: char| !character.is_ascii_digit()).split('.').next();
+    let is_old = number.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| number < 8);
+    let on_stopped = (!is_old).then_some(Capability::MediaOnStopped);
+    on_stopped.into_iter().chain([Capability::MediaDetachRunning]).collect()
 }
 
 pub(super) async fn resolve(session: &Session, request: ResolvePlacementRequest) -> Result<Placement, MachineError> {
@@ -66,6 +77,8 @@ pub(super) async fn resolve(session: &Session, request: ResolvePlacementRequest)
         let mut known: Vec<wire::Datastore> = session.vrm.offers(&path, query, "datastores").await?;
         for wanted in &request.datastores {
             let urn = take(datastore(wanted, &known), &mut placement.unresolved);
+            let warning = known.iter().find(|store| store.urn == urn).and_then(almost_full);
+            placement.warnings.extend(warning.filter(|warning| !placement.warnings.contains(warning)));
             reserve(&mut known, &urn, wanted.needed_gib);
             placement.datastore_urns.push(urn);
         }
@@ -139,6 +152,16 @@ fn describe(vm: wire::Vm) -> Template {
         system_disk_gib: system.map(|disk| disk.quantity_gb).unwrap_or_default(),
         system_datastore_urn: system.and_then(|disk| disk.datastore_urn.clone()).unwrap_or_default(),
         os_type: vm.os_options.and_then(|options| options.os_type).unwrap_or_default(),
+        architecture: architecture(vm.arch.as_deref().unwrap_or_default()).to_owned(),
+    }
+}
+
+/// Kubernetes' word for the site's.
+fn architecture(word: &str) -> &'static str {
+    match word.to_lowercase().as_str() {
+        "x86" | "x86_64" => "amd64",
+        "arm" | "arm64" | "aarch64" => "arm64",
+        _ => "",
     }
 }
 
@@ -175,6 +198,18 @@ async fn port_group(session: &Session, wanted: &NetworkReference) -> Result<Foun
     let groups: Vec<wire::Named> =
         session.vrm.offers(&path, &[("portGroupName", &wanted.port_group_name)], "portGroups").await?;
     Ok(exactly("port group", &wanted.port_group_name, groups))
+}
+
+/// Used part of a datastore above which its site counts it as short of space, in percent.
+const ALMOST_FULL: f64 = 70.0;
+
+/// A datastore that may refuse soon, though it has space for this.
+fn almost_full(store: &wire::Datastore) -> Option<String> {
+    let used = store.used_percent().filter(|used| *used > ALMOST_FULL)?;
+    let name = &store.name;
+    Some(format!(
+        "datastore {name} is {used:.0} % full: VMs may not be made there soon; a datastore cluster spreads them"
+    ))
 }
 
 /// Takes the space of one disk off, so that the next one of the same machine does not count on it.
@@ -246,6 +281,17 @@ mod tests {
     }
 
     #[test]
+    fn a_datastore_that_is_almost_full_is_named() {
+        let used = |percent: f64| wire::Datastore {
+            actual_capacity_gb: Some(1000.0),
+            ..store("ds-1", "", 1000.0 - percent * 10.0, "NORMAL")
+        };
+        assert_eq!(almost_full(&used(70.0)), None);
+        assert!(almost_full(&used(84.0)).unwrap().starts_with("datastore ds-1 is 84 % full"));
+        assert_eq!(almost_full(&store("ds-1", "", 1.0, "NORMAL")), None, "the site does not tell how large it is");
+    }
+
+    #[test]
     fn disks_of_one_machine_do_not_count_on_the_same_space() {
         let mut known = [store("a", "dsc", 100.0, "NORMAL"), store("b", "dsc", 90.0, "NORMAL")];
         let wanted = DatastoreReference { cluster_name: "dsc".into(), needed_gib: 80, ..DatastoreReference::default() };
@@ -255,6 +301,13 @@ mod tests {
             urn.map_err(|missing| missing.reason())
         };
         assert_eq!([chosen(), chosen(), chosen()], [Ok("urn:a".into()), Ok("urn:b".into()), Err(Reason::Capacity)]);
+    }
+
+    #[test]
+    fn old_releases_put_media_into_running_machines_only() {
+        for (version, expected) in [("8.8.1", true), ("", true), ("V6.5.1", false), ("6.3.0", false)] {
+            assert_eq!(capabilities(version).contains(&Capability::MediaOnStopped), expected, "{version}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use dcs_proto::{
     error::Reason,
     v1::{Failure, GetTaskRequest, Task, TaskState},
 };
-use serde_json::Value;
+use tokio::time::Instant;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
 
@@ -16,10 +16,11 @@ use crate::{
     vrm::{codes, wire},
 };
 
-/// Time between two looks at the running tasks while the youngest of them is young, and when it is not.
-const INTERVALS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
-/// How long a task counts as young: most end within it.
-const YOUNG: Duration = Duration::from_secs(30);
+/// Shortest and longest time between two looks at the running tasks. Between them it is a quarter of the age of the
+/// youngest: a start takes a second, a clone minutes, and neither is asked about more often than helps.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// How long a look at a running task answers whoever asks for it; somewhat longer than the pause between two looks.
+const RECENT: Duration = Duration::from_secs(4);
 /// Tasks of one question; more are refused.
 const AT_ONCE: usize = 100;
 /// Changes that a slow reader may be behind; the loop waits for it then.
@@ -36,8 +37,9 @@ pub(super) fn started(session: &Session, answer: &wire::Started, entity_urn: &st
     let entity_urn = answer.urn.clone().unwrap_or_else(|| entity_urn.to_owned());
     match path {
         Some(path) => {
-            session.running.add(&path);
-            Task { id: path, entity_urn, state: TaskState::Running.into(), ..Task::default() }
+            let task = Task { id: path, entity_urn, state: TaskState::Running.into(), ..Task::default() };
+            session.tasks.saw(&task);
+            task
         }
         // An answer without a task means that it is done.
         None => done(entity_urn),
@@ -50,10 +52,11 @@ pub(super) async fn get(session: &Session, request: GetTaskRequest) -> Result<Ta
     if number.is_none_or(str::is_empty) {
         return Err(MachineError::new(Reason::Invalid, format!("id: {:?} is no task of this site", request.id)));
     }
-    let task = read(session, &request.id).await?;
-    if task.state() == TaskState::Running {
-        session.running.add(&request.id);
+    if let Some(known) = session.tasks.recall(&request.id, RECENT) {
+        return Ok(known);
     }
+    let task = read(session, &request.id).await?;
+    session.tasks.saw(&task);
     Ok(task)
 }
 
@@ -76,11 +79,7 @@ fn translate(path: &str, task: &wire::Task) -> Task {
         _ => TaskState::Unknown,
     };
     let failure = (state == TaskState::Failed).then(|| {
-        let code = match &task.reason {
-            Some(Value::String(code)) => code.clone(),
-            Some(Value::Number(code)) => code.to_string(),
-            _ => String::new(),
-        };
+        let code = task.reason.as_ref().map(wire::number).unwrap_or_default();
         let says = task.reason_des.clone().unwrap_or_else(|| "the site gives no reason".to_owned());
         let error = codes::error(&code, 400, &says);
         Failure { reason: error.reason.into(), message: says, code }
@@ -100,30 +99,30 @@ fn translate(path: &str, task: &wire::Task) -> Task {
 pub(super) fn watch(session: Arc<Session>) -> Pin<Box<dyn Stream<Item = Result<Task, Status>> + Send>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(BACKLOG);
     tokio::spawn(async move {
+        let mut looked = Instant::now();
         loop {
-            let (running, youngest) = session.running.all();
-            for task in ended(&session, &running).await {
-                session.running.remove(&task.id);
+            let pause = session.tasks.youngest().map(|since| (since.elapsed() / 4).clamp(PAUSES.0, PAUSES.1));
+            tokio::select! {
+                () = tokio::time::sleep_until(looked + pause.unwrap_or_default()), if pause.is_some() => {}
+                () = session.tasks.more() => continue,
+                () = sender.closed() => return,
+            }
+            for task in ended(&session).await {
                 if sender.send(Ok(task)).await.is_err() {
                     return;
                 }
             }
-            let young = youngest.is_some_and(|since| since.elapsed() < YOUNG);
-            let pause = if young { INTERVALS.0 } else { INTERVALS.1 };
-            tokio::select! {
-                () = tokio::time::sleep(pause), if youngest.is_some() => {}
-                () = session.running.more() => {}
-                () = sender.closed() => return,
-            }
+            looked = Instant::now();
         }
     });
     Box::pin(ReceiverStream::new(receiver))
 }
 
-/// Those of these tasks that run no more. A site that does not answer is asked again with the next round.
-async fn ended(session: &Session, paths: &[String]) -> Vec<Task> {
-    let mut ended = Vec::new();
-    for paths in paths.chunks(AT_ONCE) {
+/// Those of a session's tasks that run no more; they are followed no more. A site that does not answer is asked again
+/// with the next look.
+async fn ended(session: &Session) -> Vec<Task> {
+    let mut ended = session.tasks.ends();
+    for paths in session.tasks.running().chunks(AT_ONCE) {
         let known = if paths.len() > 1 { together(session, paths).await } else { Vec::new() };
         for path in paths {
             let task = match known.iter().find(|task| task.uri == *path) {
@@ -131,7 +130,12 @@ async fn ended(session: &Session, paths: &[String]) -> Vec<Task> {
                 // The list leaves out what the site has forgotten: only its own call says so.
                 None => read(session, path).await,
             };
-            ended.extend(task.ok().filter(|task| task.state() != TaskState::Running));
+            let Ok(task) = task else { continue };
+            session.tasks.saw(&task);
+            if task.state() != TaskState::Running {
+                session.tasks.forget(path);
+                ended.push(task);
+            }
         }
     }
     ended
@@ -155,8 +159,9 @@ pub(super) async fn running_on(session: &Session, entity_urn: &str) -> Result<Op
     for status in ["running", "waiting"] {
         let tasks: Vec<wire::Task> = session.vrm.list(&path, &[("status", status)], "tasks").await?;
         if let Some(task) = tasks.iter().find(|task| task.entity_urn.as_deref() == Some(entity_urn)) {
-            session.running.add(&task.uri);
-            return Ok(Some(translate(&task.uri, task)));
+            let task = translate(&task.uri, task);
+            session.tasks.saw(&task);
+            return Ok(Some(task));
         }
     }
     Ok(None)
@@ -164,7 +169,7 @@ pub(super) async fn running_on(session: &Session, entity_urn: &str) -> Result<Op
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

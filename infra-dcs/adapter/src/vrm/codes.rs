@@ -2,7 +2,7 @@
 
 use dcs_proto::{
     MachineError,
-    error::{Reason, VENDOR_CODE},
+    error::{Reason, STALE_PASSWORD, VENDOR_CODE},
 };
 
 /// Numbers that mean: what was asked for is the case already.
@@ -33,6 +33,15 @@ pub mod done {
     pub const RULE_GONE: &[&str] = &["10300130"];
 }
 
+/// The datastore does not hold files that are uploaded.
+pub const NOT_FOR_FILES: &[&str] = &["10410052"];
+/// The word for the kind of medium is not known to this release.
+pub const PROTOCOL_REFUSED: &[&str] = &["10300343"];
+/// The machine is not in the state, running or stopped, that the call wants.
+pub const WRONG_POWER: &[&str] = &["10300015", "10300331"];
+/// The password must be changed, or has expired.
+const STALE: &[&str] = &["10100108", "10100109"];
+
 const SESSION_END: &[&str] = &["10000002"];
 const VERSION_REFUSED: &[&str] = &["10000022"];
 const EXPIRY_WARNING: &[&str] = &["10100110"];
@@ -43,7 +52,7 @@ pub fn error(code: &str, status: u16, says: &str) -> MachineError {
     if !code.is_empty() {
         error = error.with_code(code);
     }
-    error
+    if STALE.contains(&code) { error.about(STALE_PASSWORD, "") } else { error }
 }
 
 fn reason(code: &str, status: u16) -> Reason {
@@ -67,7 +76,7 @@ fn reason(code: &str, status: u16) -> Reason {
         "10000001" | "10300010" | "10300012" | "10300067" | "10300070" | "10300345" | "10300349" | "10300350"
         | "10300351" | "10300352" | "10300355" | "10300424" | "10300426" | "10300624" | "10420045" | "10420066"
         | "10420046" | "11400000" | "10400002" | "10000012" | "10000013" | "10000016" | "10000018" | "10301035"
-        | "10300437" | "10110001" | "10300323" => Reason::Invalid,
+        | "10300437" | "10300343" | "10110001" | "10300323" => Reason::Invalid,
         "10000008" | "10000009" | "10300015" | "10300320" | "10300331" | "10300470" | "10800122" | "102212808"
         | "10300451" | "10300057" | "10300074" | "10300076" | "10300033" | "10300034" | "10300037" | "10300330"
         | "10300092" | "10300094" | "10300097" | "10410232" | "10420009" | "10420010" | "10420142" => Reason::Conflict,

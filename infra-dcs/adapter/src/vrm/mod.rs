@@ -7,6 +7,7 @@ pub mod wire;
 
 use std::{
     collections::{HashMap, HashSet},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -36,10 +37,8 @@ const VERSION: &str = "8.1";
 const PAGE: usize = 100;
 /// Calls of one site under way at once.
 const CONCURRENT: usize = 10;
-/// Least time between the starts of two calls of one site: ten a second.
-const PACE: Duration = Duration::from_millis(100);
-/// Calls that may start at once after a pause.
-const BURST: u32 = 20;
+/// Seconds' worth of calls that may start at once after a pause.
+const BURST: u32 = 2;
 
 /// How long calls start at half the pace after the site asked for less.
 const RELIEF: Duration = Duration::from_secs(60);
@@ -59,6 +58,22 @@ enum Effect {
     Write,
 }
 
+/// How many calls of one site may start in a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate(NonZeroU32);
+
+impl Rate {
+    /// So many calls a second.
+    pub const fn a_second(calls: NonZeroU32) -> Self {
+        Self(calls)
+    }
+
+    /// Least time between the starts of two calls.
+    fn step(self) -> Duration {
+        Duration::from_secs(1) / self.0.get()
+    }
+}
+
 /// A client of one site as one user.
 pub struct Vrm {
     http: reqwest::Client,
@@ -66,6 +81,7 @@ pub struct Vrm {
     login: Login,
     version: Mutex<String>,
     calls: Semaphore,
+    rate: Rate,
     pace: Mutex<Pace>,
     offers: Mutex<HashMap<String, Arc<AsyncMutex<Option<Reading>>>>>,
 }
@@ -85,7 +101,7 @@ struct Reading {
 
 impl Vrm {
     /// A client; nothing is asked yet.
-    pub fn new(account: Account, trust: &Trust) -> Result<Arc<Self>, MachineError> {
+    pub fn new(account: Account, trust: &Trust, rate: Rate) -> Result<Arc<Self>, MachineError> {
         let base: Url = account.endpoint.parse().map_err(|error| {
             MachineError::new(Reason::Invalid, format!("endpoint: {:?} is no URL: {error}", account.endpoint))
         })?;
@@ -101,6 +117,7 @@ impl Vrm {
             login,
             version: Mutex::new(VERSION.to_owned()),
             calls: Semaphore::new(CONCURRENT),
+            rate,
             pace: Mutex::new(Pace { next: now, relief_until: now }),
             offers: Mutex::default(),
         }))
@@ -390,8 +407,9 @@ impl Vrm {
         let at = {
             let mut pace = self.pace.lock();
             let now = Instant::now();
-            let step = if now < pace.relief_until { PACE * 2 } else { PACE };
-            pace.next = pace.next.max(now.checked_sub(step * BURST).unwrap_or(now)) + step;
+            let step = self.rate.step() * if now < pace.relief_until { 2 } else { 1 };
+            let burst = step * self.rate.0.get().saturating_mul(BURST);
+            pace.next = pace.next.max(now.checked_sub(burst).unwrap_or(now)) + step;
             pace.next
         };
         tokio::time::sleep_until(at).await;

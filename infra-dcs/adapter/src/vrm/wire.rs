@@ -55,6 +55,10 @@ pub struct Datastore {
     pub free_size_gb: Option<f64>,
     #[serde(rename = "actualFreeSizeGB")]
     pub actual_free_size_gb: Option<f64>,
+    #[serde(rename = "actualCapacityGB")]
+    pub actual_capacity_gb: Option<f64>,
+    #[serde(rename = "capacityGB")]
+    pub capacity_gb: Option<f64>,
     pub datastore_cluster_name: Option<String>,
 }
 
@@ -62,6 +66,12 @@ impl Datastore {
     /// Free space, in GiB.
     pub fn free(&self) -> f64 {
         self.actual_free_size_gb.or(self.free_size_gb).unwrap_or(0.0)
+    }
+
+    /// The part that is in use, in percent; where the site tells.
+    pub fn used_percent(&self) -> Option<f64> {
+        let capacity = self.actual_capacity_gb.or(self.capacity_gb).filter(|capacity| *capacity > 0.0)?;
+        Some(100.0 - self.free() / capacity * 100.0)
     }
 }
 
@@ -74,6 +84,7 @@ pub struct Vm {
     pub uri: String,
     pub uuid: Option<String>,
     pub name: String,
+    pub arch: Option<String>,
     pub description: Option<String>,
     pub group: Option<String>,
     pub status: String,
@@ -84,7 +95,48 @@ pub struct Vm {
     pub cd_rom_status: Option<String>,
     pub is_template: Option<bool>,
     pub os_options: Option<OsOptions>,
+    pub params: Option<VmParams>,
     pub vm_config: VmConfig,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct VmParams {
+    pub parent_obj_urn: Option<String>,
+}
+
+/// The answer of a move into a folder.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Moved {
+    /// The task, where the release makes one.
+    pub task_urn: Option<String>,
+    /// What was moved.
+    #[serde(rename = "moveVmsSucceededList")]
+    pub succeeded: Option<Vec<MovedVm>>,
+    /// What was not. The spelling is VRM's.
+    #[serde(rename = "moveVmsFaileddList")]
+    pub failed: Option<Vec<MovedVm>>,
+}
+
+/// A machine that was moved, or was not.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct MovedVm {
+    pub vm_id: Option<String>,
+    pub error_code: Option<Value>,
+    pub error_des: Option<String>,
+}
+
+/// A number that releases send as text or as a number.
+pub fn number(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dcs_proto::{
-    error::Reason,
+    error::{Reason, STALE_PASSWORD},
     v1::{OpenSessionRequest, UserType},
 };
 use serde_json::json;
@@ -94,6 +94,16 @@ async fn a_wrong_password_is_tried_once() {
     let other = OpenSessionRequest { key: "right".into(), ..opening(&stub) };
     open(&service, other).await.unwrap_err();
     assert_eq!(stub.logins(), 2);
+}
+
+#[tokio::test]
+async fn a_password_that_must_be_changed_is_told_apart() {
+    for (code, stale) in [("10100108", true), ("10100109", true), ("10100103", false)] {
+        // These come with status 200.
+        let stub = Stub::start(move |call| is_login(call).then(|| Reply::refusal(200, code))).await;
+        let error = open(&service(), opening(&stub)).await.unwrap_err();
+        assert_eq!((error.reason, error.is_about(STALE_PASSWORD)), (Reason::Credentials, stale), "{code}");
+    }
 }
 
 #[tokio::test]

@@ -263,3 +263,54 @@ async fn states_that_are_not_known_are_waited_for() {
         assert_eq!((machine.state(), machine.state_text.as_str()), (state, word));
     }
 }
+
+fn move_request(session: &str) -> v1::MoveMachineRequest {
+    v1::MoveMachineRequest {
+        session: session.to_owned(),
+        urn: "urn:sites:S:vms:i-1".into(),
+        folder_urn: "urn:sites:S:folders:391".into(),
+        ..v1::MoveMachineRequest::default()
+    }
+}
+
+/// The answer's lists decide, not its status.
+#[tokio::test]
+async fn a_move_is_done_when_the_site_says_whom_it_moved() {
+    let moved = |vm: &str| json!({"moveVmsSucceededList": [{"vmName": "m", "vmId": vm}], "moveVmsFaileddList": []});
+    let failed = json!({"moveVmsSucceededList": [],
+        "moveVmsFaileddList": [{"vmId": "i-1", "errorCode": "10300001", "errorDes": "gone"}]});
+    for (answer, expected) in [
+        (moved("i-1"), Ok(())),
+        (moved("i-2"), Err(Reason::OutcomeUnknown)),
+        (failed, Err(Reason::NotFound)),
+        (json!({"taskUrn": "urn:sites:S:tasks:7"}), Ok(())),
+        (json!({}), Err(Reason::OutcomeUnknown)),
+    ] {
+        let shown = answer.to_string();
+        let stub =
+            Stub::start(move |call| call.is("POST", "/move-into-folder").then(|| Reply::json(answer.clone()))).await;
+        let (service, session) = at(&stub).await;
+        let outcome = seen(service.move_machine(Request::new(move_request(&session))).await);
+        assert_eq!(outcome.map(drop).map_err(|error| error.reason), expected, "{shown}");
+        let asked = stub.calls(|call| call.is("POST", "/move-into-folder"));
+        assert_eq!(
+            asked[0].body,
+            json!({"elementType": 1, "elementUrns": ["urn:sites:S:vms:i-1"], "parentFolderUrn": "urn:sites:S:folders:391"})
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_machine_shows_its_folder_where_the_site_tells() {
+    for (params, expected) in [
+        (json!({"parentObjUrn": "urn:sites:S:folders:391"}), Some("urn:sites:S:folders:391")),
+        (json!({"parentObjUrn": null}), None),
+        (Value::Null, None),
+    ] {
+        let mut machine = vm(ATTEMPT, "m", MARK);
+        machine["params"] = params;
+        let stub = Stub::start(move |call| listed(call, std::slice::from_ref(&machine))).await;
+        let (service, session) = at(&stub).await;
+        assert_eq!(super::read(&service, &session).await.unwrap().folder_urn.as_deref(), expected);
+    }
+}

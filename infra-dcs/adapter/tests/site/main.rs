@@ -10,7 +10,9 @@ mod stub;
 mod tasks;
 mod volumes;
 
-use dcs_adapter::{service::Service, session::Sessions};
+use std::num::NonZeroU32;
+
+use dcs_adapter::{service::Service, session::Sessions, vrm::Rate};
 use dcs_proto::{
     MachineError,
     v1::{self, machine_service_server::MachineService},
@@ -28,7 +30,7 @@ fn seen<T>(answer: Result<Response<T>, Status>) -> Result<T, MachineError> {
 
 fn service() -> Service {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Service::new(Sessions::new(String::new(), false))
+    Service::new(Sessions::new(String::new(), false, Rate::a_second(NonZeroU32::new(10).unwrap())))
 }
 
 fn opening(stub: &Stub) -> v1::OpenSessionRequest {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dcs_adapter::service::Service;
 use dcs_proto::{
     MachineError,
-    error::{Reason, UPLOAD_HOST},
+    error::{RUNNING_DRIVE, Reason, UPLOAD_DATASTORE, UPLOAD_HOST},
     v1::{self, machine_service_server::MachineService},
 };
 use parking_lot::Mutex;
@@ -139,6 +139,51 @@ async fn a_datastore_that_takes_no_upload_is_asked_once() {
     let error = put(&service, &session).await.unwrap_err();
     assert!(error.resource.is_none() && error.to_string().contains("10410024"), "{error:?}");
     assert_eq!(stub.count("POST", "/applyUpload"), 1);
+}
+
+#[tokio::test]
+async fn a_kind_of_storage_that_takes_no_files_is_named() {
+    for refusal in [Reply::refusal(400, "10410052"), Reply::html(404)] {
+        let stub = Stub::start(move |call| call.is("POST", "/applyUpload").then(|| refusal.clone())).await;
+        let (service, session) = at(&stub).await;
+        let error = put(&service, &session).await.unwrap_err();
+        assert!(error.is_about(UPLOAD_DATASTORE), "{error:?}");
+        assert_eq!(error.resource.as_ref().map(|(_, urn)| urn.as_str()), Some("urn:sites:S:datastores:8"));
+        assert_eq!(stub.count("POST", "/applyUpload"), 1);
+    }
+}
+
+fn attach_request(session: &str) -> v1::AttachBootMediaRequest {
+    v1::AttachBootMediaRequest {
+        session: session.to_owned(),
+        machine_urn: "urn:sites:S:vms:i-1".into(),
+        path: "8@node-1.iso".into(),
+        ..v1::AttachBootMediaRequest::default()
+    }
+}
+
+/// Release 6: another word for the kind of medium, and running machines only.
+#[tokio::test]
+async fn an_old_drive_is_asked_in_its_own_words_and_needs_power() {
+    let running = Arc::new(Mutex::new(false));
+    let stub = Stub::start({
+        let running = Arc::clone(&running);
+        move |call| {
+            let attaches = call.is("POST", "/action/attachCdrom");
+            attaches.then(|| match (call.body["protocol"].as_str(), *running.lock()) {
+                (Some("datastore"), true) => Reply::task(7),
+                (Some("datastore"), false) => Reply::refusal(400, "10300015"),
+                _ => Reply::refusal(400, "10300343"),
+            })
+        }
+    })
+    .await;
+    let (service, session) = at(&stub).await;
+    let error = seen(service.attach_boot_media(Request::new(attach_request(&session))).await).unwrap_err();
+    assert!(error.is_about(RUNNING_DRIVE), "{error:?}");
+    *running.lock() = true;
+    let task = seen(service.attach_boot_media(Request::new(attach_request(&session))).await).unwrap();
+    assert!(task.id.ends_with("/tasks/7"), "{task:?}");
 }
 
 #[tokio::test]

@@ -65,7 +65,31 @@ async fn ends_are_told_to_who_watches() {
     assert_eq!(told, ["1", "2", "3"].map(str::to_owned).into_iter().zip(expected).collect::<Vec<_>>());
     let asked = stub.calls(|call| call.path.contains("/tasks")).len();
     tokio::time::sleep(Duration::from_millis(700)).await;
+    let get = async |number| {
+        let id = format!("/service/sites/S/tasks/{number}");
+        seen(service.get_task(Request::new(v1::GetTaskRequest { session: session.clone(), id })).await).unwrap()
+    };
+    assert_eq!((get(1).await.state(), get(2).await.state()), (TaskState::Done, TaskState::Failed));
     assert_eq!(stub.calls(|call| call.path.contains("/tasks")).len(), asked, "all ended, nothing is asked");
+}
+
+#[tokio::test]
+async fn a_running_task_that_is_watched_costs_nothing_more_to_get() {
+    let stub = Stub::start(|call| {
+        let task = || Reply::json(task(1, "running"));
+        match call.path.as_str() {
+            path if path.ends_with("/start") => Some(Reply::task(1)),
+            path => (path == "/service/sites/S/tasks/1").then(task),
+        }
+    })
+    .await;
+    let (service, session) = at(&stub).await;
+    let id = write(&service, &session).await.unwrap().id;
+    for _ in 0..20 {
+        let get = v1::GetTaskRequest { session: session.clone(), id: id.clone() };
+        assert_eq!(seen(service.get_task(Request::new(get)).await).unwrap().state(), TaskState::Running);
+    }
+    assert_eq!(stub.calls(|call| call.path.contains("/tasks")).len(), 0, "its start has just been seen");
 }
 
 #[tokio::test]

@@ -7,14 +7,23 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use super::{DCSCluster, DCSIpHostnamePool, DCSMachine, DCSMachineTemplate, GROUP};
+use super::{DCSCluster, DCSClusterTemplate, DCSIpHostnamePool, DCSMachine, DCSMachineTemplate, GROUP};
 
-/// All four definitions, in the order of their names.
+/// Label of what `clusterctl move` takes along though nothing owns it.
+const MOVE: &str = "clusterctl.cluster.x-k8s.io/move";
+
+/// All definitions, in the order of their names.
 pub fn definitions() -> Vec<Value> {
-    [DCSCluster::crd(), DCSIpHostnamePool::crd(), DCSMachine::crd(), DCSMachineTemplate::crd()]
-        .iter()
-        .map(definition)
-        .collect()
+    let mut pool = definition(&DCSIpHostnamePool::crd());
+    // A pool serves machines and belongs to nobody; its claims and disks must not stay behind.
+    pool["metadata"]["labels"][MOVE] = json!("");
+    vec![
+        definition(&DCSCluster::crd()),
+        definition(&DCSClusterTemplate::crd()),
+        pool,
+        definition(&DCSMachine::crd()),
+        definition(&DCSMachineTemplate::crd()),
+    ]
 }
 
 fn definition(derived: &CustomResourceDefinition) -> Value {
@@ -46,6 +55,8 @@ pub fn roles() -> Vec<Value> {
     let aggregated = [
         json!({"apiGroups": [GROUP], "resources": kinds, "verbs": everything}),
         json!({"apiGroups": [GROUP], "resources": texts(&statuses), "verbs": ["get", "patch", "update"]}),
+        // Of classes; core makes clusters from them.
+        crd::rule(&[GROUP], &["dcsclustertemplates"], &["get", "list", "patch", "update", "watch"]),
     ];
     vec![
         crd::cluster_role("capdcs-manager-role", &BTreeMap::new(), &own),

@@ -163,6 +163,9 @@ pub struct DCSMachineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Failure domain that the VM was placed in, where its Machine names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_domain: Option<String>,
     /// Declared by the published schema; never written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_domains: Option<BTreeMap<String, FailureDomain>>,

@@ -1,9 +1,10 @@
-//! The four kinds of this provider in `infrastructure.cluster.x-k8s.io/v1beta1`: types, schema, validation. Pure.
+//! The five kinds of this provider in `infrastructure.cluster.x-k8s.io/v1beta1`: types, schema, validation. Pure.
 //!
 //! Fields, limits and spelling (also `additionNic` beside `additionalNic`) are those of the published CRDs; what is
 //! added to them serves the v1beta2 contract of Cluster API.
 
 pub mod cluster;
+pub mod cluster_template;
 pub mod crd;
 pub mod machine;
 pub mod pool;
@@ -17,11 +18,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cluster::{DCSCluster, DCSClusterSpec, DCSClusterStatus};
+pub use cluster_template::{DCSClusterTemplate, DCSClusterTemplateSpec};
 pub use machine::{DCSMachine, DCSMachineSpec, DCSMachineStatus};
 pub use pool::{DCSIpHostnamePool, DCSIpHostnamePoolSpec, DCSIpHostnamePoolStatus};
 pub use template::{DCSMachineTemplate, DCSMachineTemplateSpec};
 
-/// API group of all four kinds.
+/// API group of all kinds.
 pub const GROUP: &str = "infrastructure.cluster.x-k8s.io";
 
 /// Finalizer of a `DCSMachine`: there before anything is made on the site, gone after everything is.
@@ -129,10 +131,19 @@ fn published(condition: meta::Condition) -> Condition {
         last_transition_time: condition.last_transition_time,
         message: Some(message).filter(|text| !text.is_empty()),
         observed_generation: condition.observed_generation,
+        severity: severity(&condition.type_, &condition.reason).map(str::to_owned),
         reason: Some(condition.reason).filter(|text| !text.is_empty()),
-        severity: None,
         status: condition.status,
         type_: condition.type_,
+    }
+}
+
+/// How grave a condition is, where the published documentation says so.
+fn severity(type_: &str, reason: &str) -> Option<&'static str> {
+    match (type_, reason) {
+        ("VMStopPending", "WaitingForStop") => Some("Info"),
+        ("VMStopPending", "VMMidTransition") => Some("Warning"),
+        _ => None,
     }
 }
 

@@ -51,6 +51,29 @@ pub struct TemplateMeta {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-/// Nothing is observed of a template.
+/// What a node made from a template offers: autoscalers that begin at none have no node to look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct DCSMachineTemplateStatus {}
+#[serde(rename_all = "camelCase")]
+pub struct DCSMachineTemplateStatus {
+    /// Quantities by resource: `cpu`, `memory`, `ephemeral-storage`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capacity: BTreeMap<String, String>,
+    /// What the node runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_info: Option<NodeInfo>,
+    /// Generation that this was observed of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// What a node runs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeInfo {
+    /// `amd64` or `arm64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// `linux`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operating_system: Option<String>,
+}

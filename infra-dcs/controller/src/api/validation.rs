@@ -1,5 +1,7 @@
 //! What the schema cannot say. Every error names its field and the cure.
 
+pub mod neighbours;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -13,7 +15,7 @@ use kubeadm::api::{
 use manager::webhook::FieldError;
 
 use super::{
-    DCSCluster, DCSIpHostnamePool, DCSMachine, DCSMachineSpec, DCSMachineTemplate,
+    DCSCluster, DCSClusterSpec, DCSClusterTemplate, DCSIpHostnamePool, DCSMachine, DCSMachineSpec, DCSMachineTemplate,
     cluster::LoadBalancerType,
     machine::{DiskSpec, Location, VmConfig},
     pool::{PersistentDisk, PoolEntry},
@@ -25,6 +27,8 @@ pub type Verdict = Result<Vec<String>, Vec<FieldError>>;
 
 /// Mount points that the platform expects on disks of their own, and whether only control planes need them.
 const EXPECTED_DISKS: [&str; 2] = ["/var/lib/kubelet", "/var/lib/containerd"];
+/// What a name must be that becomes part of others.
+const DNS_LABEL: &str = "must be 1 to 63 lower-case letters, digits and hyphens, and not begin or end with a hyphen";
 /// Last VIRTIO sequence number.
 const LAST_SEQUENCE: i64 = 25;
 
@@ -45,23 +49,16 @@ impl Errors {
 pub fn cluster(old: Option<&DCSCluster>, new: &DCSCluster) -> Verdict {
     let mut errors = Errors::default();
     let (spec, balancer) = (&new.spec, &new.spec.control_plane_load_balancer);
-    if spec.credential_secret_ref.name.is_empty() {
-        errors.add("spec.credentialSecretRef.name", "must name the Secret with the site's credentials");
+    let name = new.metadata.name.as_deref().unwrap_or_default();
+    if old.is_none() && !is_dns_label(name) {
+        errors.add("metadata.name", format!("{name:?} {DNS_LABEL}"));
     }
-    if balancer.host.parse::<IpAddr>().is_err() && !is_subdomain(&balancer.host) {
+    cluster_spec(spec, "spec", &mut errors);
+    if balancer.type_ == LoadBalancerType::Internal && balancer.host.parse::<Ipv4Addr>().is_err() {
+        errors.add("spec.controlPlaneLoadBalancer.host", "must be an IPv4 address when type is internal");
+    } else if balancer.host.parse::<IpAddr>().is_err() && !is_subdomain(&balancer.host) {
         let message = format!("{:?} must be an address or a DNS name, without a scheme or port", balancer.host);
         errors.add("spec.controlPlaneLoadBalancer.host", message);
-    }
-    if !matches!(spec.network_type.as_str(), "kube-ovn") {
-        errors.add("spec.networkType", format!("{:?} is not supported; use \"kube-ovn\"", spec.network_type));
-    }
-    if balancer.type_ == LoadBalancerType::Internal {
-        if balancer.host.parse::<Ipv4Addr>().is_err() {
-            errors.add("spec.controlPlaneLoadBalancer.host", "must be an IPv4 address when type is internal");
-        }
-        if !balancer.vrid.is_some_and(|vrid| (1..=255).contains(&vrid)) {
-            errors.add("spec.controlPlaneLoadBalancer.vrid", "must be 1 to 255 when type is internal");
-        }
     }
     if let Some(endpoint) = &spec.control_plane_endpoint
         && (endpoint.host != balancer.host || endpoint.port != balancer.port)
@@ -75,6 +72,44 @@ pub fn cluster(old: Option<&DCSCluster>, new: &DCSCluster) -> Verdict {
         fixed_when_provisioned(old, new, &mut errors);
     }
     errors.verdict(Vec::new())
+}
+
+/// What holds of clusters and of what they are made from.
+fn cluster_spec(spec: &DCSClusterSpec, path: &str, errors: &mut Errors) {
+    let balancer = &spec.control_plane_load_balancer;
+    if spec.credential_secret_ref.name.is_empty() {
+        errors.add(format!("{path}.credentialSecretRef.name"), "must name the Secret with the site's credentials");
+    }
+    if spec.network_type != "kube-ovn" {
+        let message = format!("{:?} is not supported; use \"kube-ovn\"", spec.network_type);
+        errors.add(format!("{path}.networkType"), message);
+    }
+    if balancer.type_ == LoadBalancerType::Internal && !balancer.vrid.is_some_and(|vrid| (1..=255).contains(&vrid)) {
+        errors.add(format!("{path}.controlPlaneLoadBalancer.vrid"), "must be 1 to 255 when type is internal");
+    }
+}
+
+/// Judges a `DCSClusterTemplate`. Addresses are not judged: patches of a class put them in. `old` is left out where a
+/// change is only tried.
+pub fn cluster_template(old: Option<&DCSClusterTemplate>, new: &DCSClusterTemplate) -> Verdict {
+    let mut errors = Errors::default();
+    cluster_spec(&new.spec.template.spec, "spec.template.spec", &mut errors);
+    template_metadata(new.spec.template.metadata.as_ref(), &mut errors);
+    if old.is_some_and(|old| old.spec.template.spec != new.spec.template.spec) {
+        errors.add("spec.template.spec", "cannot be changed; make another template and let the class name it");
+    }
+    errors.verdict(Vec::new())
+}
+
+fn template_metadata(metadata: Option<&super::template::TemplateMeta>, errors: &mut Errors) {
+    let Some(metadata) = metadata else { return };
+    let metadata = TemplateMeta {
+        labels: metadata.labels.clone().unwrap_or_default(),
+        annotations: metadata.annotations.clone().unwrap_or_default(),
+    };
+    for found in validate_metadata(&metadata, "spec.template.metadata") {
+        errors.add(found.field, found.message);
+    }
 }
 
 /// Other machines know the endpoint and the site once the infrastructure is there.
@@ -134,15 +169,7 @@ pub fn template(new: &DCSMachineTemplate) -> Verdict {
             errors.add(format!("spec.template.spec.{field}"), "must be empty in a template; the provider writes it");
         }
     }
-    if let Some(metadata) = &new.spec.template.metadata {
-        let metadata = TemplateMeta {
-            labels: metadata.labels.clone().unwrap_or_default(),
-            annotations: metadata.annotations.clone().unwrap_or_default(),
-        };
-        for found in validate_metadata(&metadata, "spec.template.metadata") {
-            errors.add(found.field, found.message);
-        }
-    }
+    template_metadata(new.spec.template.metadata.as_ref(), &mut errors);
     let warnings = machine_spec(spec, "spec.template.spec", &mut errors);
     errors.verdict(warnings)
 }
@@ -293,7 +320,7 @@ pub fn pool(old: Option<&DCSIpHostnamePool>, new: &DCSIpHostnamePool) -> Verdict
         }
     }
     if let Some(old) = old {
-        pool_update(old, new, &mut errors);
+        warnings.extend(pool_update(old, new, &mut errors));
     }
     errors.verdict(warnings)
 }
@@ -316,12 +343,7 @@ fn pool_entry(entry: &PoolEntry, path: &str, errors: &mut Errors) {
         if let Some(name) = name
             && !is_dns_label(name)
         {
-            errors.add(
-                format!("{path}.{field}"),
-                format!(
-                    "{name:?} must be 1 to 63 lower-case letters, digits and hyphens, and not begin or end with one"
-                ),
-            );
+            errors.add(format!("{path}.{field}"), format!("{name:?} {DNS_LABEL}"));
         }
     }
     exclusive(
@@ -424,7 +446,9 @@ fn is_dns_label(name: &str) -> bool {
     (1..=63).contains(&name.len()) && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
 }
 
-fn pool_update(old: &DCSIpHostnamePool, new: &DCSIpHostnamePool, errors: &mut Errors) {
+/// Returns warnings.
+fn pool_update(old: &DCSIpHostnamePool, new: &DCSIpHostnamePool, errors: &mut Errors) -> Vec<String> {
+    let mut warnings = Vec::new();
     let held = claims::of_pool(old);
     let recorded = record::of_pool(old).unwrap_or_default();
     let after: BTreeMap<&str, (usize, &PoolEntry)> =
@@ -455,11 +479,22 @@ fn pool_update(old: &DCSIpHostnamePool, new: &DCSIpHostnamePool, errors: &mut Er
                     format!("slot {}: its volume has {} GiB; expand it at the site first", disk.slot, made.size);
                 errors.add(format!("{path}.quantityGB"), message);
             }
+            let store = |disk: &PersistentDisk| (disk.datastore_name.clone(), disk.datastore_cluster_name.clone());
+            if let Some(made) = made
+                && store(kept) != store(disk)
+            {
+                warnings.push(format!(
+                    "{path}: slot {}: its volume stays on {}; a replacement is given it only where the declared \
+                     datastore is the one that it lies on",
+                    disk.slot, made.datastore
+                ));
+            }
             if (&kept.format, &kept.options, &kept.pci_type) != (&disk.format, &disk.options, &disk.pci_type) {
                 errors.add(path, format!("format, options and pciType of slot {} cannot be changed", disk.slot));
             }
         }
     }
+    warnings
 }
 
 #[cfg(test)]

@@ -2,8 +2,17 @@
 
 use std::time::Duration;
 
-use cluster_api::conditions::{Claim, Status, types as common};
-use dcs_proto::{MachineError, error::Reason, v1};
+use cluster_api::{
+    conditions::{Claim, Status, types as common},
+    labels,
+};
+use dcs_proto::{
+    MachineError,
+    error::{Reason, STALE_PASSWORD},
+    v1,
+};
+
+use kube::ResourceExt;
 
 use super::MISSING;
 use crate::{api::DCSCluster, machine::types::CREDENTIALS};
@@ -43,7 +52,11 @@ pub(super) fn judge(login: &Login) -> (Claim, Duration) {
         Login::Accepted(_) => (Claim::holds(CREDENTIALS, "Accepted"), Duration::ZERO),
         Login::Refused { error, secret } => match error.reason {
             Reason::Credentials | Reason::LockedOut => {
-                let reason = if error.reason == Reason::LockedOut { "LockedOut" } else { "CredentialsInvalid" };
+                let reason = match error.reason {
+                    _ if error.is_about(STALE_PASSWORD) => "PasswordChangeRequired",
+                    Reason::LockedOut => "LockedOut",
+                    _ => "CredentialsInvalid",
+                };
                 let message = format!(
                     "the site refuses the login of Secret {secret}: {error}; it is tried again sparingly, so that the \
                      user is not locked, and at once when the Secret changes"
@@ -55,6 +68,12 @@ pub(super) fn judge(login: &Login) -> (Claim, Duration) {
             _ => (Claim::new(CREDENTIALS, Status::Unknown, "SiteUnreachable", error.to_string()), MISSING / 2),
         },
     }
+}
+
+/// Whether another system manages the infrastructure: then nothing of the object is touched. What was ours before it was
+/// marked so is still let go.
+pub(super) fn is_external(infra: &DCSCluster) -> bool {
+    infra.metadata.deletion_timestamp.is_none() && infra.annotations().contains_key(labels::MANAGED_BY)
 }
 
 /// The conditions that a paused cluster keeps.
@@ -85,12 +104,29 @@ mod tests {
         Login::Refused { error: MachineError::new(reason, "no"), secret: "login".into() }
     }
 
+    #[test]
+    fn infrastructure_of_another_system_is_left_alone_until_it_goes() {
+        let mut infra = DCSCluster::new("c", crate::api::DCSClusterSpec::default());
+        assert!(!is_external(&infra));
+        infra.metadata.annotations = Some([(labels::MANAGED_BY.to_owned(), String::new())].into());
+        assert!(is_external(&infra));
+        infra.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert!(!is_external(&infra));
+    }
+
+    fn stale() -> Login {
+        let error = MachineError::new(Reason::Credentials, "no").about(STALE_PASSWORD, "");
+        Login::Refused { error, secret: "login".into() }
+    }
+
     #[rstest]
     #[case(Login::SecretMissing("login".into()), Status::False, "CredentialsMissing")]
     #[case(Login::Accepted(v1::Site { status: "normal".into(), ..v1::Site::default() }), Status::True, "Accepted")]
     #[case(Login::Accepted(v1::Site { status: "fault".into(), ..v1::Site::default() }), Status::Unknown, "SiteNotNormal")]
     #[case(no(Reason::Credentials), Status::False, "CredentialsInvalid")]
     #[case(no(Reason::LockedOut), Status::False, "LockedOut")]
+    #[case(stale(), Status::False, "PasswordChangeRequired")]
     #[case(no(Reason::Unreachable), Status::Unknown, "SiteUnreachable")]
     fn logins(#[case] login: Login, #[case] status: Status, #[case] reason: &str) {
         let (claim, _) = judge(&login);

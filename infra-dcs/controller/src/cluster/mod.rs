@@ -141,7 +141,11 @@ impl ClusterReconciler {
         if !scene.machines.is_empty() {
             let names: Vec<_> = scene.machines.iter().map(|machine| machine.name_any()).collect();
             let message = format!("waiting until these machines are gone: {}", names.join(", "));
-            self.show(scene, vec![Claim::new(common::READY, false, "Deleting", message)], shown(&scene.infra)).await?;
+            let deleting = Claim::new(common::READY, false, "Deleting", message);
+            // Machines and disks go by this condition: a login that is refused or gone holds them up, and is tried again
+            // here alone.
+            let (condition, _) = judge(&self.login(scene).await?.0);
+            self.show(scene, vec![condition, deleting], shown(&scene.infra)).await?;
             return Ok(Outcome::Requeue(MISSING));
         }
         let pools = self.caches.pools.all();
@@ -149,7 +153,9 @@ impl ClusterReconciler {
         if !left.is_empty() {
             let names: Vec<_> = left.into_iter().collect();
             let message = format!("waiting until these pools have deleted its volumes: {}", names.join(", "));
-            self.show(scene, vec![Claim::new(common::READY, false, "Deleting", message)], shown(&scene.infra)).await?;
+            let deleting = Claim::new(common::READY, false, "Deleting", message);
+            let (condition, _) = judge(&self.login(scene).await?.0);
+            self.show(scene, vec![condition, deleting], shown(&scene.infra)).await?;
             return Ok(Outcome::Requeue(MISSING));
         }
         if rule::is_owned(&scene.infra) {
@@ -209,6 +215,9 @@ impl ClusterReconciler {
 impl Reconciler for ClusterReconciler {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, ReconcileError> {
         let Some(infra) = self.caches.infras.get(key) else { return Ok(Outcome::Settled) };
+        if decide::is_external(&infra) {
+            return Ok(Outcome::Settled);
+        }
         let scene = self.observe(infra);
         if paused::is_paused(scene.cluster.as_deref(), &scene.infra.metadata) {
             self.show(&scene, decide::kept(&scene.infra), shown(&scene.infra)).await?;

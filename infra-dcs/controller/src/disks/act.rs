@@ -14,7 +14,7 @@ use super::{
     Shown,
     decide::{Call, Facts, Plan, Read, Reading, Verdict, decide},
     observe::{Disk, Sources, data_disks},
-    outcome::{Answer, after_call},
+    outcome::{Answer, CREDENTIALS, after_call},
     record::{self, ANNOTATION, Disks as Records, RECREATE},
     sequence::bus_of,
 };
@@ -182,8 +182,12 @@ impl Disks {
         }
         let secret = &infra.spec.credential_secret_ref.name;
         let refused = |message: String| Err(MachineError::new(Reason::Credentials, message));
+        let missing = || {
+            let message = format!("Secret {secret} with the site's credentials does not exist");
+            MachineError::new(Reason::Credentials, message).about(CREDENTIALS, secret)
+        };
         let site = match self.secrets.get(&ObjectKey::of(infra).sibling(secret)).await? {
-            None => refused(format!("Secret {secret} with the site's credentials does not exist")),
+            None => Err(missing()),
             Some(found) => match crate::credentials::of(&found, infra) {
                 Ok(credentials) => Ok(self.sites.site(credentials)),
                 Err(error) => refused(error.to_string()),
@@ -330,7 +334,7 @@ impl Disks {
             urn: String::new(),
             needed_gib: size_gib,
         };
-        let wanted = placement_request(&holder.machine.spec, store);
+        let wanted = placement_request(&holder.machine.spec, holder.failure_domain(), store);
         let resolved = site.call(|mut client, session| {
             let request = v1::ResolvePlacementRequest { session, ..wanted.clone() };
             async move { client.resolve_placement(request).await }

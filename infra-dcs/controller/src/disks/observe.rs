@@ -74,6 +74,13 @@ pub struct Holder {
     infra: Option<Arc<DCSCluster>>,
 }
 
+impl Holder {
+    /// The failure domain that its Machine names: a compute cluster.
+    pub fn failure_domain(&self) -> Option<&str> {
+        self.owner.as_deref().map(|owner| owner.spec.failure_domain.as_str()).filter(|name| !name.is_empty())
+    }
+}
+
 /// The caches that tell of disks.
 #[derive(Clone)]
 pub struct Sources {

@@ -32,6 +32,9 @@ pub fn after_call(record: &Record, call: &Call, answer: &Answer, now: Timestamp)
     }
 }
 
+/// Kind of what an error is about: the Secret with the login, which does not exist.
+pub const CREDENTIALS: &str = "credentials";
+
 /// Pause after what does not pass by itself.
 const GRAVE: Duration = Duration::from_secs(120);
 /// Pause after what does.
@@ -50,6 +53,7 @@ fn refused(error: &MachineError, now: Timestamp) -> Failure {
         Reason::Invalid => ("Invalid", true),
         Reason::Unsupported => ("Unsupported", true),
         Reason::Conflict => ("Conflict", true),
+        Reason::Credentials if error.is_about(CREDENTIALS) => ("CredentialsMissing", false),
         Reason::Credentials => ("CredentialsInvalid", false),
         Reason::LockedOut => ("LockedOut", false),
         Reason::Busy => ("SiteBusy", false),

@@ -1,10 +1,18 @@
 //! The effects of the machine controller: one step each, with its record.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cluster_api::conditions::Claim;
-use dcs_proto::v1;
+use dcs_proto::{
+    error::{RUNNING_DRIVE, Reason},
+    v1,
+};
 use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::Resource;
 use manager::{Category, ObjectKey, ReconcileError, fault};
 use serde_json::{Value, json};
 
@@ -12,11 +20,12 @@ use super::{
     MachineReconciler, Scene,
     boot_data::boot_disks,
     decide::{Step, refused, types},
-    record::{Attempt, Media, Record, Task, Work},
+    media,
+    record::{Attempt, Media, Record, Seen, Task, Work},
     request,
 };
 use crate::{
-    api::{DCSIpHostnamePool, MACHINE_FINALIZER, POOL_FINALIZER, pool::PoolEntry},
+    api::{DCSIpHostnamePool, DCSMachine, MACHINE_FINALIZER, POOL_FINALIZER, pool::PoolEntry},
     claims::{self, Claim as EntryClaim},
     credentials,
     disks::standing,
@@ -29,19 +38,26 @@ pub const EFFECTS: &[&str] = &[
     "machine-add-finalizer",
     "machine-claim-entry",
     "machine-record-entry",
+    "machine-forget-entry",
+    "machine-warn",
     "machine-record-placement",
     "machine-begin-attempt",
     "machine-create-encryption-secret",
     "machine-ask-disks",
+    "machine-begin-upload",
     "machine-put-media",
     "machine-record-media",
     "machine-create",
     "machine-record-created",
     "machine-adopt",
+    "machine-record-progress",
+    "machine-move",
+    "machine-record-moved",
     "machine-grow-disk",
     "machine-record-growing",
     "machine-attach-media",
     "machine-record-attached",
+    "machine-record-drive",
     "machine-power-on",
     "machine-record-started",
     "machine-provision",
@@ -92,6 +108,10 @@ impl MachineReconciler {
             Step::RecordEntry(entry) => {
                 self.record("machine-record-entry", scene, |record| record.network = Some(entry.network())).await
             }
+            Step::ForgetEntry => {
+                let forget = |record: &mut Record| (record.network, record.placement) = (None, None);
+                self.record("machine-forget-entry", scene, forget).await
+            }
             Step::Release => self.change_claims("machine-release-entry", scene, false).await,
             Step::Retain => self.change_claims("machine-retain-entry", scene, true).await,
             Step::BeginAttempt => {
@@ -107,6 +127,11 @@ impl MachineReconciler {
             Step::RecordMissing(missing) => {
                 let since = missing.then(|| self.clock.now());
                 self.record("machine-record-missing", scene, |record| record.missing_since = since).await
+            }
+            Step::RecordProgress(progress) => {
+                let seen = Seen { progress, at: self.clock.now() };
+                let note = |record: &mut Record| record.task.iter_mut().for_each(|task| task.seen = Some(seen));
+                self.record("machine-record-progress", scene, note).await
             }
             Step::AskDisks(wish) => self.record("machine-ask-disks", scene, |record| record.disks = Some(wish)).await,
             Step::NextAttempt(attempt) => self.next_attempt(scene, attempt).await,
@@ -132,6 +157,7 @@ impl MachineReconciler {
             Step::PutMedia => self.put_media(scene, &site).await,
             Step::Create => self.create(scene, &site).await,
             Step::DeleteMedia => self.delete_media(scene, &site).await,
+            Step::MoveToFolder(folder) => self.move_into(scene, &site, &folder).await,
             step => self.simple(scene, &site, &step).await,
         }
     }
@@ -171,6 +197,10 @@ impl MachineReconciler {
                     async move { client.attach_boot_media(request).await }
                 });
                 let answer = fault::around("machine-attach-media", call).await;
+                if !media.on_power && answer.as_ref().is_err_and(|error| error.is_about(RUNNING_DRIVE)) {
+                    let note = |record: &mut Record| record.media.iter_mut().for_each(|media| media.on_power = true);
+                    return self.record("machine-record-drive", scene, note).await;
+                }
                 (Work::AttachMedia, "attaching the boot medium", "machine-record-attached", answer)
             }
             Step::DetachMedia => {
@@ -232,8 +262,35 @@ impl MachineReconciler {
         }
     }
 
+    async fn move_into(&self, scene: &Scene, site: &Site, folder: &str) -> Acted {
+        let owner = self.owner_mark(scene).await?;
+        let attempt = scene.record.attempt.as_ref().map(|attempt| attempt.id.clone()).unwrap_or_default();
+        let call = site.call(|mut client, session| {
+            let request = v1::MoveMachineRequest {
+                session,
+                urn: scene.vm_urn(),
+                owner: Some(owner.clone()),
+                attempt: attempt.clone(),
+                folder_urn: folder.to_owned(),
+            };
+            async move { client.move_machine(request).await }
+        });
+        match fault::around("machine-move", call).await {
+            Err(error) => Ok(Some(refused(types::PROVISIONED, "moving the VM into its folder", &error))),
+            Ok(task) => {
+                let now = self.clock.now();
+                self.record("machine-record-moved", scene, |record| {
+                    record.task = task_record(&task, Work::Move, now);
+                    record.moved = true;
+                })
+                .await
+            }
+        }
+    }
+
     async fn resolve(&self, scene: &Scene, site: &Site) -> Acted {
-        let wanted = request::placement(&scene.machine.spec, scene.record.network.as_ref(), MEDIA_GIB);
+        let wanted =
+            request::placement(&scene.machine.spec, scene.failure_domain(), scene.record.network.as_ref(), MEDIA_GIB);
         let answer = site
             .call(|mut client, session| {
                 let request = v1::ResolvePlacementRequest { session, ..wanted.clone() };
@@ -244,12 +301,25 @@ impl MachineReconciler {
             Ok(found) => found,
             Err(error) => return Ok(Some(refused(types::PROVISIONED, "resolving names", &error))),
         };
-        match request::placed(&scene.machine.spec, &found) {
+        if !found.warnings.is_empty() {
+            self.warn(scene, "DatastoreAlmostFull", &found.warnings.join("; ")).await?;
+        }
+        match request::placed(&scene.machine.spec, scene.failure_domain(), &found) {
             Err((reason, message)) => Ok(Some(obstacle(types::PROVISIONED, reason, message))),
             Ok(placement) => {
                 self.record("machine-record-placement", scene, |record| record.placement = Some(placement)).await
             }
         }
+    }
+
+    /// Tells people of something that stops nothing: once a machine, as an Event. That it cannot be told stops nothing
+    /// either.
+    async fn warn(&self, scene: &Scene, reason: &'static str, note: &str) -> Result<(), ReconcileError> {
+        let event = event(&scene.machine, reason, note, self.clock.now());
+        if let Err(error) = fault::around("machine-warn", self.writer.create(&event)).await {
+            tracing::warn!(%error, reason, note, "Could not write an Event.");
+        }
+        Ok(())
     }
 
     async fn create(&self, scene: &Scene, site: &Site) -> Acted {
@@ -277,7 +347,9 @@ impl MachineReconciler {
             // Names are resolved anew: what they stood for may have been the cause.
             placement: None,
             attempt: Some(Attempt { id: self.new_id()?, ..attempt }),
+            uploading: false,
             media: None,
+            moved: false,
             task: None,
             started_at: None,
             disks: None,
@@ -287,7 +359,9 @@ impl MachineReconciler {
     }
 
     async fn delete_media(&self, scene: &Scene, site: &Site) -> Acted {
-        let Some(media) = scene.record.media.clone().or_else(|| unrecorded_media(scene)) else { return Ok(None) };
+        let now = self.clock.now();
+        let unrecorded = || media::unrecorded(&scene.key.name, &scene.record, now);
+        let Some(media) = scene.record.media.clone().or_else(unrecorded) else { return Ok(None) };
         let owner = self.owner_mark(scene).await?;
         let call = site.call(|mut client, session| {
             let (path, datastore_urn) = (media.path.clone(), media.datastore.clone());
@@ -295,13 +369,15 @@ impl MachineReconciler {
             async move { client.delete_boot_media(request).await }
         });
         match fault::around("machine-delete-media", call).await {
-            Err(error) if error.reason != dcs_proto::error::Reason::NotFound => {
+            Err(error) if error.reason != Reason::NotFound => {
                 Ok(Some(refused(types::DETACHED, "removing the boot medium", &error)))
             }
             _ => {
                 self.record("machine-record-media-deleted", scene, |record| {
-                    record.task = None;
-                    record.media = Some(Media { detached: true, deleted: true, ..media.clone() });
+                    // Why the VM could not be made is what the next attempt tells of the one before.
+                    record.task = record.task.take().filter(|task| task.work == Work::Create);
+                    record.uploading = false;
+                    record.media = Some(media::removed(media.clone(), now));
                 })
                 .await
             }
@@ -313,7 +389,7 @@ impl MachineReconciler {
             return Err(ReconcileError::new(Category::Bug, "boot data is to be made without placement or attempt"));
         };
         let disks = boot_disks(scene);
-        let data = match self.boot_data(scene, attempt, &disks).await? {
+        let (data, digest) = match self.boot_data(scene, attempt, &disks).await? {
             Ok(data) => data,
             Err(obstacle) => return Ok(Some(obstacle)),
         };
@@ -332,8 +408,11 @@ impl MachineReconciler {
             user_data: data.user_data,
             meta_data: data.meta_data,
             network_data: data.network_data,
-            file_name: media_name(scene, attempt),
+            file_name: media::name(&scene.key.name, attempt),
         };
+        // Recorded before the call: who finds this mark knows of an upload whose end nobody saw.
+        let in_doubt = scene.record.uploading;
+        let scene = if in_doubt { scene.clone() } else { self.begin_upload(scene).await? };
         let call = site.upload(|mut client, session| {
             let request = v1::PutBootMediaRequest { session, ..wanted.clone() };
             async move { client.put_boot_media(request).await }
@@ -344,13 +423,27 @@ impl MachineReconciler {
                 let media = Media {
                     path: put.path,
                     datastore: put.datastore_urn,
+                    data: digest,
                     slots: disks.iter().filter_map(|disk| disk.slot).collect(),
                     detached: false,
                     deleted: false,
+                    until: in_doubt.then(|| media::lingers_until(self.clock.now())),
+                    on_power: false,
                 };
-                self.record("machine-record-media", scene, |record| record.media = Some(media)).await
+                self.record("machine-record-media", &scene, |record| {
+                    record.uploading = false;
+                    record.media = Some(media);
+                })
+                .await
             }
         }
+    }
+
+    /// Records that an upload begins; answers with the scene as it is then.
+    async fn begin_upload(&self, scene: &Scene) -> Result<Scene, ReconcileError> {
+        let record = Record { uploading: true, ..scene.record.clone() };
+        let written = fault::around("machine-begin-upload", self.write(scene, &record, json!({}))).await?;
+        Ok(Scene { machine: Arc::new(written), record, ..scene.clone() })
     }
 
     async fn claim(&self, scene: &Scene, entry: &PoolEntry) -> Acted {
@@ -388,15 +481,18 @@ impl MachineReconciler {
         fault::around(effect, self.patch(scene, &record, json!({}))).await
     }
 
-    /// Writes the record, and fields of the spec that are ours, unless someone wrote the object since it was read.
     async fn patch(&self, scene: &Scene, record: &Record, spec: Value) -> Acted {
+        self.write(scene, record, spec).await.map(|_| None)
+    }
+
+    /// Writes the record, and fields of the spec that are ours, unless someone wrote the object since it was read.
+    async fn write(&self, scene: &Scene, record: &Record, spec: Value) -> Result<DCSMachine, ReconcileError> {
         let annotations = json!({super::record::ANNOTATION: record.to_json()});
         let mut patch = json!({"metadata": {"annotations": annotations}});
         if spec.as_object().is_some_and(|fields| !fields.is_empty()) {
             patch["spec"] = spec;
         }
-        self.writer.merge(&*scene.machine, patch).await?;
-        Ok(None)
+        self.writer.merge(&*scene.machine, patch).await
     }
 
     /// The site of the machine's cluster, or why it cannot be asked.
@@ -434,21 +530,34 @@ impl MachineReconciler {
     }
 }
 
-/// File name of an attempt's boot medium.
-fn media_name(scene: &Scene, attempt: &Attempt) -> String {
-    format!("{}-{}.iso", scene.key.name, attempt.id.split('-').next().unwrap_or_default())
-}
-
-/// The medium that an attempt may have uploaded without coming to record it: known by its name alone.
-fn unrecorded_media(scene: &Scene) -> Option<Media> {
-    let (placement, attempt) = (scene.record.placement.as_ref()?, scene.record.attempt.as_ref()?);
-    Some(Media {
-        path: media_name(scene, attempt),
-        datastore: placement.media_datastore.clone(),
-        slots: Vec::new(),
-        detached: true,
-        deleted: false,
-    })
+/// A warning about a machine. Its name makes it one for each reason, however often it is told.
+fn event(machine: &DCSMachine, reason: &str, note: &str, now: Timestamp) -> Event {
+    let meta = &machine.metadata;
+    let name = meta.name.clone().unwrap_or_default();
+    let uid = meta.uid.clone().unwrap_or_default();
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}.{}.{}", reason.to_lowercase(), uid.split('-').next().unwrap_or_default())),
+            namespace: meta.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        action: Some("Placing".to_owned()),
+        event_time: Some(MicroTime(now)),
+        note: Some(note.chars().take(1024).collect()),
+        reason: Some(reason.to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some(DCSMachine::api_version(&()).into_owned()),
+            kind: Some(DCSMachine::kind(&()).into_owned()),
+            name: Some(name.clone()),
+            namespace: meta.namespace.clone(),
+            uid: Some(uid),
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(crate::IDENTITY.name.to_owned()),
+        reporting_instance: Some(crate::IDENTITY.name.to_owned()),
+        type_: Some("Warning".to_owned()),
+        ..Event::default()
+    }
 }
 
 fn condition_of(work: Work) -> &'static str {
@@ -460,5 +569,5 @@ fn condition_of(work: Work) -> &'static str {
 }
 
 fn task_record(task: &v1::Task, work: Work, since: Timestamp) -> Option<Task> {
-    (!task.id.is_empty()).then(|| Task { id: task.id.clone(), work, since })
+    (!task.id.is_empty()).then(|| Task { id: task.id.clone(), work, since, seen: None })
 }

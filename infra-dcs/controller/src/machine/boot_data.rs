@@ -15,6 +15,7 @@ use super::{
     MachineReconciler, Scene,
     act::{Obstacle, obstacle},
     decide::types,
+    media,
     record::Attempt,
     status,
 };
@@ -25,13 +26,21 @@ use crate::{
 };
 
 impl MachineReconciler {
-    /// The boot data of a machine, or what stands in the way.
+    /// A digest of the boot data as it is now; none where it is missing.
+    pub(super) async fn boot_digest(&self, scene: &Scene) -> Result<Option<String>, ReconcileError> {
+        let name = scene.owner.as_ref().and_then(|owner| owner.spec.bootstrap.data_secret_name.clone());
+        let Some(name) = name else { return Ok(None) };
+        let found = self.secrets.get(&scene.key.sibling(name)).await?;
+        Ok(found.and_then(|found| secrets::value(&found, "value").map(media::digest_of)))
+    }
+
+    /// The boot data of a machine with the digest of what it is made from, or what stands in the way.
     pub(super) async fn boot_data(
         &self,
         scene: &Scene,
         attempt: &Attempt,
         disks: &[guest::Disk],
-    ) -> Result<Result<guest::BootData, Obstacle>, ReconcileError> {
+    ) -> Result<Result<(guest::BootData, String), Obstacle>, ReconcileError> {
         let missing =
             |name: &str| Err(obstacle(types::MEDIA, "SecretNotFound", format!("Secret {name} does not exist")));
         let Some(owner) = &scene.owner else { return Ok(missing("with the boot data")) };
@@ -79,7 +88,7 @@ impl MachineReconciler {
             })
         });
         match rendered {
-            Ok(data) => Ok(Ok(data)),
+            Ok(data) => Ok(Ok((data, media::digest_of(value)))),
             Err(error) => failed(error.to_string()),
         }
     }

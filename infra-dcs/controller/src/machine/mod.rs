@@ -4,6 +4,8 @@ mod act;
 mod boot_data;
 mod console;
 mod decide;
+mod looks;
+mod media;
 mod observe;
 mod permits;
 pub mod record;
@@ -27,8 +29,9 @@ use manager::{
 pub use act::EFFECTS;
 pub use decide::types;
 use decide::{Plan, Step};
+use looks::Looks;
 pub use record::{Record, Wish};
-pub use request::volume_placement as placement_request;
+pub use request::{template as template_request, volume_placement as placement_request};
 
 use crate::{
     api::{DCSCluster, DCSIpHostnamePool, DCSMachine, GROUP},
@@ -68,9 +71,11 @@ pub struct MachineReconciler {
     random: Arc<dyn Random>,
     sites: Sites,
     management: Arc<Management>,
+    looks: Looks,
 }
 
 /// What one pass sees, shared and immutable.
+#[derive(Clone)]
 struct Scene {
     key: ObjectKey,
     machine: Arc<DCSMachine>,
@@ -84,6 +89,11 @@ struct Scene {
 impl Scene {
     fn vm_urn(&self) -> String {
         self.machine.spec.vm_urn.clone().unwrap_or_default()
+    }
+
+    /// The failure domain that its Machine names: a compute cluster.
+    fn failure_domain(&self) -> Option<&str> {
+        self.owner.as_deref().map(|owner| owner.spec.failure_domain.as_str()).filter(|name| !name.is_empty())
     }
 
     fn cluster_name(&self) -> Option<String> {
@@ -102,6 +112,7 @@ impl MachineReconciler {
             random: manager.random(),
             sites,
             management,
+            looks: Looks::default(),
         }
     }
 

@@ -3,20 +3,20 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use cluster_api::{labels, owner, v1beta2::GROUP as CORE};
-use dcs_proto::{MachineError, error::Reason, v1};
+use dcs_proto::{error::Reason, v1};
 use kube::ResourceExt;
 use manager::{Category, ObjectKey, ReconcileError};
 
 use super::{
     BY_POOL, MachineReconciler, Scene, console,
-    decide::{Facts, Plan, Read, Reading, Verdict, decide},
+    decide::{Facts, Plan, Read, Reading, Step, Verdict, decide},
     permits,
     record::Record,
 };
 use crate::api::{DCSCluster, DCSMachine};
 
 /// Reads at the site before one decision; each narrows what is unknown, so more would be a loop.
-const READS: usize = 5;
+const READS: usize = 6;
 
 impl MachineReconciler {
     pub(super) fn observe(&self, machine: Arc<DCSMachine>, record: Record) -> Scene {
@@ -82,10 +82,21 @@ impl MachineReconciler {
             found: Reading::Unread,
             task: Reading::Unread,
             console: Reading::Unread,
+            boot: Reading::Unread,
         };
+        let mut recalled = false;
         for _ in 0..READS {
             match decide(&facts) {
+                // What was seen a moment ago will do to wait on, not to act on.
+                Verdict::Plan(plan) if recalled && plan.step != Step::Wait => {
+                    self.read(scene, Read::Machine, &mut facts).await?;
+                    recalled = false;
+                }
                 Verdict::Plan(plan) => return Ok(plan),
+                Verdict::Need(Read::Machine) => match self.looks.recent(scene, state_of(&facts.task), facts.now) {
+                    Reading::Unread => self.read(scene, Read::Machine, &mut facts).await?,
+                    known => (facts.vm, recalled) = (known, true),
+                },
                 Verdict::Need(read) => self.read(scene, read, &mut facts).await?,
             }
         }
@@ -93,15 +104,19 @@ impl MachineReconciler {
     }
 
     async fn read(&self, scene: &Scene, read: Read, facts: &mut Facts<'_>) -> Result<(), ReconcileError> {
+        if read == Read::BootData {
+            facts.boot = Reading::Known(self.boot_digest(scene).await?);
+            return Ok(());
+        }
         let site = match self.site(scene).await? {
             Ok(site) => site,
             Err((condition, _)) => {
-                let error = MachineError::new(Reason::Credentials, condition.message);
                 match read {
-                    Read::Machine => facts.vm = Reading::Failed(error),
-                    Read::Found => facts.found = Reading::Failed(error),
-                    Read::Task => facts.task = Reading::Failed(error),
-                    Read::Console => facts.console = Reading::Failed(error),
+                    Read::Machine => facts.vm = Reading::Barred(condition),
+                    Read::Found => facts.found = Reading::Barred(condition),
+                    Read::Task => facts.task = Reading::Barred(condition),
+                    Read::Console => facts.console = Reading::Barred(condition),
+                    Read::BootData => {}
                 }
                 return Ok(());
             }
@@ -118,6 +133,9 @@ impl MachineReconciler {
                     Err(error) if error.reason == Reason::NotFound => Reading::Known(None),
                     Err(error) => Reading::Failed(error),
                 };
+                if let Reading::Known(vm) = &facts.vm {
+                    self.looks.keep(scene, state_of(&facts.task), vm.clone(), facts.now);
+                }
             }
             Read::Found => {
                 let attempt = scene.record.attempt.as_ref().map(|attempt| attempt.id.clone()).unwrap_or_default();
@@ -154,8 +172,17 @@ impl MachineReconciler {
                     Err(error) => Reading::Failed(error),
                 };
             }
+            Read::BootData => {}
         }
         Ok(())
+    }
+}
+
+/// The state in which a task was found.
+fn state_of(task: &Reading<v1::Task>) -> Option<v1::TaskState> {
+    match task {
+        Reading::Known(task) => Some(task.state()),
+        Reading::Unread | Reading::Failed(_) | Reading::Barred(_) => None,
     }
 }
 

@@ -24,9 +24,15 @@ pub struct Record {
     /// The VM that is made, or was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
+    /// An upload of its boot medium was begun, and its outcome is not recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uploading: bool,
     /// Its boot medium.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media: Option<Media>,
+    /// The VM was moved into its folder.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
     /// Work under way at the site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
@@ -58,7 +64,9 @@ impl Default for Record {
             network: None,
             placement: None,
             attempt: None,
+            uploading: false,
             media: None,
+            moved: false,
             task: None,
             started_at: None,
             missing_since: None,
@@ -82,6 +90,9 @@ pub struct Placement {
     pub disk_datastores: Vec<String>,
     /// Datastore of the boot medium.
     pub media_datastore: String,
+    /// Failure domain that the Machine named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_domain: Option<String>,
 }
 
 /// One VM that is made, or was: written before the call that makes it.
@@ -102,12 +113,15 @@ pub struct Attempt {
 }
 
 /// A boot medium.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Media {
     /// Its path at the site.
     pub path: String,
     /// Its datastore.
     pub datastore: String,
+    /// A digest of the boot data that it was made from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data: String,
     /// Slots of the persistent disks that it sets up in the guest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<i64>,
@@ -117,6 +131,12 @@ pub struct Media {
     /// It was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
+    /// Until then an upload may end whose answer was lost, and put it there once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// The VM's drive takes it only while the VM runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_power: bool,
 }
 
 /// What a task does.
@@ -125,6 +145,8 @@ pub struct Media {
 pub enum Work {
     /// Clones the VM.
     Create,
+    /// Moves it into its folder.
+    Move,
     /// Grows a disk.
     GrowDisk,
     /// Puts the boot medium into its drive.
@@ -148,6 +170,18 @@ pub struct Task {
     pub work: Work,
     /// Since when.
     pub since: Timestamp,
+    /// How far it was when that changed last; of long tasks only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
+}
+
+/// How far a task was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// 0 to 100.
+    pub progress: u32,
+    /// Since when.
+    pub at: Timestamp,
 }
 
 impl Record {

@@ -16,9 +16,10 @@ fn text(value: Option<&String>) -> String {
 }
 
 /// The names of a machine's spec and pool entry to be resolved. The last datastore is the boot medium's, when one is
-/// named.
+/// named. The failure domain of its Machine, a compute cluster, goes before what the spec names.
 pub fn placement(
     spec: &DCSMachineSpec,
+    failure_domain: Option<&str>,
     network: Option<&NetworkConfig>,
     media_gib: u64,
 ) -> v1::ResolvePlacementRequest {
@@ -40,7 +41,9 @@ pub fn placement(
     v1::ResolvePlacementRequest {
         session: String::new(),
         template: Some(v1::Reference { name: spec.vm_template_name.clone(), urn: String::new() }),
-        compute_cluster: place("cluster"),
+        compute_cluster: failure_domain
+            .map(|name| v1::Reference { name: name.to_owned(), urn: String::new() })
+            .or_else(|| place("cluster")),
         folder: place("folder"),
         networks: networks(spec, network),
         datastores,
@@ -48,12 +51,24 @@ pub fn placement(
 }
 
 /// The datastore of a volume that a machine's VM must see, to be resolved.
-pub fn volume_placement(spec: &DCSMachineSpec, store: v1::DatastoreReference) -> v1::ResolvePlacementRequest {
+pub fn volume_placement(
+    spec: &DCSMachineSpec,
+    failure_domain: Option<&str>,
+    store: v1::DatastoreReference,
+) -> v1::ResolvePlacementRequest {
     v1::ResolvePlacementRequest {
         folder: None,
         networks: Vec::new(),
         datastores: vec![store],
-        ..placement(spec, None, 0)
+        ..placement(spec, failure_domain, None, 0)
+    }
+}
+
+/// The VM template alone.
+pub fn template(spec: &DCSMachineSpec) -> v1::ResolvePlacementRequest {
+    v1::ResolvePlacementRequest {
+        template: Some(v1::Reference { name: spec.vm_template_name.clone(), urn: String::new() }),
+        ..v1::ResolvePlacementRequest::default()
     }
 }
 
@@ -107,7 +122,11 @@ fn networks(spec: &DCSMachineSpec, network: Option<&NetworkConfig>) -> Vec<v1::N
 }
 
 /// The placement that an answer gives; else why not, as reason and message.
-pub fn placed(spec: &DCSMachineSpec, found: &v1::Placement) -> Result<Placement, (&'static str, String)> {
+pub fn placed(
+    spec: &DCSMachineSpec,
+    failure_domain: Option<&str>,
+    found: &v1::Placement,
+) -> Result<Placement, (&'static str, String)> {
     if !found.unresolved.is_empty() {
         let missing: Vec<_> = found
             .unresolved
@@ -154,6 +173,7 @@ pub fn placed(spec: &DCSMachineSpec, found: &v1::Placement) -> Result<Placement,
         port_groups: found.port_group_urns.clone(),
         media_datastore: found.datastore_urns.get(disks.len()).cloned().unwrap_or(system_datastore),
         disk_datastores,
+        failure_domain: failure_domain.map(str::to_owned),
     })
 }
 

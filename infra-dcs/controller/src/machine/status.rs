@@ -30,6 +30,7 @@ pub fn status(
         cd_rom_file: media.map(|media| media.path.clone()),
         cd_rom_file_deleted: media.map(|media| media.deleted),
         conditions: conditions(machine, record, &before.conditions, paused, said, now),
+        failure_domain: record.placement.as_ref().and_then(|placement| placement.failure_domain.clone()),
         failure_domains: None,
         initialization: provisioned.then_some(Initialization { provisioned: Some(true) }),
         network_config: network,

@@ -473,7 +473,8 @@ struct StatePath {
 async fn save(State(engine): App, bytes: Bytes) -> Answer {
     let StatePath { path } = body(&bytes)?;
     let path = path.unwrap_or_else(|| engine.data_dir().join("state.json"));
-    engine.save(&path)?;
+    let saved = path.clone();
+    tokio::task::spawn_blocking(move || engine.save(&saved)).await??;
     Ok(Json(json!({"path": path})))
 }
 

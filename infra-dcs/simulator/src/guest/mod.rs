@@ -1,14 +1,18 @@
 //! What runs inside a virtual machine: the seam between the simulated site, which knows disks, NICs and power states,
 //! and the platforms that give a powered-on machine a content.
 //!
-//! The site calls a [`GuestPlatform`]; the platform answers with [`GuestEvent`]s on a bounded channel. A platform keeps no
-//! state that the site must save: what survives a power cycle lies in the machine's disks.
+//! The site calls a [`GuestPlatform`]; the platform answers with [`GuestEvent`]s on a bounded channel. What survives a power
+//! cycle lies in the machine's disks; a platform whose disks are no files saves them with the site's state.
 
-use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeSet, io, net::IpAddr, path::PathBuf};
 
 use futures::future::BoxFuture;
+use serde_json::Value;
+
+use contents::Contents;
 
 pub mod cli;
+pub mod contents;
 pub mod faults;
 pub mod image;
 pub mod iso;
@@ -156,6 +160,15 @@ pub trait GuestPlatform: Send + Sync {
     fn console(&self, id: &str, lines: usize) -> Vec<String>;
     /// Cuts the power of every machine and gives back everything held of the host.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
+    /// Keeps what is on the machines' disks, where that is not in their backing files. Answers what
+    /// [`GuestPlatform::restore`] needs beside the contents; null where nothing has to be kept.
+    fn save(&self, _contents: &mut Contents) -> io::Result<Value> {
+        Ok(Value::Null)
+    }
+    /// Puts on the machines' disks what was on them when they were saved. No machine may run.
+    fn restore(&self, _contents: &Contents, _saved: &Value) -> io::Result<()> {
+        Ok(())
+    }
     /// What tests can do to its machines beside the API.
     fn staging(&self) -> &dyn faults::Staging {
         &faults::Unstaged

@@ -135,6 +135,7 @@ impl Site {
         let (cluster, host) =
             self.location(request.location.as_deref(), &origin, request.is_binding_host == Some(true))?;
         let folder = self.parent_folder(request.parent_obj_urn.as_deref(), origin.folder)?;
+        let folder = if self.policy.clone_takes_folder { folder } else { origin.folder };
         let cpus = config.cpu.map_or(origin.cpus, |cpu| cpu.quantity);
         let memory_mb = config.memory.map_or(origin.memory_mb, |memory| memory.quantity_mb);
         sizes_fit(cpus, memory_mb)?;

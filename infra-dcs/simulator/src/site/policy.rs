@@ -32,6 +32,8 @@ pub struct Policy {
     pub deploy_slots: usize,
     /// Whether `quantityGB` above the template's size grows a copied disk.
     pub clone_grows_disks: bool,
+    /// Whether a clone is made in the folder that its call names; else it lies where the source does.
+    pub clone_takes_folder: bool,
     /// Whether running guests take disks.
     pub disk_hot_plug: bool,
     /// Whether running guests give disks back.
@@ -59,6 +61,7 @@ impl Default for Policy {
             delete_only_stopped: true,
             deploy_slots: 4,
             clone_grows_disks: false,
+            clone_takes_folder: true,
             disk_hot_plug: true,
             disk_hot_unplug: true,
             rule_max_vms: 8,

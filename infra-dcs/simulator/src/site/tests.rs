@@ -1,6 +1,6 @@
 //! The model by itself: rules in tables, invariants under random calls.
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 use serde_json::{Value, json};
 
 use super::{
@@ -369,7 +369,7 @@ fn a_saved_site_comes_back_and_what_had_power_gets_it_again() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     /// Whatever is asked in whatever order: no disk at two places, no slot twice, no task that holds an object for ever.
     #[test]

@@ -122,5 +122,11 @@ async fn site(caller: Caller, Path(_): Path<String>) -> Answer {
 }
 
 async fn site_version(caller: Caller) -> Answer {
-    caller.read(|_| Ok(Json(json!({"version": "8.8.1"}))))
+    caller.read(|site| {
+        let version = match site.policy.release {
+            Release::R6 => "6.5.1",
+            Release::Fc881 => "8.8.1",
+        };
+        Ok(Json(json!({"version": version})))
+    })
 }

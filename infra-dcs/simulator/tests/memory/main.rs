@@ -7,4 +7,5 @@ mod document;
 mod fleet;
 #[path = "../medium/mod.rs"]
 mod medium;
+mod restart;
 mod site;

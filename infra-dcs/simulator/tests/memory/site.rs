@@ -42,7 +42,7 @@ impl Site {
     pub fn new(pace: f64) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (sender, mut events) = mpsc::channel(1024);
-        let settings = Settings { wait_scale: pace, ..Settings::default() };
+        let settings = Settings { wait_scale: pace, strict_kubeadm: true, ..Settings::default() };
         let pace = Pace { scale: pace, slow_disk: Duration::from_millis(100) };
         let guests = MemoryGuests::new(settings, pace, Arc::new(Clock::default()), sender);
         let told: Arc<Mutex<Told>> = Arc::default();

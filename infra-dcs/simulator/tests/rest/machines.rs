@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::client::Client;
+use crate::client::{Client, TEMPLATE};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_from_clone_to_deletion_with_its_medium() {
@@ -99,5 +99,29 @@ async fn volumes_rules_and_folders_over_rest() {
     let moved = client.send(Method::POST, "/folder/action/move-into-folder", moved).await;
     assert_eq!(moved["moveVmsSucceededList"][0]["vmName"], "m1");
     assert_eq!(moved["moveVmsFaileddList"][0]["errorCode"], "10300001");
+    client.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_lies_in_its_folder_or_is_moved_there() {
+    const FOLDER: &str = "urn:sites:5A1C0D3E:folders:391";
+    let client = Client::new().await;
+    let site = &client;
+    let folder_of = |vm: String| async move { site.get(&format!("/vms/{vm}")).await["params"]["parentObjUrn"].clone() };
+    let clone = |name: &'static str| async move {
+        let body = json!({"name": name, "autoBoot": false, "parentObjUrn": FOLDER});
+        let (accepted, _) = site.task(Method::POST, &format!("/vms/{TEMPLATE}/action/clone"), body).await;
+        accepted["uri"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
+    };
+    assert_eq!(folder_of(clone("m1").await).await, FOLDER);
+    client.control(Method::PATCH, "/policy", json!({"cloneTakesFolder": false})).await;
+    let astray = clone("m2").await;
+    assert_eq!(folder_of(astray.clone()).await, "urn:sites:5A1C0D3E");
+    let into = |folder: &str| json!({"elementType": 1, "elementUrns": [format!("urn:sites:5A1C0D3E:vms:{astray}")], "parentFolderUrn": folder});
+    let path = "/folder/action/move-into-folder";
+    let refused = client.send(Method::POST, path, into("urn:sites:5A1C0D3E:folders:1")).await;
+    assert_eq!(refused["errorCode"], "10300621");
+    client.send(Method::POST, path, into(FOLDER)).await;
+    assert_eq!(folder_of(astray.clone()).await, FOLDER);
     client.end().await;
 }

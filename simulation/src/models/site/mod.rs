@@ -32,6 +32,9 @@ const TAKES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// Finalizer that precedes everything at the site (I6).
 const FINALIZER: &str = dcs_controller::api::MACHINE_FINALIZER;
 
+/// The folder that is offered.
+const FOLDER: &str = "urn:folders:1";
+
 /// What a task does when it ends well.
 #[derive(Clone, Debug)]
 enum Work {
@@ -156,7 +159,10 @@ impl Site {
         if !is_held {
             self.violate("I6", format!("VM {} is made, and DCSMachine {name} has no finalizer", request.name));
         }
-        let urn = format!("urn:vms:{}", state.new_number());
+        let number = state.new_number();
+        let urn = format!("urn:vms:{number}");
+        // Some releases make VMs at the site, whatever folder is asked for.
+        let folder = if number.is_multiple_of(2) { "urn:sites:1" } else { &request.folder_urn };
         let vm = v1::Machine {
             urn: urn.clone(),
             name: request.name.clone(),
@@ -170,6 +176,7 @@ impl Site {
             cpus: request.cpus,
             memory_mib: request.memory_mib,
             boot_media: request.boot_media_path.clone(),
+            folder_urn: Some(folder.to_owned()),
             ..v1::Machine::default()
         };
         let disk = |disk: &v1::DiskSpec| v1::Disk {
@@ -335,6 +342,14 @@ impl Site {
             }
         }
         Self::check_volumes(state)
+    }
+
+    /// A VM that runs and is not in the folder that all are asked to be in.
+    pub fn misplaced(&self) -> Option<String> {
+        let state = self.state.lock();
+        let misplaced =
+            |vm: &&v1::Machine| vm.state() == PowerState::Running && vm.folder_urn.as_deref() != Some(FOLDER);
+        state.vms.values().find(misplaced).map(|vm| vm.name.clone())
     }
 
     /// What is left at the site.

@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
-use super::{Answer, Medium, Site, Work, done, no_vm};
+use super::{Answer, FOLDER, Medium, Site, Work, done, no_vm};
 use crate::scenarios::CANARY;
 
 /// The service, as one call of an instance meets it.
@@ -75,14 +75,16 @@ impl MachineService for Service {
             system_disk_gib: 20,
             system_datastore_urn: "urn:datastores:1".to_owned(),
             os_type: "Linux".to_owned(),
+            architecture: "amd64".to_owned(),
         };
         Ok(Response::new(v1::Placement {
             template: Some(template),
             compute_cluster_urn: "urn:clusters:1".to_owned(),
-            folder_urn: String::new(),
+            folder_urn: request.folder.map(|_| FOLDER.to_owned()).unwrap_or_default(),
             port_group_urns: request.networks.iter().map(|_| "urn:portgroups:1".to_owned()).collect(),
             datastore_urns: request.datastores.iter().map(|_| "urn:datastores:1".to_owned()).collect(),
             unresolved: Vec::new(),
+            warnings: Vec::new(),
         }))
     }
 
@@ -111,6 +113,15 @@ impl MachineService for Service {
         };
         let machines = state.vms.values().filter(fits).cloned().collect();
         Ok(Response::new(v1::FindMachinesResponse { machines }))
+    }
+
+    async fn move_machine(&self, request: Request<v1::MoveMachineRequest>) -> Reply<v1::Task> {
+        let v1::MoveMachineRequest { session, urn, folder_urn, .. } = request.into_inner();
+        self.known(&session)?;
+        let mut state = self.site.state.lock();
+        let vm = state.vms.get_mut(&urn).ok_or_else(|| no_vm(&urn))?;
+        vm.folder_urn = Some(folder_urn);
+        Ok(Response::new(done(&urn)))
     }
 
     async fn power_on(&self, request: Request<v1::PowerOnRequest>) -> Reply<v1::Task> {

@@ -17,9 +17,8 @@ use crate::{
 
 /// The adapter ends with what nobody waits for: no call is carried out later than this (`dcs_controller::site`).
 const DEADLINE: Duration = Duration::from_secs(25);
-
-/// An upload ends before the guest that waits for it can have booted: here guests boot much sooner than real ones.
-const UPLOAD: Duration = Duration::from_millis(1500);
+/// The same, of an upload.
+const UPLOAD: Duration = Duration::from_secs(120);
 
 /// What an instance's calls go through.
 pub fn transport(site: &Arc<Site>, link: &Arc<Link>) -> Transport {

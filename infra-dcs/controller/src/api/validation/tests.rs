@@ -59,13 +59,47 @@ fn fields(verdict: Verdict) -> Vec<String> {
 #[case::no_secret(json!({"credentialSecretRef": {"name": ""}}), &["spec.credentialSecretRef.name"])]
 #[case::network(json!({"networkType": "flannel"}), &["spec.networkType"])]
 #[case::internal_name(json!({"controlPlaneLoadBalancer": {"type": "internal", "host": "api.local", "vrid": 300}}),
-    &["spec.controlPlaneLoadBalancer.host", "spec.controlPlaneLoadBalancer.vrid"])]
+    &["spec.controlPlaneLoadBalancer.vrid", "spec.controlPlaneLoadBalancer.host"])]
 #[case::url(json!({"controlPlaneLoadBalancer": {"host": "https://api.local"}}), &["spec.controlPlaneLoadBalancer.host"])]
 #[case::name(json!({"controlPlaneLoadBalancer": {"host": "api.example.com"}}), &[])]
 #[case::other_kind_of_address(json!({"controlPlaneLoadBalancer": {"host": "fd00::1"}}), &[])]
 #[case::internal(json!({"controlPlaneLoadBalancer": {"type": "internal", "vrid": 7}}), &[])]
 fn clusters(#[case] change: Value, #[case] expected: &[&str]) {
     assert_eq!(fields(cluster(None, &cluster_of(&change))), expected);
+}
+
+#[test]
+fn a_cluster_gets_a_name_that_others_can_be_made_of() {
+    let mut named = cluster_of(&json!({}));
+    named.metadata.name = Some("team.cluster".into());
+    assert_eq!(fields(cluster(None, &named)), ["metadata.name"]);
+    assert!(cluster(Some(&named.clone()), &named).is_ok(), "one that has it keeps working");
+}
+
+fn cluster_template_of(change: &Value) -> DCSClusterTemplate {
+    let spec = json!({"controlPlaneLoadBalancer": {"type": "external", "host": "", "port": 6443},
+        "credentialSecretRef": {"name": "login"}, "networkType": "kube-ovn"});
+    object("DCSClusterTemplate", &json!({"template": {"spec": merged(spec, change)}}))
+}
+
+#[rstest]
+#[case::valid(json!({}), &[])]
+#[case::network(json!({"networkType": "flannel"}), &["spec.template.spec.networkType"])]
+#[case::no_secret(json!({"credentialSecretRef": {"name": ""}}), &["spec.template.spec.credentialSecretRef.name"])]
+#[case::internal(json!({"controlPlaneLoadBalancer": {"type": "internal"}}), &["spec.template.spec.controlPlaneLoadBalancer.vrid"])]
+fn cluster_templates(#[case] change: Value, #[case] expected: &[&str]) {
+    assert_eq!(fields(cluster_template(None, &cluster_template_of(&change))), expected);
+}
+
+#[test]
+fn a_cluster_template_stays_but_for_its_metadata() {
+    let old = cluster_template_of(&json!({}));
+    let mut labelled = old.clone();
+    labelled.spec.template.metadata = serde_json::from_value(json!({"labels": {"a": "b"}})).unwrap();
+    assert!(cluster_template(Some(&old), &labelled).is_ok());
+    let other = cluster_template_of(&json!({"site": "S"}));
+    assert_eq!(fields(cluster_template(Some(&old), &other)), ["spec.template.spec"]);
+    assert!(cluster_template(None, &other).is_ok(), "what is only tried may differ");
 }
 
 #[test]
@@ -216,7 +250,12 @@ fn the_size_of_a_volume_that_exists_is_what_it_is() {
             &json!({"persistentDisk": [{"slot": 0, "quantityGB": size, "datastoreName": "d"}]}),
         )])
     };
-    let record = record::Record { volume: Some("urn:v".into()), size: 40, ..record::Record::default() };
+    let record = record::Record {
+        volume: Some("urn:v".into()),
+        datastore: "urn:ds".into(),
+        size: 40,
+        ..record::Record::default()
+    };
     let records = record::Disks::from([(record::Key::new("10.0.0.7", 0), record)]);
     let made = |size: i64| {
         let mut pool = disk(size);
@@ -224,6 +263,10 @@ fn the_size_of_a_volume_that_exists_is_what_it_is() {
         pool.metadata.annotations = Some([annotation].into());
         pool
     };
+    let mut elsewhere = made(40);
+    elsewhere.spec.pool[0].persistent_disk[0].datastore_name = Some("other".into());
+    let warnings = pool(Some(&made(40)), &elsewhere).unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("stays on urn:ds"), "{warnings:?}");
     assert_eq!(fields(pool(Some(&made(40)), &disk(60))), ["spec.pool[0].persistentDisk.quantityGB"]);
     assert!(pool(Some(&made(60)), &disk(40)).is_ok(), "a wrong declaration can be put right");
     assert!(pool(Some(&disk(40)), &disk(60)).is_ok(), "nothing is made yet");

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     claims::{self, Choice},
     machine::{
+        media::{self, Rest},
         record::{Attempt, Work},
         request,
     },
@@ -25,6 +26,9 @@ pub(super) fn create(facts: &Facts<'_>) -> Verdict {
     let record = facts.record;
     if record.network.is_none() {
         return claim(facts);
+    }
+    if let Some(verdict) = unclaimed(facts) {
+        return verdict;
     }
     if let Some(waiting) = disks::before_creation(facts) {
         return waiting;
@@ -78,6 +82,25 @@ fn claim(facts: &Facts<'_>) -> Verdict {
     }
 }
 
+/// A recorded entry that the pool's record does not give to this machine. Where that record was lost, the entry is claimed
+/// again, and the first to do so has it.
+fn unclaimed(facts: &Facts<'_>) -> Option<Verdict> {
+    let (pool, ip) = (facts.pool?, facts.record.ip()?);
+    let name = facts.machine.metadata.name.as_deref().unwrap_or_default();
+    let Some(claim) = claims::of_pool(pool).remove(ip) else {
+        let entry = pool.spec.pool.iter().find(|entry| entry.ip() == ip)?;
+        return Some(plan(Step::ClaimEntry(entry.clone())));
+    };
+    if claim.machine == name {
+        return None;
+    }
+    if facts.record.attempt.is_none() {
+        return Some(plan(Step::ForgetEntry));
+    }
+    let message = format!("{ip} is held by {} too; delete one of the two Machines", claim.machine);
+    Some(wait(missing(types::CLAIMED, "DuplicateIP", message), Some(MISSING)))
+}
+
 fn find_or_create(facts: &Facts<'_>) -> Verdict {
     let found = match known(&facts.found, Read::Found, "looking for the VM") {
         Ok(found) => found,
@@ -119,6 +142,8 @@ fn provision(facts: &Facts<'_>, attempt: &Attempt) -> Verdict {
         Some(failure) => said(step, missing(types::PROVISIONED, "TaskFailed", failure.clone()), POLL),
     };
     match vm.state() {
+        // Where a drive takes a medium of a running VM only, the guest waits for it.
+        PowerState::Running if media_goes_in_late(facts) && vm.boot_media.is_empty() => after(Step::AttachMedia),
         PowerState::Running => plan(Step::Provision),
         PowerState::Stopped if facts.record.started_at.is_none() => match own_disks(facts, vm, failure.is_some()) {
             // Debris of a clone that failed while nobody looked; a moment is given to a list that lags.
@@ -132,10 +157,14 @@ fn provision(facts: &Facts<'_>, attempt: &Attempt) -> Verdict {
                 let message = failure.clone().unwrap_or(message);
                 said(Step::GrowDisk(growth), missing(types::PROVISIONED, "GrowingDisk", message), POLL)
             }
-            Disks::AsWanted => match disks::before_start(facts, vm) {
-                Some(waiting) => waiting,
-                None if vm.boot_media.is_empty() => after(Step::AttachMedia),
-                None => after(Step::PowerOn),
+            Disks::AsWanted => match folder(facts, vm) {
+                Some(folder) => after(Step::MoveToFolder(folder)),
+                None => disks::before_start(facts, vm).unwrap_or_else(|| {
+                    if vm.boot_media.is_empty() && !media_goes_in_late(facts) {
+                        return after(Step::AttachMedia);
+                    }
+                    outdated(facts, attempt).unwrap_or_else(|| after(Step::PowerOn))
+                }),
             },
         },
         PowerState::Stopped if failure.is_some() => after(Step::PowerOn),
@@ -148,6 +177,30 @@ fn provision(facts: &Facts<'_>, attempt: &Attempt) -> Verdict {
             wait(missing(types::PROVISIONED, "VMMidTransition", message), Some(SOON))
         }
     }
+}
+
+fn media_goes_in_late(facts: &Facts<'_>) -> bool {
+    facts.record.media.as_ref().is_some_and(|media| media.on_power)
+}
+
+/// Boot data that changed before the first start: what the medium holds may not let a node join any more. A drive does not
+/// give its medium back while its VM is stopped, so the VM is made anew. Once started it never is.
+fn outdated(facts: &Facts<'_>, attempt: &Attempt) -> Option<Verdict> {
+    let made_from = facts.record.media.as_ref().map(|media| &media.data).filter(|digest| !digest.is_empty())?;
+    match known(&facts.boot, Read::BootData, "reading the boot data") {
+        Ok(Some(now)) if now != made_from => {
+            Some(abandon(facts, attempt, "the boot data changed before the first start".to_owned()))
+        }
+        Ok(_) => None,
+        Err(verdict) => Some(verdict),
+    }
+}
+
+/// The folder that a made VM is to be moved into: some sites make it elsewhere, whatever is asked. One move is enough.
+fn folder(facts: &Facts<'_>, vm: &v1::Machine) -> Option<String> {
+    let wanted = &facts.record.placement.as_ref()?.folder;
+    let lies_elsewhere = vm.folder_urn.as_ref().is_some_and(|folder| folder != wanted);
+    (lies_elsewhere && !wanted.is_empty() && !facts.record.moved).then(|| wanted.clone())
 }
 
 /// How the disks of a made VM compare with what was asked for.
@@ -198,8 +251,14 @@ fn abandon(facts: &Facts<'_>, attempt: &Attempt, failure: String) -> Verdict {
             }
         };
     }
-    if facts.record.media.as_ref().is_some_and(|media| !media.deleted) {
-        return said(Step::DeleteMedia, missing(types::PROVISIONED, "CreateFailed", failure), Duration::ZERO);
+    match facts.record.media.as_ref().map_or(Rest::Nothing, |recorded| media::rest(recorded, facts.now)) {
+        Rest::Nothing => {}
+        Rest::Remove => {
+            return said(Step::DeleteMedia, missing(types::PROVISIONED, "CreateFailed", failure), Duration::ZERO);
+        }
+        Rest::MayReturn(moment) => {
+            return wait(missing(types::PROVISIONED, "CreateFailed", failure), Some(until(facts.now, moment)));
+        }
     }
     let pause = SignedDuration::from_secs((30_i64 << attempt.number.min(5).saturating_sub(1)).min(600));
     let next = Attempt {

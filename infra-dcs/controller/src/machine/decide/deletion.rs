@@ -10,16 +10,22 @@ use super::{
     Facts, MISSING, POLL, Plan, Read, SOON, Step, Verdict, disks, has_finalizer, known, login_refused, missing, plan,
     said,
     task::{Progress, progress},
-    types, wait,
+    types, until, wait,
 };
 use crate::{
     api::{DCSIpHostnamePool, RETAIN_VM},
     claims,
-    machine::record::Work,
+    machine::{
+        media::{self, Rest},
+        record::Work,
+    },
 };
 
 /// Time in which what a lost call may have made shows itself: no call lasts longer.
 const QUARANTINE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is waited for when a call was lost.
+const NOTHING_COMES: &str = "waiting until nothing can appear at the site any more";
 
 /// Whether the VM is to be left running.
 fn retained(facts: &Facts<'_>) -> bool {
@@ -52,8 +58,7 @@ pub(super) fn delete(facts: &Facts<'_>) -> Verdict {
             Some(vm) => plan(Step::Adopt(vm.urn.clone())),
             // A call whose answer was lost may still make it, or its medium; none is begun once the deletion is seen.
             None if facts.now.duration_since(attempt.at.max(deleted_at(facts))) < QUARANTINE => {
-                let message = "waiting until nothing can appear at the site any more";
-                wait(missing(types::PROVISIONED, "Deleting", message), Some(POLL))
+                wait(missing(types::PROVISIONED, "Deleting", NOTHING_COMES), Some(POLL))
             }
             None => cleared(facts),
         };
@@ -97,12 +102,19 @@ fn stop_and_delete(facts: &Facts<'_>) -> Verdict {
 
 /// The VM is gone: its medium follows, then its entry.
 fn cleared(facts: &Facts<'_>) -> Verdict {
-    // An attempt without a record of its medium may have ended between the upload and the record.
-    let may_lie = match &facts.record.media {
-        Some(media) => !media.deleted,
-        None => facts.record.attempt.is_some() && facts.record.placement.is_some(),
+    let rest = match &facts.record.media {
+        Some(recorded) => media::rest(recorded, facts.now),
+        // An attempt without a record of its medium may have ended between the upload and the record.
+        None if facts.record.attempt.is_some() && facts.record.placement.is_some() => Rest::Remove,
+        None => Rest::Nothing,
     };
-    if may_lie { plan(Step::DeleteMedia) } else { release(facts) }
+    match rest {
+        Rest::Nothing => release(facts),
+        Rest::Remove => plan(Step::DeleteMedia),
+        Rest::MayReturn(moment) => {
+            wait(missing(types::PROVISIONED, "Deleting", NOTHING_COMES), Some(until(facts.now, moment)))
+        }
+    }
 }
 
 fn deleted_at(facts: &Facts<'_>) -> Timestamp {

@@ -14,7 +14,7 @@ use cluster_api::{
 };
 use dcs_proto::{
     MachineError,
-    error::{FOREIGN_MACHINE, Reason, UPLOAD_HOST},
+    error::{FOREIGN_MACHINE, Reason, UPLOAD_DATASTORE, UPLOAD_HOST},
     v1,
 };
 use jiff::Timestamp;
@@ -61,6 +61,8 @@ pub enum Reading<T> {
     Known(T),
     /// It could not be read.
     Failed(MachineError),
+    /// The site cannot be asked for anything: this is said instead.
+    Barred(Claim),
 }
 
 /// What a decision may know.
@@ -91,6 +93,8 @@ pub struct Facts<'a> {
     pub task: Reading<v1::Task>,
     /// The end of the VM's console.
     pub console: Reading<String>,
+    /// A digest of the boot data as it is now.
+    pub boot: Reading<Option<String>>,
 }
 
 /// What must be read before a decision.
@@ -104,6 +108,8 @@ pub enum Read {
     Task,
     /// The end of the console.
     Console,
+    /// The boot data.
+    BootData,
 }
 
 /// One step.
@@ -117,6 +123,8 @@ pub enum Step {
     ClaimEntry(PoolEntry),
     /// Record the entry that the pool says is held.
     RecordEntry(PoolEntry),
+    /// Forget an entry that is another machine's, before anything was made with it.
+    ForgetEntry,
     /// Resolve names, and record what they stand for.
     Resolve,
     /// Record an attempt, before anything is made.
@@ -127,6 +135,10 @@ pub enum Step {
     Create,
     /// Record a VM that an earlier call made.
     Adopt(String),
+    /// Record how far the task is that makes the VM.
+    RecordProgress(u32),
+    /// Put the VM into the folder of this URN.
+    MoveToFolder(String),
     /// Grow a disk that the site made smaller than it shall be.
     GrowDisk(Growth),
     /// Ask the pool to put its disks into the VM, or to take them out.
@@ -208,6 +220,7 @@ pub fn refused(type_: &str, doing: &str, error: &MachineError) -> (Claim, Durati
     let (reason, again) = match error.reason {
         _ if error.is_about(FOREIGN_MACHINE) => ("VMNameConflict", MISSING),
         _ if error.is_about(UPLOAD_HOST) => ("HostUploadUnreachable", POLL),
+        _ if error.is_about(UPLOAD_DATASTORE) => ("DatastoreNotUploadable", MISSING * 3),
         Reason::NotFound => ("NotFound", MISSING),
         Reason::Ambiguous => ("Ambiguous", MISSING),
         Reason::Conflict => ("Conflict", POLL),
@@ -294,6 +307,7 @@ fn known<'a, T>(reading: &'a Reading<T>, read: Read, doing: &str) -> Result<&'a 
             let (condition, again) = refused(types::PROVISIONED, doing, error);
             Err(wait(condition, Some(again)))
         }
+        Reading::Barred(condition) => Err(wait(condition.clone(), Some(MISSING))),
         Reading::Known(value) => Ok(value),
     }
 }

@@ -11,7 +11,11 @@ use super::{
     task::{Progress, progress},
     types, until,
 };
-use crate::machine::{console, record::Work};
+use crate::machine::{
+    console,
+    media::{self, Rest},
+    record::Work,
+};
 
 /// Time between two looks at what is expected to stay as it is.
 const WATCH: Duration = Duration::from_secs(60);
@@ -60,7 +64,7 @@ pub(super) fn watch(facts: &Facts<'_>, owner: &Machine) -> Verdict {
     let vm = match &facts.vm {
         Reading::Unread => return Verdict::Need(Read::Machine),
         // Readiness is not withdrawn because the site cannot be asked.
-        Reading::Failed(_) => return watching.wait(Some(WATCH)),
+        Reading::Failed(_) | Reading::Barred(_) => return watching.wait(Some(WATCH)),
         Reading::Known(None) => return gone(facts, watching),
         Reading::Known(Some(_)) if facts.record.missing_since.is_some() => {
             return watching.then(Step::RecordMissing(false), Some(Duration::ZERO));
@@ -76,8 +80,15 @@ pub(super) fn watch(facts: &Facts<'_>, owner: &Machine) -> Verdict {
         return not_joined(facts, vm, watching);
     }
     watching = watching.and(Claim::holds(types::BOOTED, "Joined"));
-    if facts.record.media.as_ref().is_none_or(|media| media.deleted) {
-        return watching.and(Claim::holds(types::DETACHED, "Detached")).wait(None);
+    let recorded = facts.record.media.as_ref();
+    let rest = recorded.map_or(Rest::Nothing, |recorded| media::rest(recorded, facts.now));
+    if recorded.is_none_or(|recorded| recorded.deleted) {
+        let watching = watching.and(Claim::holds(types::DETACHED, "Detached"));
+        return match rest {
+            Rest::Nothing => watching.wait(None),
+            Rest::MayReturn(moment) => watching.wait(Some(until(facts.now, moment))),
+            Rest::Remove => watching.then(Step::DeleteMedia, Some(Duration::ZERO)),
+        };
     }
     let message = "the machine has joined; its boot medium is being removed";
     let watching = watching.and(missing(types::DETACHED, "Detaching", message));
@@ -119,6 +130,7 @@ fn not_joined(facts: &Facts<'_>, vm: &v1::Machine, watching: Watching) -> Verdic
     let late = if vm.tools_running { JOIN.1 } else { JOIN.0 };
     let shown = match &facts.console {
         Reading::Unread => return Verdict::Need(Read::Console),
+        Reading::Barred(why) => Err(format!("its console cannot be asked for: {}", why.message)),
         Reading::Failed(error) => {
             Err(format!("the site does not give its console ({error}); open the console of VM {} there", vm.name))
         }

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::root::Volume;
 
@@ -16,7 +17,7 @@ pub const MINORS_PER_DISK: u32 = 16;
 pub struct Disk(Arc<Mutex<Content>>);
 
 /// See [`Disk`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub enum Content {
     /// Nothing that `blkid` would find.
     #[default]
@@ -30,7 +31,7 @@ pub enum Content {
 }
 
 /// Type of a partition table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum TableKind {
     /// GUID partition table.
     Gpt,
@@ -49,7 +50,7 @@ impl TableKind {
 }
 
 /// A partition table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Table {
     /// Type.
     pub kind: TableKind,
@@ -58,7 +59,7 @@ pub struct Table {
 }
 
 /// A partition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Partition {
     /// Number, from 1.
     pub number: u32,
@@ -96,6 +97,18 @@ impl Disk {
             Content::FileSystem(volume) => Some(volume.clone()),
             _ => None,
         }
+    }
+}
+
+impl Serialize for Disk {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.lock().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Disk {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Content::deserialize(deserializer).map(|content| Self(Arc::new(Mutex::new(content))))
     }
 }
 

@@ -42,11 +42,18 @@ pub struct Settings {
     pub registries: Registries,
     /// Factor on the times that kubeadm waits: 1 is its own.
     pub wait_scale: f64,
+    /// Whether unknown fields of kubeadm's documents are errors, of which the real one only warns.
+    pub strict_kubeadm: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { kubernetes: Version::release(1, 36, 3), registries: Registries::default(), wait_scale: 1.0 }
+        Self {
+            kubernetes: Version::release(1, 36, 3),
+            registries: Registries::default(),
+            wait_scale: 1.0,
+            strict_kubeadm: false,
+        }
     }
 }
 
@@ -271,6 +278,7 @@ impl OnMachine {
             memory_mb: powered.memory_mb,
             registries: powered.settings.registries.clone(),
             wait_scale: powered.settings.wait_scale,
+            is_strict: powered.settings.strict_kubeadm,
         };
         let text = Files::text(&machine.root, "/etc/hosts").unwrap_or_default();
         let hosts = text.lines().filter_map(|line| {

@@ -1,8 +1,8 @@
 //! The platform of memory guests: machines by their ids, their disks, their consoles, their faults.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    fs,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs, io,
     net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -15,11 +15,13 @@ use std::{
 
 use futures::future::{BoxFuture, FutureExt, join_all};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::{
     boot::{self, PowerOn},
-    cluster::{Clusters, Pace},
+    cluster::{Clusters, Pace, SavedCluster},
     console::Console,
     disk::{BlockDevice, Disk},
     host::{self, Hardware, Powered, Programs, Settings},
@@ -34,6 +36,7 @@ use crate::{
     clock::Clock,
     guest::{
         GuestDisk, GuestError, GuestEvent, GuestPlatform, GuestSpec, PowerOff, StopReason,
+        contents::Contents,
         faults::{Accident, Afflictions, AfflictionsChange, GuestCluster, Staging},
         iso,
     },
@@ -79,6 +82,16 @@ enum Order {
     Run,
     Reboot,
     Stop(StopReason),
+}
+
+/// What is kept over a restart of the simulator, contents by their names.
+#[derive(Default, Deserialize, Serialize)]
+struct Saved {
+    /// Time of the site, in milliseconds since the epoch.
+    now: u64,
+    /// Disks by the paths of their backing files.
+    disks: BTreeMap<PathBuf, String>,
+    clusters: Vec<String>,
 }
 
 /// Content of a backing file, and which file that was: numbers of volumes come round again.
@@ -203,6 +216,50 @@ impl Site {
                 disk
             }
         }
+    }
+
+    /// Keeps all disks, and then what clusters share: a member that a disk knows is never missing in its cluster.
+    fn save(&self, contents: &mut Contents) -> io::Result<Value> {
+        let now = self.clock.now();
+        let disks: Vec<(PathBuf, Disk)> = {
+            let content = self.content.lock();
+            let present = content.iter().filter(|(path, kept)| identity(path) == Some(kept.file));
+            present.map(|(path, kept)| (path.clone(), kept.disk.clone())).collect()
+        };
+        let mut saved = Saved { now, ..Saved::default() };
+        for (path, disk) in disks {
+            let name = contents.put(&serde_json::to_vec(&disk)?)?;
+            let path = path.strip_prefix(contents.base()).unwrap_or(&path).to_owned();
+            saved.disks.insert(path, name);
+        }
+        for cluster in self.clusters.all() {
+            saved.clusters.push(contents.put(&serde_json::to_vec(&cluster.saved())?)?);
+        }
+        Ok(serde_json::to_value(saved)?)
+    }
+
+    fn restore(&self, contents: &Contents, saved: &Value) -> io::Result<()> {
+        // A state that was saved with other guests, or by an earlier version, says nothing of disks.
+        if saved.is_null() {
+            return Ok(());
+        }
+        let saved = Saved::deserialize(saved)?;
+        let mut restored = HashMap::new();
+        for (path, name) in &saved.disks {
+            let disk: Disk = serde_json::from_slice(&contents.get(name)?)?;
+            let path = contents.base().join(path);
+            // A disk whose file is gone is gone.
+            if let Some(file) = identity(&path) {
+                restored.insert(path, Kept { file, disk });
+            }
+        }
+        let clusters = saved.clusters.iter().map(|name| Ok(serde_json::from_slice(&contents.get(name)?)?));
+        let clusters: Vec<SavedCluster> = clusters.collect::<io::Result<_>>()?;
+        // What was written later than now would be in the future for all who read it.
+        self.clock.advance(saved.now.saturating_sub(self.clock.now()));
+        self.clusters.restore(clusters);
+        *self.content.lock() = restored;
+        Ok(())
     }
 
     /// The file system of the machine's image on its system disk.
@@ -395,10 +452,10 @@ impl GuestPlatform for MemoryGuests {
 
     fn keep_only<'a>(&'a self, known: &'a BTreeSet<String>) -> BoxFuture<'a, Result<(), GuestError>> {
         async move {
-            let strangers: Vec<String> =
-                self.site.machines.lock().keys().filter(|id| !known.contains(*id)).cloned().collect();
-            for id in strangers {
-                self.site.destroy(&id).await;
+            let mut all = self.site.clusters.machines();
+            all.extend(self.site.machines.lock().keys().cloned());
+            for id in all.difference(known) {
+                self.site.destroy(id).await;
             }
             Ok(())
         }
@@ -415,6 +472,14 @@ impl GuestPlatform for MemoryGuests {
             join_all(ids.iter().map(|id| self.site.stop(id, StopReason::Killed))).await;
         }
         .boxed()
+    }
+
+    fn save(&self, contents: &mut Contents) -> io::Result<Value> {
+        self.site.save(contents)
+    }
+
+    fn restore(&self, contents: &Contents, saved: &Value) -> io::Result<()> {
+        self.site.restore(contents, saved)
     }
 
     fn staging(&self) -> &dyn Staging {

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod file_system;
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use std::{collections::VecDeque, sync::Arc};
 pub use accounts::{Group, NewUser, User};
 pub use file_system::{FileSystem, Volume};
 use file_system::{Inode, Node, ROOT};
+use serde::{Deserialize, Serialize};
 
 /// Links followed in one path before it counts as a circle; Linux's number.
 const MAX_LINKS: usize = 40;
@@ -61,7 +63,7 @@ pub enum Errno {
 }
 
 /// Numeric owner and group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Owner {
     /// User.
     pub uid: u32,

@@ -1,16 +1,19 @@
 //! Admission of what kubelets write (`--enable-admission-plugins=NodeRestriction`, which kubeadm sets): to their own node,
-//! and to pods that run on it. What a request's body says is not looked at.
+//! and to pods that run on it; and of who approves requests for certificates (`CertificateApproval`). What a request's body
+//! says is not looked at.
 
 use kube_model::{ApiError, Qualified, Server};
 
 use super::{
     authn::User,
     authz::{node_name, runs_on},
+    certificates,
     request::Attributes,
 };
 
 /// Lets a write pass, or says why not.
 pub(super) fn admit(server: &Server, user: &User, attributes: &Attributes) -> Result<(), ApiError> {
+    certificates::admit_decision(server, user, attributes)?;
     let (Some(node), Some(resource)) = (node_name(user), &attributes.resource) else { return Ok(()) };
     if !attributes.is_write() || !resource.group.is_empty() {
         return Ok(());

@@ -23,14 +23,20 @@ pub(super) const AUTHENTICATED: &str = "system:authenticated";
 pub(super) const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// Group whose members may do anything, whatever the cluster's rules are.
 pub(super) const MASTERS: &str = "system:masters";
+/// Group of all kubelets.
+pub(super) const NODES: &str = "system:nodes";
+/// Before the node's name in a kubelet's.
+pub(super) const NODE_PREFIX: &str = "system:node:";
 const ANONYMOUS: &str = "system:anonymous";
 const BOOTSTRAPPERS: &str = "system:bootstrappers";
 const TOKEN_TYPE: &str = "bootstrap.kubernetes.io/token";
 
 /// Who is asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct User {
+pub struct User {
+    /// Name.
     pub name: String,
+    /// Groups.
     pub groups: Vec<String>,
 }
 
@@ -39,6 +45,12 @@ impl User {
         Self { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()] }
     }
 
+    /// The kubelet of a node, once it has a certificate.
+    pub fn node(name: &str) -> Self {
+        Self { name: format!("{NODE_PREFIX}{name}"), groups: vec![NODES.into()] }.authenticated()
+    }
+
+    /// Whether somebody belongs to a group.
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|known| known == group)
     }
@@ -162,8 +174,8 @@ fn bearer(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
-/// The user of a bootstrap token (`plugin/pkg/auth/authenticator/token/bootstrap`).
-fn bootstrap_user(token: &str, server: &Server, now: i64) -> Option<User> {
+/// The user of a bootstrap token (`plugin/pkg/auth/authenticator/token/bootstrap`); `now` in seconds since the epoch.
+pub fn bootstrap_user(token: &str, server: &Server, now: i64) -> Option<User> {
     let (id, secret) = token.split_once('.')?;
     let is_part = |text: &str, length: usize| {
         text.len() == length && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())

@@ -1,17 +1,43 @@
 //! Whether they may: the node authorizer and RBAC, as `--authorization-mode=Node,RBAC` asks them in turn.
 
-use kube_model::{ApiError, ListParams, Qualified, Server, Target};
+use kube_model::{ApiError, List, ListParams, Qualified, Server, Target};
 use serde_json::Value;
 
 use super::{
-    authn::{MASTERS, User},
+    authn::{MASTERS, NODE_PREFIX, NODES, User},
     rbac::{self, Rule},
     request::{Attributes, ResourceAttributes},
 };
 
-const NODES: &str = "system:nodes";
-const NODE_PREFIX: &str = "system:node:";
 const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// Something that somebody would do to what no namespace holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Verb.
+    pub verb: &'a str,
+    /// API group.
+    pub group: &'a str,
+    /// Plural.
+    pub resource: &'a str,
+    /// Subresource, or empty.
+    pub subresource: &'a str,
+    /// Name, or empty.
+    pub name: &'a str,
+}
+
+/// Whether somebody may, as a `SubjectAccessReview` answers it; an error is what they would be told.
+pub fn review(server: &Server, user: &User, question: Question<'_>) -> Result<(), ApiError> {
+    let resource = ResourceAttributes {
+        group: question.group.to_owned(),
+        resource: question.resource.to_owned(),
+        subresource: question.subresource.to_owned(),
+        name: question.name.to_owned(),
+        ..ResourceAttributes::default()
+    };
+    let attributes = Attributes { verb: question.verb.to_owned(), path: String::new(), resource: Some(resource) };
+    authorize(server, user, &attributes)
+}
 
 /// Lets a request pass, or says why not.
 pub(super) fn authorize(server: &Server, user: &User, attributes: &Attributes) -> Result<(), ApiError> {
@@ -168,7 +194,7 @@ fn list(server: &Server, plural: &str, namespace: &str) -> Vec<std::sync::Arc<Va
         namespace: namespace.into(),
         ..Target::default()
     };
-    server.list(&target, &ListParams::default()).map(|list| list.items).unwrap_or_default()
+    server.list(&target, &ListParams::default()).map(List::into_fields).unwrap_or_default()
 }
 
 /// Whether a binding is for a user.

@@ -23,7 +23,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     Access, Config, PodPorts, Storage, admission,
     authn::{self, ClientCertificate},
-    authz, port_forward,
+    authz, certificates, port_forward,
     request::Attributes,
 };
 use crate::guest::memory::time::TimeSource;
@@ -123,8 +123,9 @@ impl Parts {
             let paths = Bytes::from_static(br#"{"paths":["/api","/apis","/healthz","/livez","/readyz","/version"]}"#);
             return Ok(plain(StatusCode::OK, "application/json", paths));
         }
-        let request = match with_body(request).await {
-            Ok(request) => request,
+        let request = match with_body(request).await.and_then(|request| certificates::name(request, &user, &attributes))
+        {
+            Ok(request) => request.map(Full::new),
             Err(error) => return Ok(refuse(&error)),
         };
         let answer = self.http.clone().oneshot(request).await?;
@@ -190,10 +191,10 @@ impl Parts {
 }
 
 /// Reads the body, which must not be too large nor too slow.
-async fn with_body(request: Request<Incoming>) -> Result<Request<Full<Bytes>>, ApiError> {
+async fn with_body(request: Request<Incoming>) -> Result<Request<Bytes>, ApiError> {
     let (parts, body) = request.into_parts();
     match timeout(REQUEST_LIMIT, Limited::new(body, BODY_LIMIT).collect()).await {
-        Ok(Ok(body)) => Ok(Request::from_parts(parts, Full::new(body.to_bytes()))),
+        Ok(Ok(body)) => Ok(Request::from_parts(parts, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(BODY_LIMIT)),
         Ok(Err(error)) => Err(ApiError::bad_request(format!("the body of the request cannot be read: {error}"))),
         Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout")),

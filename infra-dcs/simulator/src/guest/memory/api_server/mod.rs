@@ -12,6 +12,7 @@
 mod admission;
 mod authn;
 mod authz;
+mod certificates;
 mod front;
 mod listener;
 mod port_forward;
@@ -28,7 +29,12 @@ use tokio::{
     net::TcpListener,
 };
 
-pub use self::{listener::ApiServer, rbac::kubeadm_objects};
+pub use self::{
+    authn::{User, bootstrap_user},
+    authz::{Question, review},
+    listener::ApiServer,
+    rbac::kubeadm_objects,
+};
 use super::{
     cable::Cable,
     time::TimeSource,
@@ -104,7 +110,7 @@ pub enum StartError {
 
 /// Sizes of the model that a cluster needs when there are a thousand of them: history costs memory.
 pub const MODEL_OPTIONS: kube_model::Options =
-    kube_model::Options { history: 64, watch_queue: 256, collects_at_once: true };
+    kube_model::Options { history: 64, watch_queue: 256, keeps_text: false, collects_at_once: true };
 
 impl ApiServer {
     /// Starts an API server on an address; port 0 takes a free one. When this returns, it listens.

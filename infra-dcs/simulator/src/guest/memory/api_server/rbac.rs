@@ -111,6 +111,12 @@ static NODE_BOOTSTRAPPER: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     vec![Rule::resources(&["create", "get", "list", "watch"], &[CSR], &["certificatesigningrequests"])]
 });
 
+/// Requests for certificates that may be approved without a person.
+static NODE_CLIENT: LazyLock<Vec<Rule>> =
+    LazyLock::new(|| vec![Rule::resources(&["create"], &[CSR], &["certificatesigningrequests/nodeclient"])]);
+static SELF_NODE_CLIENT: LazyLock<Vec<Rule>> =
+    LazyLock::new(|| vec![Rule::resources(&["create"], &[CSR], &["certificatesigningrequests/selfnodeclient"])]);
+
 /// What the node authorizer grants where objects do not matter.
 pub(super) static NODE_RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     let storage = "storage.k8s.io";
@@ -144,6 +150,8 @@ pub(super) fn built_in_role(name: &str) -> &'static [Rule] {
         "system:basic-user" => &BASIC_USER,
         "system:public-info-viewer" => &PUBLIC_INFO,
         "system:node-bootstrapper" => &NODE_BOOTSTRAPPER,
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient" => &NODE_CLIENT,
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient" => &SELF_NODE_CLIENT,
         _ => &[],
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kube_model::{ApiError, DeleteParams, ListParams, Patch, Propagation, Server, Target, WriteParams};
+use kube_model::{ApiError, DeleteParams, List, ListParams, Patch, Propagation, Server, Target, WriteParams};
 use serde_json::Value;
 
 /// A kind of objects.
@@ -29,7 +29,13 @@ kinds! {
     DEPLOYMENTS = "apps" "deployments";
     REPLICA_SETS = "apps" "replicasets";
     DAEMON_SETS = "apps" "daemonsets";
+    STATEFUL_SETS = "apps" "statefulsets";
+    JOBS = "batch" "jobs";
+    SIGNING_REQUESTS = "certificates.k8s.io" "certificatesigningrequests";
     LEASES = "coordination.k8s.io" "leases";
+    ENDPOINTS = "" "endpoints";
+    ENDPOINT_SLICES = "discovery.k8s.io" "endpointslices";
+    BUDGETS = "policy" "poddisruptionbudgets";
 }
 
 /// A component's view of the API.
@@ -58,7 +64,7 @@ impl<'a> Api<'a> {
     /// All objects of a kind; of one namespace unless that is empty.
     pub fn list(&self, kind: Kind, namespace: &str) -> Vec<Arc<Value>> {
         let listed = self.server.list(&target(kind, namespace, "", ""), &ListParams::default());
-        listed.map(|list| list.items).unwrap_or_default()
+        listed.map(List::into_fields).unwrap_or_default()
     }
 
     /// Creates an object.
@@ -76,6 +82,13 @@ impl<'a> Api<'a> {
     pub fn merge_status(&self, kind: Kind, namespace: &str, name: &str, status: Value) -> Result<Arc<Value>, ApiError> {
         let target = target(kind, namespace, name, "status");
         let patch = Patch::Merge(serde_json::json!({"status": status}));
+        self.server.patch(&target, &patch, &self.params()).map(|(object, _)| object)
+    }
+
+    /// Decides about a request for a certificate.
+    pub fn merge_approval(&self, name: &str, conditions: Value) -> Result<Arc<Value>, ApiError> {
+        let target = target(SIGNING_REQUESTS, "", name, "approval");
+        let patch = Patch::Merge(serde_json::json!({"status": {"conditions": conditions}}));
         self.server.patch(&target, &patch, &self.params()).map(|(object, _)| object)
     }
 

@@ -1,69 +1,98 @@
-//! TLS bootstrap: a kubelet with a bootstrap token gets a certificate of its own.
-//!
-//! The real one posts a `CertificateSigningRequest`, which the controller manager approves and signs. Here the same is
-//! decided without the object: the token must be good for authentication and of the nodes' group, and a controller
-//! manager with the authority's key must run.
+//! TLS bootstrap: a kubelet with a bootstrap token gets a certificate of its own
+//! (`pkg/kubelet/certificate/bootstrap/bootstrap.go`).
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use jiff::SignedDuration;
+use std::sync::Arc;
+
+use rcgen::KeyPair;
 
 use super::{
-    Clusters,
-    api::{Api, SECRETS},
+    Cluster, Clusters,
+    certificates::{self, Answer, CLIENT_USAGES, KUBELET_CLIENT, Wanted},
     kubelet::Kubelet,
 };
 use crate::guest::memory::{
+    api_server::bootstrap_user,
     kubeadm::{
         config,
         files::Files,
         kubeconfig::{self, Identity, Kubeconfig},
         pki::{self, Algorithm, Authority, Leaf},
-        tokens,
     },
     root::Root,
 };
 
-/// kubeadm's.
-const GROUP: &str = "system:bootstrappers:kubeadm:default-node-token";
 const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 /// Where kubelet keeps its certificate and key.
 const CURRENT: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
-/// Life of a certificate that the controller manager signs: its default.
-const LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// Where kubelet keeps its key until it has a certificate.
+const KEY: &str = "/var/lib/kubelet/pki/kubelet-client.key.tmp";
 
-/// Gets a certificate, and writes the kubeconfig that names it. The error says why not yet.
-pub fn run(root: &mut Root, kubelet: &Kubelet, clusters: &Clusters, node: &str) -> Result<(), String> {
+/// Why there is no certificate yet, and the cluster that has to do something about it, where one has been asked.
+pub struct NotYet {
+    /// Why.
+    pub why: String,
+    /// The cluster.
+    pub cluster: Option<Arc<Cluster>>,
+}
+
+impl From<String> for NotYet {
+    fn from(why: String) -> Self {
+        Self { why, cluster: None }
+    }
+}
+
+impl From<&str> for NotYet {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
+    }
+}
+
+/// Asks for a certificate or looks after the request, and writes the kubeconfig that names it.
+pub fn run(root: &mut Root, kubelet: &Kubelet, clusters: &Clusters, node: &str) -> Result<(), NotYet> {
     let asks = Kubeconfig::read(root, BOOTSTRAP_KUBECONFIG)?;
     let Identity::Token(token) = &asks.identity else { return Err("the bootstrap kubeconfig has no token".into()) };
     let pins: Vec<String> = pki::certificates_of(&asks.authority)?.iter().map(pki::Certificate::pin).collect();
     let cluster = pins.iter().find_map(|pin| clusters.by_authority(pin)).ok_or("no cluster has this authority")?;
     if !cluster.reaches(kubelet, &asks.server) {
-        return Err(format!("{} does not answer", asks.server));
+        return Err(format!("{} does not answer", asks.server).into());
     }
-    let (id, secret) = tokens::parts(token).ok_or("the token is malformed")?;
-    let api = Api::new(&cluster.server, "kubelet");
-    let found = api.get(SECRETS, "kube-system", &format!("bootstrap-token-{id}")).ok_or("Unauthorized")?;
-    let field = |name: &str| {
-        let bytes = BASE64_STANDARD.decode(found["data"][name].as_str().unwrap_or_default()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+    let user = bootstrap_user(token, &cluster.server, cluster.now().as_second()).ok_or("Unauthorized")?;
+    let key = key(root)?;
+    let leaf = Leaf::client(&format!("system:node:{node}"), &["system:nodes"], cluster.now());
+    let name = certificates::digested_name(&key, &leaf, &CLIENT_USAGES);
+    let certificate = match certificates::answer(&cluster, &name) {
+        Answer::Issued(certificate) => certificate,
+        Answer::Refused(why) => return Err(NotYet { why, cluster: Some(cluster) }),
+        Answer::Waiting => {
+            let why = format!("the request {name} waits to be approved and signed");
+            return Err(NotYet { why, cluster: Some(cluster) });
+        }
+        Answer::Missing => {
+            let signer = KUBELET_CLIENT;
+            let wanted = Wanted { name: Some(&name), signer, leaf: &leaf, usages: &CLIENT_USAGES, key: &key };
+            certificates::ask(&cluster, &user, &wanted)?;
+            return Err(NotYet { why: format!("the request {name} is made"), cluster: Some(cluster) });
+        }
     };
-    let is_good = field("token-secret") == secret && field("usage-bootstrap-authentication") == "true";
-    if !is_good || !field("auth-extra-groups").split(',').any(|group| group == GROUP) {
-        return Err("Unauthorized".into());
-    }
-    let authority = cluster.signer().ok_or("no controller manager signs certificates")?;
-    let now = kubelet.clock.now();
-    let key = Algorithm::EcdsaP256.generate()?;
-    let leaf = Leaf::client(&format!("system:node:{node}"), &["system:nodes"], now.checked_add(LIFE).unwrap_or(now));
-    let certificate = authority.issue(&leaf, &key)?;
     Files::write(root, CURRENT, 0o600, format!("{certificate}{}", key.serialize_pem()).as_bytes());
+    Files::remove(root, KEY);
     let mut document =
         kubeconfig::document(&asks.server, "default-cluster", "default-auth", &asks.authority, &Identity::Anonymous);
     document["users"][0]["user"] = serde_json::json!({"client-certificate": CURRENT, "client-key": CURRENT});
     let text = config::yaml(&document).map_err(|error| error.to_string())?;
     Files::write(root, KUBECONFIG, 0o600, text.as_bytes());
     Ok(())
+}
+
+/// The key that an earlier try has left, or a new one.
+fn key(root: &mut Root) -> Result<KeyPair, String> {
+    if let Ok(key) = pki::load_key(root, KEY) {
+        return Ok(key);
+    }
+    let key = Algorithm::EcdsaP256.generate()?;
+    Files::write(root, KEY, 0o600, key.serialize_pem().as_bytes());
+    Ok(key)
 }
 
 /// The authority that a controller manager signs with, from the files that its flags name.

@@ -11,6 +11,7 @@ use std::{
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 
@@ -56,10 +57,51 @@ struct Holder {
     told: (bool, bool),
 }
 
+/// A machine that holds a member's data, as it is kept over a restart of the simulator.
+#[derive(Deserialize, Serialize)]
+pub struct SavedHolder {
+    member: MemberId,
+    machine: String,
+    client_url: String,
+}
+
 impl ClusterEtcd {
     /// A cluster without members yet. `authority` is the pin of etcd's own.
     pub fn new(members: Arc<EtcdCluster>, authority: &str) -> Self {
         Self { members, authority: authority.to_owned(), holders: Mutex::default() }
+    }
+
+    /// Pin of the authority of etcd's certificates.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Who holds data, to be kept.
+    pub fn saved_holders(&self) -> Vec<SavedHolder> {
+        let saved = |holder: &Holder| SavedHolder {
+            member: holder.member,
+            machine: holder.machine.clone(),
+            client_url: holder.client_url.clone(),
+        };
+        self.holders.lock().iter().map(saved).collect()
+    }
+
+    /// Machines that were kept hold data again; each connects its cable when its member starts.
+    pub fn restore_holders(&self, saved: Vec<SavedHolder>) {
+        let restored = saved.into_iter().map(|SavedHolder { member, machine, client_url }| Holder {
+            member,
+            machine,
+            client_url,
+            cable: Cable::default(),
+            slow_disk: Arc::default(),
+            told: (false, false),
+        });
+        self.holders.lock().extend(restored);
+    }
+
+    /// Machines that hold data.
+    pub fn machines(&self) -> Vec<String> {
+        self.holders.lock().iter().map(|holder| holder.machine.clone()).collect()
     }
 
     /// The members, for people and tests.

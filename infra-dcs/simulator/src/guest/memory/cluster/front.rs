@@ -76,8 +76,8 @@ pub fn start(
     let kubelets = authority.map(|path| pki::load_certificate(root, path)).transpose()?;
     let listener = listen(address)?;
     let services = manifests::flag(pod, "service-cluster-ip-range").and_then(|text| text.split(',').next());
-    if let Some(first) = services.and_then(Cidr::parse).and_then(|range| range.address(1)) {
-        first_objects(cluster, &first.to_string());
+    if let Some(range) = services.and_then(Cidr::parse) {
+        first_objects(cluster, range);
     }
     let config = Config {
         server: Arc::clone(&cluster.server),
@@ -93,7 +93,7 @@ pub fn start(
         cable: surroundings.kubelet.cable.clone(),
     };
     let server = ApiServer::serve(listener, address, config).map_err(|error| error.to_string())?;
-    let presence = cluster.add_front(address.ip(), surroundings.kubelet.cable.clone());
+    let presence = cluster.add_front(address, surroundings.kubelet.cable.clone());
     Ok(Front { storage, address, _server: server, _presence: presence })
 }
 
@@ -132,10 +132,11 @@ impl Ports {
         let kubelet = kubelet.ok_or_else(|| {
             format!("error dialing backend: dial tcp: lookup of node {node}: connect: connection refused")
         })?;
+        let served = kubelet.serving_certificate().map_err(|why| format!("error dialing backend: {why}"))?;
         if let Some(authority) = &self.kubelets {
             let address = kubelet.machine.address;
             let wrong = |why: &str| format!("error dialing backend: tls: failed to verify certificate: x509: {why}");
-            match kubelet.serving_certificate() {
+            match served {
                 None => return Err(wrong("certificate signed by unknown authority")),
                 Some(served) if !served.is_signed_by(authority) => {
                     return Err(wrong("certificate signed by unknown authority"));

@@ -18,15 +18,24 @@ use tokio::{io::DuplexStream, time::Instant};
 use super::{
     Cluster, Clusters,
     api::{Api, LEASES, NODES, PODS, is_deleting, name, namespace},
-    controllers::{moment, time, workloads},
-    kubelet_settings::KubeletSettings,
+    bootstrap::{self, NotYet},
+    certificates::ServingRequest,
+    containers,
+    controllers::{earliest, moment, time, workloads},
+    kubelet_settings::{self, KubeletSettings},
     node::{self, MachineFacts},
     process::{self, Process, Surroundings},
     static_pod::{self, Trouble},
 };
 use crate::guest::memory::{
     cable::{Cable, Carried},
-    kubeadm::{Cidr, config, files::Files, images::Registries, kubeconfig::Kubeconfig, pki},
+    kubeadm::{
+        Cidr, config,
+        files::Files,
+        images::Registries,
+        kubeconfig::Kubeconfig,
+        pki::{self, Leaf},
+    },
     machine_clock::MachineClock,
     root::Root,
 };
@@ -76,10 +85,15 @@ struct State {
     kubeconfig: Option<(Arc<[u8]>, Vec<u8>)>,
     server: String,
     cluster: Option<Arc<Cluster>>,
+    /// The cluster that has been asked for a certificate.
+    asked: Option<Arc<Cluster>>,
+    serving: Option<ServingRequest>,
     pods: BTreeMap<String, StaticPod>,
     /// How long to wait before static pods that do not run are tried again; zero where all run.
     back_off: Duration,
     retry_at: Option<Instant>,
+    /// When the next container of a pod ends.
+    ends_at: Option<Timestamp>,
     is_registered: bool,
     next_address: u128,
     is_off: bool,
@@ -130,7 +144,7 @@ impl Kubelet {
                 Err(why) => state.health = Some(Err(why)),
             }
             self.work(&mut state);
-            state.cluster.clone()
+            state.cluster.clone().or_else(|| state.asked.clone())
         };
         if let Some(cluster) = joined {
             cluster.adopt(self);
@@ -143,11 +157,13 @@ impl Kubelet {
         self.state.lock().health.clone().unwrap_or_else(|| Err("it was not started".into()))
     }
 
-    /// When static pods that do not run are due to be tried again.
-    pub fn retries_after(&self) -> Option<Duration> {
+    /// When something is due by itself: another try of static pods that do not run, the end of a container.
+    pub fn due_after(&self) -> Option<Duration> {
         let state = self.state.lock();
-        let at = state.retry_at.filter(|_| !state.back_off.is_zero())?;
-        Some(at.saturating_duration_since(Instant::now()).max(SHORTEST_PAUSE))
+        let retry = state.retry_at.filter(|_| !state.back_off.is_zero());
+        let retry = retry.map(|at| at.saturating_duration_since(Instant::now()));
+        let end = state.ends_at.map(|end| Duration::try_from(end.duration_since(self.clock.now())).unwrap_or_default());
+        retry.into_iter().chain(end).min().map(|left| left.max(SHORTEST_PAUSE))
     }
 
     /// Whether a static pod of the machine runs; otherwise why not.
@@ -165,6 +181,7 @@ impl Kubelet {
             let mut state = self.state.lock();
             state.is_off = true;
             state.health = None;
+            state.asked = None;
             (state.cluster.take(), std::mem::take(&mut state.pods))
         };
         drop(pods);
@@ -202,9 +219,13 @@ impl Kubelet {
         self.state.lock().settings.node.clone()
     }
 
-    /// Its serving certificate; none where it signs its own.
-    pub fn serving_certificate(&self) -> Option<pki::Certificate> {
-        self.state.lock().settings.serving.clone()
+    /// Its serving certificate; none where it signs its own. An error where it waits for one: it serves nobody until then.
+    pub fn serving_certificate(&self) -> Result<Option<pki::Certificate>, &'static str> {
+        let settings = &self.state.lock().settings;
+        if settings.asks_for_serving && settings.serving.is_none() {
+            return Err("remote error: tls: internal error");
+        }
+        Ok(settings.serving.clone())
     }
 
     /// Whether it is alive and reaches its API server.
@@ -236,8 +257,30 @@ impl Kubelet {
         }
         let api = Api::new(&cluster.server, "kubelet");
         if let Some(node) = self.keep_node(state, &api) {
+            self.serve(state, &cluster);
             self.mirror(state, &api, &node);
             self.run_pods(state, &api, &node);
+        }
+    }
+
+    /// Gets a certificate to serve with, where it was told to ask the cluster for one.
+    fn serve(&self, state: &mut State, cluster: &Cluster) {
+        let settings = &mut state.settings;
+        let Some(root) = state.root.as_mut().filter(|_| settings.asks_for_serving && settings.serving.is_none()) else {
+            return;
+        };
+        let leaf = Leaf {
+            dns: vec![self.machine.hostname.clone()],
+            addresses: vec![settings.node_ip.unwrap_or(self.machine.address)],
+            ..Leaf::client(&format!("system:node:{}", settings.node), &["system:nodes"], self.clock.now())
+        };
+        match ServingRequest::follow(&mut state.serving, cluster, &leaf, &settings.node) {
+            Ok(Some((certificate, text))) => {
+                Files::write(root, kubelet_settings::SERVING, 0o600, text.as_bytes());
+                settings.serving = Some(certificate);
+            }
+            Ok(None) => {}
+            Err(why) => tracing::debug!(machine = self.machine.hostname, why, "No serving certificate can be had."),
         }
     }
 
@@ -245,11 +288,13 @@ impl Kubelet {
     fn join(&self, state: &mut State) {
         let Some(root) = &mut state.root else { return };
         if !Files::is_file(root, KUBECONFIG)
-            && let Err(why) = super::bootstrap::run(root, self, &self.clusters, &state.settings.node)
+            && let Err(NotYet { why, cluster }) = bootstrap::run(root, self, &self.clusters, &state.settings.node)
         {
             tracing::debug!(machine = self.machine.hostname, why, "kubelet has no certificate yet.");
+            state.asked = cluster;
             return;
         }
+        state.asked = None;
         let Ok(content) = root.read(KUBECONFIG) else { return };
         if state.kubeconfig.as_ref().is_none_or(|(known, _)| !Arc::ptr_eq(known, &content)) {
             let Ok(read) = Kubeconfig::read(root, KUBECONFIG) else { return };
@@ -463,6 +508,7 @@ impl Kubelet {
     fn run_pods(&self, state: &mut State, api: &Api<'_>, node: &Value) {
         let range = node["spec"]["podCIDR"].as_str().and_then(Cidr::parse);
         let host = self.machine.address.to_string();
+        state.ends_at = None;
         for pod in api.list(PODS, "") {
             let is_mirror = pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string();
             if pod["spec"]["nodeName"] != name(node) || is_mirror {
@@ -472,10 +518,18 @@ impl Kubelet {
                 api.delete(PODS, namespace(&pod), name(&pod), Some(0));
                 continue;
             }
-            if workloads::is_ready(&pod)
-                || ["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default())
-            {
-                continue;
+            match pod["status"]["phase"].as_str().unwrap_or_default() {
+                "Succeeded" | "Failed" => continue,
+                "Running" if pod["spec"]["restartPolicy"] != "Always" => {
+                    let progress = containers::progress(&pod, self.clock.now(), self.clusters.pace.scale);
+                    state.ends_at = earliest(state.ends_at, progress.next);
+                    if let Some(status) = progress.status {
+                        let _ = api.merge_status(PODS, namespace(&pod), name(&pod), status);
+                    }
+                    continue;
+                }
+                _ if workloads::is_ready(&pod) => continue,
+                _ => {}
             }
             let is_on_host = pod["spec"]["hostNetwork"] == true;
             let address = match (pod["status"]["podIP"].as_str(), is_on_host, &range) {
@@ -490,8 +544,9 @@ impl Kubelet {
                 // Its sandbox cannot be made before there is a network.
                 (None, false, None) => continue,
             };
-            let images = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-            let pulled = images
+            let all = |list: &str| pod["spec"][list].as_array().into_iter().flatten();
+            let pulled = all("initContainers")
+                .chain(all("containers"))
                 .filter_map(|container| container["image"].as_str())
                 .try_for_each(|image| self.registries.pull(image));
             let trouble = pulled.err().map(|message| Trouble { reason: "ImagePullBackOff", message });

@@ -17,6 +17,9 @@ use crate::guest::memory::kubeadm::{
 /// Names of kubelet 1.36's flags, one a line.
 static FLAGS: LazyLock<Vec<&str>> = LazyLock::new(|| include_str!("flags/kubelet.txt").lines().collect());
 
+/// Where kubelet keeps a serving certificate that the cluster signed, and its key.
+pub const SERVING: &str = "/var/lib/kubelet/pki/kubelet-server-current.pem";
+
 /// Labels in Kubernetes' own name spaces that a node may give itself.
 const OWN_LABELS: [&str; 13] = [
     "beta.kubernetes.io/arch",
@@ -51,6 +54,8 @@ pub struct KubeletSettings {
     pub static_pods: String,
     /// Its serving certificate, where one was given; otherwise it signs its own.
     pub serving: Option<Certificate>,
+    /// Whether it asks the cluster for its serving certificate (`serverTLSBootstrap`).
+    pub asks_for_serving: bool,
     /// Whether it registers its node at all.
     pub registers: bool,
     /// Most pods on the node.
@@ -88,6 +93,7 @@ impl KubeletSettings {
             provider_id: value("provider-id").unwrap_or_default().to_owned(),
             node_ip: node_ip.transpose()?,
             serving: serving(files, &configuration, &flags)?,
+            asks_for_serving: configuration["serverTLSBootstrap"] == true,
             static_pods,
             registers: value("register-node") != Some("false") && configuration["registerNode"] != false,
             max_pods: configuration["maxPods"].as_u64().filter(|count| *count > 0).unwrap_or(110),
@@ -158,7 +164,9 @@ fn serving(files: &dyn Files, configuration: &Value, flags: &[Arg]) -> Result<Op
     let (Some(certificate), Some(key)) =
         (path("tlsCertFile", "tls-cert-file"), path("tlsPrivateKeyFile", "tls-private-key-file"))
     else {
-        return Ok(None);
+        // What the cluster signed earlier.
+        let asks = configuration["serverTLSBootstrap"] == true;
+        return Ok(if asks { pki::load_certificate(files, SERVING).ok() } else { None });
     };
     let why = |why: String| format!("failed to initialize kubelet server: {why}");
     let found = pki::load_certificate(files, &certificate).map_err(why)?;

@@ -14,7 +14,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -34,6 +34,8 @@ use tokio::{
 
 mod api;
 mod bootstrap;
+mod certificates;
+mod containers;
 mod controllers;
 mod etcd;
 mod front;
@@ -41,17 +43,21 @@ mod kubelet;
 mod kubelet_settings;
 mod node;
 mod process;
+mod saved;
+mod service_addresses;
 mod static_pod;
 
 pub use kubelet::Kubelet;
 pub use node::MachineFacts;
+pub use saved::SavedCluster;
 
-use self::{api::Api, controllers::Flags, etcd::ClusterEtcd};
+use self::{api::Api, controllers::Flags, etcd::ClusterEtcd, service_addresses::ServiceAddresses};
 use super::{
     api_server::MODEL_OPTIONS,
     cable::Cable,
-    etcd::{EtcdCluster, Keys, REQUEST_TIMEOUT, Rules},
+    etcd::{EtcdCluster, Keys, Model, REQUEST_TIMEOUT, Rules},
     kubeadm::{
+        Cidr,
         host::EtcdClient,
         pki::{Authority, Certificate},
     },
@@ -130,10 +136,29 @@ impl Clusters {
 
     /// What an observer of the site is told of them, by their ids.
     pub fn describe(&self) -> Vec<GuestCluster> {
-        let known: Vec<Arc<Cluster>> = self.known.lock().values().cloned().collect();
-        let mut all: Vec<GuestCluster> = known.iter().map(|cluster| cluster.describe()).collect();
+        let mut all: Vec<GuestCluster> = self.all().iter().map(|cluster| cluster.describe()).collect();
         all.sort_by(|one, other| one.id.cmp(&other.id));
         all
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Cluster>> {
+        self.known.lock().values().cloned().collect()
+    }
+
+    /// Puts clusters that were saved in the place of those that are known.
+    pub fn restore(&self, saved: impl IntoIterator<Item = SavedCluster>) {
+        let restored = saved.into_iter().map(|saved| {
+            let cluster = Cluster::restored(saved, &self.clock, self.pace);
+            (cluster.id.clone(), cluster)
+        });
+        let restored = restored.collect();
+        *self.known.lock() = restored;
+    }
+
+    /// Machines that hold data of any cluster.
+    pub fn machines(&self) -> BTreeSet<String> {
+        self.all().iter().flat_map(|cluster| cluster.etcd.machines()).collect()
     }
 
     /// A machine's disk is gone for good: clusters that nobody holds any more end.
@@ -152,6 +177,8 @@ pub struct Cluster {
     pub server: Arc<Server>,
     /// Who holds its data.
     pub etcd: ClusterEtcd,
+    /// Addresses of its Services.
+    addresses: Arc<ServiceAddresses>,
     clock: Arc<Clock>,
     pace: Pace,
     wake: Arc<Notify>,
@@ -163,7 +190,7 @@ pub struct Cluster {
 /// What runs at present, by ticket.
 #[derive(Default)]
 struct Present {
-    fronts: BTreeMap<u64, (IpAddr, Cable)>,
+    fronts: BTreeMap<u64, (SocketAddr, Cable)>,
     managers: BTreeMap<u64, (Flags, Option<Arc<Authority>>)>,
     schedulers: BTreeSet<u64>,
     /// Since when nothing is heard of a node.
@@ -197,10 +224,7 @@ impl Cluster {
         clock: Arc<Clock>,
         pace: Pace,
     ) -> Arc<Self> {
-        let wake = Arc::new(Notify::new());
-        let sources = Arc::new(SiteSources(Arc::clone(&clock)));
-        let server = Server::new(sources, MODEL_OPTIONS).with_faults(Arc::new(WakeOnWrite(Arc::clone(&wake))));
-        let server = Arc::new(server);
+        let server = Server::new(Arc::new(SiteSources(Arc::clone(&clock))), MODEL_OPTIONS);
         let factor = pace.scale.clamp(0.001, 1000.0);
         let scaled = |milliseconds: u64| Duration::from_millis(milliseconds).mul_f64(factor).as_millis();
         let scaled = |milliseconds| u64::try_from(scaled(milliseconds)).unwrap_or(u64::MAX);
@@ -211,14 +235,31 @@ impl Cluster {
             health_interval: scaled(usual.health_interval),
             ..usual
         };
+        Self::of(id, authority, (etcd_authority, Model::new(rules)), server, clock, pace)
+    }
+
+    /// A cluster with these objects and this state of etcd.
+    fn of(
+        id: String,
+        authority: String,
+        (etcd_authority, members): (&str, Model),
+        server: Server,
+        clock: Arc<Clock>,
+        pace: Pace,
+    ) -> Arc<Self> {
+        let wake = Arc::new(Notify::new());
+        let server = Arc::new(server.with_faults(Arc::new(WakeOnWrite(Arc::clone(&wake)))));
+        let addresses = ServiceAddresses::install(&server);
         let keys = Arc::clone(&server) as Arc<dyn Keys>;
         let time = TimeSource::from(Arc::clone(&clock));
-        let members = EtcdCluster::new(rules, REQUEST_TIMEOUT.mul_f64(factor), time, keys);
+        let timeout = REQUEST_TIMEOUT.mul_f64(pace.scale.clamp(0.001, 1000.0));
+        let members = EtcdCluster::new(members, timeout, time, keys);
         let cluster = Arc::new(Self {
             id,
             authority,
             server,
             etcd: ClusterEtcd::new(members, etcd_authority),
+            addresses,
             clock,
             pace,
             wake,
@@ -253,9 +294,9 @@ impl Cluster {
         self.presence(|present, ticket| drop(present.managers.insert(ticket, (flags, signer))))
     }
 
-    /// The authority that a running controller manager signs with.
-    fn signer(&self) -> Option<Arc<Authority>> {
-        self.present.lock().managers.values().find_map(|(_, signer)| signer.clone())
+    /// The time of the site, by which its API servers and controllers run.
+    fn now(&self) -> Timestamp {
+        SiteSources(Arc::clone(&self.clock)).now()
     }
 
     fn add_scheduler(self: &Arc<Self>) -> Presence {
@@ -264,7 +305,7 @@ impl Cluster {
         })
     }
 
-    fn add_front(self: &Arc<Self>, address: IpAddr, cable: Cable) -> Presence {
+    fn add_front(self: &Arc<Self>, address: SocketAddr, cable: Cable) -> Presence {
         self.presence(|present, ticket| drop(present.fronts.insert(ticket, (address, cable))))
     }
 
@@ -294,10 +335,10 @@ impl Cluster {
         let host = server.strip_prefix("https://").unwrap_or(server);
         let host = super::kubeadm::config::host_port(host).map_or("", |(host, _)| host);
         let present = self.present.lock();
-        let named = present.fronts.values().find(|(address, _)| address.to_string() == host);
+        let named = present.fronts.values().find(|(address, _)| address.ip().to_string() == host);
         match named {
             // A machine reaches itself without a cable.
-            Some((address, _)) if *address == kubelet.machine.address => true,
+            Some((address, _)) if address.ip() == kubelet.machine.address => true,
             Some((_, cable)) => !cable.is_unplugged() && !kubelet.cable.is_unplugged(),
             None => !kubelet.cable.is_unplugged() && present.fronts.values().any(|(_, cable)| !cable.is_unplugged()),
         }
@@ -356,7 +397,7 @@ impl Cluster {
         self.etcd.feel(self.pace.slow_disk);
         let kubelets = self.kubelets();
         kubelets.iter().for_each(Kubelet::sync);
-        let retry = kubelets.iter().filter_map(|kubelet| kubelet.retries_after()).min();
+        let retry = kubelets.iter().filter_map(|kubelet| kubelet.due_after()).min();
         if !self.is_serving() {
             return retry;
         }
@@ -366,8 +407,9 @@ impl Cluster {
         let grace = self.scaled(GRACE_PERIOD);
         let now = Instant::now();
         let mut next = retry;
-        let (heard, manager, schedules) = {
+        let (heard, manager, schedules, servers) = {
             let mut present = self.present.lock();
+            let servers: Vec<SocketAddr> = present.fronts.values().map(|(address, _)| *address).collect();
             let mut heard = BTreeMap::new();
             let names: Vec<String> = api.list(api::NODES, "").iter().map(|node| api::name(node).to_owned()).collect();
             present.silent.retain(|node, _| names.contains(node));
@@ -383,10 +425,21 @@ impl Cluster {
                 }
                 heard.insert(node, end > now);
             }
-            (heard, present.managers.values().next().map(|(flags, _)| flags.clone()), !present.schedulers.is_empty())
+            // Of several the first leads.
+            (heard, present.managers.values().next().cloned(), !present.schedulers.is_empty(), servers)
         };
-        let now = SiteSources(Arc::clone(&self.clock)).now();
-        let context = controllers::Context { api, now, manager: manager.as_ref(), schedules, heard: &heard };
+        controllers::endpoints::publish_api_servers(&api.by("kube-apiserver"), &servers);
+        self.addresses.look(&api);
+        let now = self.now();
+        let context = controllers::Context {
+            api,
+            server: &self.server,
+            signer: manager.as_ref().and_then(|(_, signer)| signer.as_deref()),
+            now,
+            manager: manager.as_ref().map(|(flags, _)| flags),
+            schedules,
+            heard: &heard,
+        };
         let due = controllers::pass(&context).map(|due| {
             let left = u64::try_from((due.as_millisecond() - now.as_millisecond()).max(0)).unwrap_or_default();
             Duration::from_millis(left + 1)
@@ -479,8 +532,11 @@ impl Faults for WakeOnWrite {
 }
 
 /// What the API server makes by itself when it starts for the first time.
-fn first_objects(cluster: &Cluster, service_address: &str) {
+fn first_objects(cluster: &Cluster, range: Cidr) {
+    let Some(service_address) = range.address(1).map(|address| address.to_string()) else { return };
     let api = Api::new(&cluster.server, "kube-apiserver");
+    cluster.addresses.set_range(range);
+    cluster.addresses.look(&api);
     let service = json!({
         "apiVersion": "v1",
         "kind": "Service",

@@ -203,34 +203,34 @@ pub fn pod_status(pod: &Value, trouble: Option<&Trouble>, host: &str, address: &
         }
         condition
     };
-    let containers = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-    let statuses: Vec<Value> = containers
+    let running = json!({"running": {"startedAt": started}});
+    let state = match trouble {
+        None => running.clone(),
+        Some(trouble) => json!({"waiting": {"reason": trouble.reason, "message": trouble.message}}),
+    };
+    let containers = |list: &str| pod["spec"][list].as_array().cloned().unwrap_or_default();
+    let statuses: Vec<Value> = containers("containers")
+        .iter()
+        .map(|container| container_status(pod, container, started, state.clone(), trouble.is_none()))
+        .collect();
+    // Nothing runs in them: those that are to end have ended, the others go on beside the pod's containers.
+    let initial: Vec<Value> = containers("initContainers")
+        .iter()
         .map(|container| {
-            let id = hex::encode(
-                digest::digest(
-                    &digest::SHA256,
-                    format!("{}{}{started}", pod["metadata"]["uid"], container["name"]).as_bytes(),
-                )
-                .as_ref(),
-            );
+            let goes_on = container["restartPolicy"] == "Always";
             let state = match trouble {
-                None => json!({"running": {"startedAt": started}}),
-                Some(trouble) => json!({"waiting": {"reason": trouble.reason, "message": trouble.message}}),
+                Some(_) => state.clone(),
+                None if goes_on => running.clone(),
+                None => json!({"terminated": {
+                    "exitCode": 0, "reason": "Completed", "startedAt": started, "finishedAt": started,
+                }}),
             };
-            json!({
-                "name": container["name"],
-                "image": container["image"],
-                "imageID": format!("sha256:{id}"),
-                "containerID": format!("containerd://{id}"),
-                "ready": trouble.is_none(),
-                "started": trouble.is_none(),
-                "restartCount": 0,
-                "lastState": {},
-                "state": state,
-            })
+            let mut status = container_status(pod, container, started, state, trouble.is_none());
+            status["started"] = (trouble.is_none() && goes_on).into();
+            status
         })
         .collect();
-    json!({
+    let mut status = json!({
         "phase": if trouble.is_none() { "Running" } else { "Pending" },
         "conditions": [
             condition("PodReadyToStartContainers", "True"),
@@ -246,6 +246,26 @@ pub fn pod_status(pod: &Value, trouble: Option<&Trouble>, host: &str, address: &
         "podIPs": [{"ip": address}],
         "qosClass": "Burstable",
         "startTime": started,
+    });
+    if !initial.is_empty() {
+        status["initContainerStatuses"] = initial.into();
+    }
+    status
+}
+
+fn container_status(pod: &Value, container: &Value, started: &str, state: Value, is_ready: bool) -> Value {
+    let identity = format!("{}{}{started}", pod["metadata"]["uid"], container["name"]);
+    let id = hex::encode(digest::digest(&digest::SHA256, identity.as_bytes()).as_ref());
+    json!({
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": format!("sha256:{id}"),
+        "containerID": format!("containerd://{id}"),
+        "ready": is_ready,
+        "started": is_ready,
+        "restartCount": 0,
+        "lastState": {},
+        "state": state,
     })
 }
 

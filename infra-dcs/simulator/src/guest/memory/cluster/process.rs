@@ -1,6 +1,6 @@
 //! What a static pod runs once nothing keeps it from starting.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -14,9 +14,12 @@ use super::{
 };
 use crate::guest::memory::{
     etcd::MemberId,
-    kubeadm::{Cidr, files::Files, manifests, pki::Authority},
+    kubeadm::{Cidr, config, files::Files, manifests, pki::Authority},
     root::Root,
 };
+
+/// Life of what a controller manager signs, unless it is told otherwise.
+const SIGNING_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A running process. Dropping it ends it.
 pub enum Process {
@@ -117,5 +120,8 @@ fn manager_flags(pod: &Value, root: &Root) -> Flags {
         cluster_cidrs: ranges.map(|text| text.split(',').filter_map(Cidr::parse).collect()).unwrap_or_default(),
         ipv4_mask: mask("node-cidr-mask-size-ipv4", mask("node-cidr-mask-size", 24)),
         ipv6_mask: mask("node-cidr-mask-size-ipv6", 64),
+        signing_life: manifests::flag(pod, "cluster-signing-duration")
+            .and_then(config::duration::parse)
+            .unwrap_or(SIGNING_LIFE),
     }
 }

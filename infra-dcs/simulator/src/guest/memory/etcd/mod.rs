@@ -22,10 +22,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::model::Model;
 pub use self::{
     error::{Error, StartError},
-    model::{Alarm, Member, MemberId, MemberStatus, Rules},
+    model::{Alarm, Member, MemberId, MemberStatus, Model, Rules},
     service::serve,
 };
 use super::{
@@ -64,10 +63,10 @@ pub struct EtcdCluster {
 }
 
 impl EtcdCluster {
-    /// A cluster that nobody has bootstrapped yet. Calls that need a quorum and find none are refused after
-    /// `request_timeout`, for which etcd has [`REQUEST_TIMEOUT`].
-    pub fn new(rules: Rules, request_timeout: Duration, time: TimeSource, keys: Arc<dyn Keys>) -> Arc<Self> {
-        let state = State { model: Model::new(rules), serving: HashMap::new() };
+    /// A cluster in this state. Calls that need a quorum and find none are refused after `request_timeout`, for which etcd
+    /// has [`REQUEST_TIMEOUT`].
+    pub fn new(model: Model, request_timeout: Duration, time: TimeSource, keys: Arc<dyn Keys>) -> Arc<Self> {
+        let state = State { model, serving: HashMap::new() };
         Arc::new(Self { state: Mutex::new(state), changes: watch::channel(()).0, keys, time, request_timeout })
     }
 
@@ -142,6 +141,11 @@ impl EtcdCluster {
     /// Tells of every change of members, processes and faults.
     pub fn watch(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
+    }
+
+    /// The state of the cluster, to be kept.
+    pub fn model(&self) -> Model {
+        self.state.lock().model.clone()
     }
 
     /// The members, whoever of them is running.

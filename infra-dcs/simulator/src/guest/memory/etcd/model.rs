@@ -13,11 +13,13 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 pub use self::process::Process;
 use super::error::Error;
 
 /// Identity of a member; above what JSON numbers can hold exactly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct MemberId(pub u64);
 
 impl fmt::Display for MemberId {
@@ -27,7 +29,7 @@ impl fmt::Display for MemberId {
 }
 
 /// A member as the cluster knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Member {
     /// Identity.
     pub id: MemberId,
@@ -49,7 +51,7 @@ impl Member {
 }
 
 /// What a member complains about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Alarm {
     /// Its database is full.
     NoSpace,
@@ -58,7 +60,7 @@ pub enum Alarm {
 }
 
 /// Sizes and delays of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Rules {
     /// Version that members report, such as `3.6.6`.
     pub version: String,
@@ -108,7 +110,7 @@ pub struct MemberStatus {
 type Members = BTreeMap<MemberId, Member>;
 
 /// A cluster. See the [module](self).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Model {
     rules: Rules,
     cluster_id: u64,

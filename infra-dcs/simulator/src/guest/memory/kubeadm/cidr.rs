@@ -62,6 +62,15 @@ impl Cidr {
         })
     }
 
+    /// Whether an address is in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let value = match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        address.is_ipv4() == self.is_ipv4 && value.checked_sub(self.first).is_some_and(|offset| offset < self.size())
+    }
+
     /// The n-th part of this range with a longer network part.
     pub fn part(&self, prefix: u8, index: u128) -> Option<Self> {
         let host = u32::from(self.bits().checked_sub(prefix)?);

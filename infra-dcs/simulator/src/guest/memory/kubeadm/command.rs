@@ -121,7 +121,13 @@ pub fn config_file(files: &dyn Files, path: &str) -> Result<String, String> {
 /// What the machine fills in.
 pub fn defaults<'a>(host: &'a dyn Host, token: &'a str) -> Defaults<'a> {
     let facts = host.facts();
-    Defaults { version: &facts.version, hostname: &facts.hostname, address: facts.address, fresh_token: token }
+    Defaults {
+        version: &facts.version,
+        hostname: &facts.hostname,
+        address: facts.address,
+        fresh_token: token,
+        is_strict: facts.is_strict,
+    }
 }
 
 /// A token that nobody knows.

@@ -26,6 +26,8 @@ pub struct Facts {
     pub registries: Registries,
     /// Factor on every time that kubeadm waits for something: 1 is kubeadm's own.
     pub wait_scale: f64,
+    /// Whether unknown fields of kubeadm's documents are errors.
+    pub is_strict: bool,
 }
 
 impl Facts {

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
 
 use super::{Errno, Metadata, Owner};
 
@@ -71,7 +72,7 @@ impl fmt::Debug for Volume {
 }
 
 /// See the [module](self).
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub struct FileSystem {
     kind: String,
     uuid: String,
@@ -81,7 +82,7 @@ pub struct FileSystem {
     bytes: u64,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 struct Entry {
     node: Node,
     mode: u32,
@@ -90,9 +91,9 @@ struct Entry {
 }
 
 /// What an inode is.
-#[derive(Clone)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(super) enum Node {
-    File(Arc<[u8]>),
+    File(#[serde(with = "super::saved")] Arc<[u8]>),
     Directory(BTreeMap<Box<str>, Inode>),
     Link(Box<str>),
     /// A block device, by its major and minor number.

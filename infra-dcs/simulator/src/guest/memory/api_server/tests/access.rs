@@ -122,13 +122,77 @@ async fn bootstrap_tokens_do_what_a_join_does_until_they_expire() {
     assert!(code == 403 && message.contains("User \"system:bootstrap:abcdef\" cannot get"), "{message}");
     assert_eq!(refused(Api::<Node>::all(client.clone()).get("n").await).0, 404, "it may look");
     assert_eq!(refused(Api::<Secret>::all(client.clone()).list(&ListParams::default()).await).0, 403);
-    let request = json!({"metadata": {"name": "csr"}, "spec": {"request": "", "signerName": "kubernetes.io/x"}});
-    let request: CertificateSigningRequest = serde_json::from_value(request).unwrap();
     let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
-    assert!(requests.create(&PostParams::default(), &request).await.is_ok());
+    assert!(requests.create(&PostParams::default(), &signing_request("csr")).await.is_ok());
     assert_eq!(refused(requests.delete("csr", &kube::api::DeleteParams::default()).await).0, 403);
     bed.hand.advance(2 * DAY);
     assert_eq!(refused(config.get("kubeadm-config").await), (401, "Unauthorized".into()));
+}
+
+/// A request that says that somebody else makes it.
+fn signing_request(name: &str) -> CertificateSigningRequest {
+    let request = json!({"metadata": {"name": name}, "spec": {
+        "request": "eA==", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
+        "username": "system:admin", "groups": ["system:masters"],
+    }});
+    serde_json::from_value(request).unwrap()
+}
+
+#[tokio::test]
+async fn requests_for_certificates_are_those_of_who_makes_them_and_decided_by_who_may() {
+    let bed = Bed::new().await;
+    let rules = |name: &str, resource: &str, verbs: &[&str], names: &[&str]| {
+        bed.create(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
+            "rules": [{
+                "apiGroups": ["certificates.k8s.io"], "resources": [resource], "verbs": verbs, "resourceNames": names,
+            }],
+        }));
+    };
+    let bind = |name: &str, user: &str| {
+        bed.create(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": format!("{name}-{user}")},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "User", "name": user}],
+        }));
+    };
+    rules("ask", "certificatesigningrequests", &["create"], &[]);
+    rules("decide", "certificatesigningrequests/approval", &["patch"], &[]);
+    rules("sign", "signers", &["approve"], &["kubernetes.io/kube-apiserver-client"]);
+    bind("ask", "asker");
+    bind("decide", "asker");
+    bind("decide", "decider");
+    bind("sign", "decider");
+
+    let requests: Api<CertificateSigningRequest> = Api::all(bed.user("asker", &["people"]));
+    let made = requests.create(&PostParams::default(), &signing_request("csr")).await.unwrap();
+    assert_eq!(made.spec.username.as_deref(), Some("asker"));
+    assert_eq!(made.spec.groups.unwrap(), ["people", "system:authenticated"]);
+
+    let yes = json!({"status": {
+        "certificate": "eA==", "conditions": [{"type": "Approved", "status": "True", "reason": "Test"}],
+    }});
+    let (yes, own) = (Patch::Merge(yes), PatchParams::default());
+    let (code, message) = refused(requests.patch_approval("csr", &own, &yes).await);
+    assert_eq!(code, 403);
+    assert!(
+        message.ends_with(
+            "user not permitted to approve requests with signerName \"kubernetes.io/kube-apiserver-client\""
+        ),
+        "{message}"
+    );
+    let requests: Api<CertificateSigningRequest> = Api::all(bed.user("decider", &[]));
+    let decided = requests.patch_approval("csr", &own, &yes).await.unwrap().status.unwrap();
+    assert!(decided.certificate.is_none(), "that is the signer's");
+    let condition = &decided.conditions.unwrap()[0];
+    assert!(condition.last_update_time.is_some() && condition.last_transition_time.is_some());
+    // Whoever signs cannot take a decision back.
+    let requests: Api<CertificateSigningRequest> = Api::all(bed.admin());
+    let signed = Patch::Merge(json!({"status": {"certificate": "eA==", "conditions": []}}));
+    let signed = requests.patch_status("csr", &own, &signed).await.unwrap().status.unwrap();
+    assert!(signed.certificate.is_some());
+    assert_eq!(signed.conditions.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{ApiServer, Bed, Config, Counter, Echo, MODEL_OPTIONS, create, kubeadm_objects};
 use crate::guest::memory::{
-    etcd::{EtcdCluster, LocalMember, REQUEST_TIMEOUT, Rules},
+    etcd::{EtcdCluster, LocalMember, Model, REQUEST_TIMEOUT, Rules},
     testing::{Authority, Hand},
     tls::ServerFiles,
 };
@@ -77,7 +77,7 @@ async fn a_thousand_clusters() {
         for object in objects() {
             create(&model, object);
         }
-        let etcd = EtcdCluster::new(Rules::default(), REQUEST_TIMEOUT, hand.time(), model.clone());
+        let etcd = EtcdCluster::new(Model::new(Rules::default()), REQUEST_TIMEOUT, hand.time(), model.clone());
         let id = etcd.bootstrap("a", "https://10.0.0.1:2380", "https://10.0.0.1:2379").unwrap();
         let config = Config {
             server: model,

@@ -14,7 +14,7 @@ use tonic::transport::{Endpoint, Uri};
 use super::{Bed, PodPorts, PodStream, refused};
 use crate::guest::memory::{
     etcd::{
-        self, EtcdCluster, MemberId, Rules,
+        self, EtcdCluster, MemberId, Model, Rules,
         service::api::{MemberListRequest, cluster_client::ClusterClient},
     },
     testing::{Authority, Hand},
@@ -94,7 +94,8 @@ impl etcd::Keys for NoKeys {
 async fn etcd_is_reached_through_its_pod() {
     let authority = Authority::new("etcd-ca");
     let time = Hand::at_present().time();
-    let cluster = EtcdCluster::new(Rules::default(), Duration::from_secs(5), time.clone(), Arc::new(NoKeys));
+    let cluster =
+        EtcdCluster::new(Model::new(Rules::default()), Duration::from_secs(5), time.clone(), Arc::new(NoKeys));
     let member = cluster.bootstrap("a", "https://10.0.0.1:2380", "https://10.0.0.1:2379").unwrap();
     let pair = authority.server(&["a"]);
     let files = ServerFiles {

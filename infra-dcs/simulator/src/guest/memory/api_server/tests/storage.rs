@@ -13,7 +13,7 @@ use kube::{
 
 use super::{Bed, Echo, refused};
 use crate::guest::memory::{
-    etcd::{EtcdCluster, Keys, LocalMember, Rules},
+    etcd::{EtcdCluster, Keys, LocalMember, Model, Rules},
     testing::Hand,
 };
 
@@ -64,7 +64,7 @@ impl Keys for NoKeys {
 async fn the_member_beside_it_is_what_counts() {
     let hand = Hand::at_present();
     let (rules, limit) = (Rules::default(), Duration::from_millis(50));
-    let etcd = EtcdCluster::new(rules, limit, hand.time(), Arc::new(NoKeys));
+    let etcd = EtcdCluster::new(Model::new(rules), limit, hand.time(), Arc::new(NoKeys));
     let url = |number: u8, port: u16| format!("https://10.0.0.{number}:{port}");
     let first = etcd.bootstrap("a", &url(1, 2380), &url(1, 2379)).unwrap();
     let local = LocalMember { cluster: Arc::clone(&etcd), id: first };

@@ -1,16 +1,23 @@
 //! What kube-controller-manager and kube-scheduler do, one pass at a time over the objects as they are. A pass that
 //! changed something is followed by another, until nothing changes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
+use kube_model::Server;
 use serde_json::Value;
 
-use super::api::Api;
+use super::api::{Api, PODS};
+use crate::guest::memory::kubeadm::pki::Authority;
 
 pub mod accounts;
+pub mod budgets;
+pub mod certificates;
+pub mod endpoints;
+pub mod jobs;
 pub mod nodes;
 pub mod scheduling;
+pub mod stateful_sets;
 pub mod tokens;
 pub mod workloads;
 
@@ -25,12 +32,18 @@ pub struct Flags {
     pub ipv6_mask: u8,
     /// Content of `--root-ca-file`, PEM; empty without it.
     pub root_authority: String,
+    /// `--cluster-signing-duration`: longest life of what it signs.
+    pub signing_life: Duration,
 }
 
 /// What a pass knows beside the objects.
 pub struct Context<'a> {
     /// The API.
     pub api: Api<'a>,
+    /// The API server's content, which decides who may do what.
+    pub server: &'a Server,
+    /// What the running controller manager signs with.
+    pub signer: Option<&'a Authority>,
     /// The cluster's clock.
     pub now: Timestamp,
     /// The running controller manager; none runs.
@@ -60,7 +73,13 @@ pub fn pass(context: &Context<'_>) -> Option<Timestamp> {
         due = earliest(due, nodes::pass(context));
         due = earliest(due, tokens::pass(context));
         accounts::pass(context);
+        due = earliest(due, certificates::pass(context));
         workloads::pass(context);
+        let pods = context.api.list(PODS, "");
+        stateful_sets::pass(context, &pods);
+        due = earliest(due, jobs::pass(context, &pods));
+        endpoints::pass(context, &pods);
+        due = earliest(due, budgets::pass(context, &pods));
     }
     if context.schedules {
         scheduling::pass(context);

@@ -40,7 +40,7 @@ pub fn pass(context: &Context<'_>) {
 }
 
 /// A short hash of a pod template.
-fn hash(template: &Value) -> String {
+pub(super) fn hash(template: &Value) -> String {
     let hash = digest::digest(&digest::SHA256, template.to_string().as_bytes());
     hash.as_ref().iter().take(10).map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
 }
@@ -51,11 +51,13 @@ pub fn is_ready(pod: &Value) -> bool {
     conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-fn count(value: &Value, default: u64) -> u64 {
+/// A number of an object, or what stands for none.
+pub(super) fn count(value: &Value, default: u64) -> u64 {
     value.as_u64().unwrap_or(default)
 }
 
-fn write_status(context: &Context<'_>, kind: Kind, object: &Value, status: Value) {
+/// Writes a status where that changes anything.
+pub(super) fn write_status(context: &Context<'_>, kind: Kind, object: &Value, status: Value) {
     let mut merged = object["status"].clone();
     json_patch::merge(&mut merged, &status);
     if merged != object["status"] {
@@ -136,7 +138,8 @@ fn deploy(context: &Context<'_>, deployment: &Value) {
     write_status(context, DEPLOYMENTS, deployment, status);
 }
 
-fn pod_of(owner: &Value, template: &Value) -> Value {
+/// A pod of a template.
+pub(super) fn pod_of(owner: &Value, template: &Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",

@@ -55,6 +55,18 @@ impl Site {
         }
     }
 
+    /// The same site once its simulator was started again: nothing is known of what ran.
+    pub fn restarted(&self) -> Self {
+        let pace = Pace { scale: 0.01, slow_disk: Duration::from_millis(50) };
+        Self {
+            clusters: Clusters::new(Arc::clone(&self.clock), pace),
+            clock: Arc::clone(&self.clock),
+            settings: Arc::clone(&self.settings),
+            keys: Arc::default(),
+            network: self.network,
+        }
+    }
+
     /// An address of this site.
     pub fn address(&self, host: u8) -> String {
         format!("127.{}.{}.{host}", self.network[0], self.network[1])

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Alarm, Member, MemberId, Members, Model};
 use crate::guest::memory::etcd::{error::StartError, identity};
 
 /// A member's data directory, and the process on it while it runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Process {
     /// Name that it publishes.
     pub(super) name: String,
@@ -138,6 +140,20 @@ impl Model {
             process.is_running = false;
         }
         self.settle();
+    }
+
+    /// The same after every machine has lost its power: data stays, and nothing runs.
+    #[must_use]
+    pub fn without_power(mut self) -> Self {
+        let ids: Vec<MemberId> = self.processes.keys().copied().collect();
+        for id in ids {
+            self.part(id);
+            if let Some(process) = self.processes.get_mut(&id) {
+                (process.is_running, process.is_isolated, process.write_delay) = (false, false, 0);
+            }
+        }
+        self.settle();
+        self
     }
 
     /// A member's process and its data are gone. The cluster keeps it as a member until it is removed.

@@ -6,7 +6,7 @@ mod quorum;
 
 use std::{sync::Arc, time::Duration};
 
-use super::{EtcdCluster, Keys, MemberId, Rules};
+use super::{EtcdCluster, Keys, MemberId, Model, Rules};
 use crate::guest::memory::testing::Hand;
 
 /// Short, so that tests of what waits do not.
@@ -41,7 +41,7 @@ impl Bed {
     /// A cluster of so many voters `m1`, `m2` and so on, all healthy; `m1` leads.
     async fn of(voters: usize) -> Self {
         let hand = Hand::at_present();
-        let etcd = EtcdCluster::new(Rules::default(), LIMIT, hand.time(), Arc::new(NoKeys));
+        let etcd = EtcdCluster::new(Model::new(Rules::default()), LIMIT, hand.time(), Arc::new(NoKeys));
         let first = etcd.bootstrap("m1", &peer(1), &client(1)).unwrap();
         let mut bed = Self { hand, etcd, ids: vec![first] };
         for number in 2..=voters {

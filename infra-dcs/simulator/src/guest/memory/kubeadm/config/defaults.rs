@@ -27,6 +27,8 @@ pub struct Defaults<'a> {
     pub address: Option<IpAddr>,
     /// A token, for where one has to be made.
     pub fresh_token: &'a str,
+    /// Whether fields that nobody knows are errors, of which kubeadm only warns.
+    pub is_strict: bool,
 }
 
 /// What control plane nodes have where nothing else is said.

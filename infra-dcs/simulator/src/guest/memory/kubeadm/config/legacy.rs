@@ -32,10 +32,10 @@ const NEW: [(&str, &[&str]); 3] = [
     ("JoinConfiguration", &["/dryRun", "/timeouts", "/nodeRegistration/imagePullSerial"]),
 ];
 
-/// Turns a v1beta3 document into the same of v1beta4. Answers the fields that v1beta3 does not know.
+/// Turns a v1beta3 document into the same of v1beta4. Answers the fields that v1beta3 does not know, and drops them.
 pub fn upgrade(kind: &str, document: &mut Value) -> Result<Vec<String>, String> {
     let new = NEW.iter().find(|(known, _)| *known == kind).map_or(&[][..], |(_, fields)| fields);
-    let unknown = new.iter().filter(|path| document.pointer(path).is_some());
+    let unknown = new.iter().filter(|path| remove(document, path).is_some());
     let unknown = unknown.map(|path| path.trim_start_matches('/').replace('/', ".")).collect();
     for path in ARGUMENTS {
         match document.pointer_mut(path) {
@@ -79,9 +79,11 @@ pub fn downgrade(document: &mut Value) {
         }
     }
     for path in NEW[0].1 {
-        let Some((parent, field)) = path.rsplit_once('/') else { continue };
-        if let Some(fields) = document.pointer_mut(parent).and_then(Value::as_object_mut) {
-            fields.remove(field);
-        }
+        remove(document, path);
     }
+}
+
+fn remove(document: &mut Value, path: &str) -> Option<Value> {
+    let (parent, field) = path.rsplit_once('/')?;
+    document.pointer_mut(parent)?.as_object_mut()?.remove(field)
 }

@@ -1,7 +1,8 @@
-//! kubeadm's configuration file: YAML documents of `kubeadm.k8s.io/v1beta3` and `v1beta4`, read strictly.
+//! kubeadm's configuration file: YAML documents of `kubeadm.k8s.io/v1beta3` and `v1beta4`.
 //!
-//! The real kubeadm warns of unknown fields and goes on; here they are errors, in its words: whoever rendered the file
-//! meant something by them. Documents of kubelet and kube-proxy are passed through. Errors never repeat the text.
+//! kubeadm warns of fields that it does not know and goes on without them (`documentMapToInitConfiguration`); so does this
+//! one, unless the site wants them to be errors. Documents of kubelet and kube-proxy are passed through. Errors never
+//! repeat the text.
 
 use std::fmt;
 
@@ -85,8 +86,8 @@ pub fn read_init(text: &str, machine: &Defaults<'_>) -> Result<Init, ConfigError
     let mut warnings = Vec::new();
     for document in split(text)? {
         match (document.gvk.group.as_str(), document.gvk.kind.as_str()) {
-            (GROUP, "InitConfiguration") => node = Some(decode(document, machine.version, &mut warnings)?),
-            (GROUP, "ClusterConfiguration") => cluster = Some(decode(document, machine.version, &mut warnings)?),
+            (GROUP, "InitConfiguration") => node = Some(decode(document, machine, &mut warnings)?),
+            (GROUP, "ClusterConfiguration") => cluster = Some(decode(document, machine, &mut warnings)?),
             (KUBELET_GROUP, "KubeletConfiguration") => kubelet = Some(document.content),
             (KUBE_PROXY_GROUP, "KubeProxyConfiguration") => kube_proxy = Some(document.content),
             (GROUP, _) => {
@@ -111,7 +112,7 @@ pub fn read_join(text: &str, machine: &Defaults<'_>) -> Result<Join, ConfigError
     let (mut node, mut warnings) = (None::<JoinConfiguration>, Vec::new());
     for document in split(text)? {
         if document.gvk.kind == "JoinConfiguration" {
-            node = Some(decode(document, machine.version, &mut warnings)?);
+            node = Some(decode(document, machine, &mut warnings)?);
         } else {
             warnings.push(ignored(&document.gvk));
         }
@@ -126,7 +127,9 @@ pub fn read_join(text: &str, machine: &Defaults<'_>) -> Result<Join, ConfigError
 pub fn read_stored_cluster(text: &str, machine: &Defaults<'_>) -> Result<ClusterConfiguration, ConfigError> {
     let document = split(text)?.into_iter().find(|document| document.gvk.kind == "ClusterConfiguration");
     let document = document.ok_or_else(|| wrong("missing ClusterConfiguration document"))?;
-    let mut cluster: ClusterConfiguration = decode(document, machine.version, &mut Vec::new())?;
+    // An older or newer kubeadm may have stored it, so that what is unknown in it is nobody's mistake.
+    let lenient = Defaults { is_strict: false, ..*machine };
+    let mut cluster: ClusterConfiguration = decode(document, &lenient, &mut Vec::new())?;
     machine.cluster(&mut cluster)?;
     Ok(cluster)
 }
@@ -221,14 +224,14 @@ fn check_version(gvk: &Gvk, kubeadm: &Version, warnings: &mut Vec<String>) -> Re
 
 fn decode<T: DeserializeOwned>(
     document: Document,
-    kubeadm: &Version,
+    machine: &Defaults<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<T, ConfigError> {
     let Document { gvk, mut content } = document;
     if gvk.group != GROUP {
         return Err(wrong(format!("unknown configuration {gvk}")));
     }
-    check_version(&gvk, kubeadm, warnings)?;
+    check_version(&gvk, machine.version, warnings)?;
     let mut unknown = Vec::new();
     if gvk.version == "v1beta3" {
         unknown = legacy::upgrade(&gvk.kind, &mut content).map_err(|why| decoding(&gvk, &why))?;
@@ -245,7 +248,12 @@ fn decode<T: DeserializeOwned>(
     }
     unknown.sort();
     let fields: Vec<String> = unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
-    Err(decoding(&gvk, &format!("strict decoding error: {}", fields.join(", "))))
+    let error = decoding(&gvk, &format!("strict decoding error: {}", fields.join(", ")));
+    if machine.is_strict {
+        return Err(error);
+    }
+    warnings.push(error.0);
+    Ok(value)
 }
 
 fn decoding(gvk: &Gvk, why: &str) -> ConfigError {

@@ -27,12 +27,17 @@ anything: passes
 "#;
 
 fn read(text: &str, kubeadm: &str) -> Result<Init, ConfigError> {
+    read_as(text, kubeadm, true)
+}
+
+fn read_as(text: &str, kubeadm: &str, is_strict: bool) -> Result<Init, ConfigError> {
     let version = Version::parse(kubeadm).unwrap();
     let defaults = Defaults {
         version: &version,
         hostname: "Machine-1",
         address: Some([127, 7, 0, 9].into()),
         fresh_token: "abcdef.0123456789abcdef",
+        is_strict,
     };
     read_init(text, &defaults)
 }
@@ -65,7 +70,7 @@ fn what_is_stored_can_be_read_again() {
         let text = stored_cluster(&init.cluster, &version).unwrap();
         assert!(text.contains("certificateValidityPeriod: 8760h0m0s") == (kubeadm == "1.36.3"), "{text}");
         let version = Version::parse("1.36.0").unwrap();
-        let defaults = Defaults { version: &version, hostname: "b", address: None, fresh_token: "" };
+        let defaults = Defaults { version: &version, hostname: "b", address: None, fresh_token: "", is_strict: true };
         assert_eq!(read_stored_cluster(&text, &defaults).unwrap(), init.cluster);
     }
 }
@@ -92,6 +97,18 @@ fn unknown_fields_are_named_with_their_path() {
     );
     let newer = "apiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\nencryptionAlgorithm: RSA-2048\n";
     assert!(refused(newer, "v1.36.3").ends_with("strict decoding error: unknown field \"encryptionAlgorithm\""));
+}
+
+#[test]
+fn unknown_fields_are_warned_of_and_left_out() {
+    let text = INIT.replace("    value: \"2\"", "    value: \"2\"\n    twice: x\nfoo: 1");
+    let init = read_as(&text, "v1.36.3", false).unwrap();
+    assert!(init.cluster == read(INIT, "v1.36.3").unwrap().cluster);
+    assert_eq!(init.warnings, [refused(&text, "v1.36.3")]);
+    // A field of another version is as unknown as one of none; a wrong type stays an error.
+    let newer = "apiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\nencryptionAlgorithm: ECDSA-P256\n";
+    assert_eq!(read_as(newer, "v1.36.3", false).unwrap().cluster.encryption_algorithm, "RSA-2048");
+    assert!(read_as(&INIT.replace("\"2\"", "2"), "v1.36.3", false).is_err());
 }
 
 #[test]
@@ -131,7 +148,8 @@ fn what_kubeadm_refuses_is_refused_in_its_words() {
 #[test]
 fn a_join_needs_a_pin_and_a_token() {
     let version = Version::parse("v1.36.3").unwrap();
-    let defaults = Defaults { version: &version, hostname: "w", address: Some([127, 0, 0, 9].into()), fresh_token: "" };
+    let address = Some([127, 0, 0, 9].into());
+    let defaults = Defaults { version: &version, hostname: "w", address, fresh_token: "", is_strict: true };
     let text = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\ndiscovery:\n  bootstrapToken:\n    \
                 apiServerEndpoint: 127.0.0.9:6443\n    token: abcdef.0123456789abcdeF\n";
     let why = read_join(text, &defaults).err().unwrap().0;

@@ -20,6 +20,7 @@ use super::files::Files;
 
 pub mod certificates;
 mod keys;
+pub mod request;
 
 pub use keys::{Algorithm, KeyStore, LeafKey};
 

@@ -1,0 +1,54 @@
+use std::{path::Path, sync::Arc, time::Duration};
+
+use dcs_simulator::{
+    clock::Clock,
+    guest::{
+        GuestPlatform,
+        contents::Contents,
+        memory::{cluster::Pace, host::Settings, platform::MemoryGuests},
+    },
+};
+use tokio::sync::mpsc;
+
+use super::{
+    document::{Pki, init, machine},
+    site::{Admin, Site},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_resume_from_their_disks_after_a_restart_of_the_simulator() {
+    let site = Site::new(0.05);
+    let pki = Pki::new();
+    let endpoint = format!("{}:6443", site.address(1));
+    let admin = Admin::new(&pki, &endpoint);
+    let document = machine("cp-1", &site.address(1), "init", &init(&endpoint), Some(&pki));
+    site.power_on("i-1", &document).await;
+    site.says("i-1", "initialized successfully!").await;
+    admin.node_is("cp-1", "True").await;
+    let before = admin.get("/api/v1/nodes/cp-1").await;
+
+    let state = site.directory.path().join("state.json");
+    let mut contents = Contents::of(&state);
+    let saved = site.guests.save(&mut contents).unwrap();
+    contents.prune().unwrap();
+    site.guests.shutdown().await;
+
+    let (sender, mut events) = mpsc::channel(1024);
+    tokio::spawn(async move { while events.recv().await.is_some() {} });
+    let pace = Pace { scale: 0.05, slow_disk: Duration::from_millis(100) };
+    let settings = Settings { wait_scale: 0.05, ..Settings::default() };
+    let guests = MemoryGuests::new(settings, pace, Arc::new(Clock::default()), sender);
+    guests.restore(&Contents::of(&state), &saved).unwrap();
+    assert_eq!(guests.workload_clusters().count(), 1);
+    guests.power_on(site.spec("i-1", &document)).await.unwrap();
+    admin.node_is("cp-1", "True").await;
+    let after = admin.get("/api/v1/nodes/cp-1").await;
+    assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"], "it did not begin anew");
+    let console = guests.console("i-1", 1000).join("\n");
+    assert!(!console.contains("[init]"), "kubeadm ran once:\n{console}");
+
+    // The machine's disk is gone with its file, and with it the cluster.
+    guests.keep_only(&Default::default()).await.unwrap();
+    assert_eq!(guests.workload_clusters().count(), 0);
+    assert!(Path::new(&state).with_extension("guests").is_dir());
+}
