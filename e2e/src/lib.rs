@@ -4,6 +4,7 @@
 pub mod api_tier;
 pub mod bench;
 pub mod cluster;
+pub mod conformance;
 pub mod crash_points;
 pub mod demo;
 pub mod environment;

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::{api_tier, bench, cluster::Replicas, demo, environment::Inputs, fleet, ground::Guests, isolation, scenarios};
+use e2e::{
+    api_tier, bench, cluster::Replicas, conformance, demo, environment::Inputs, fleet, ground::Guests, isolation,
+    scenarios,
+};
 use xtask::progress::Progress;
 
 /// Run the demo or the scenarios in an environment of their own. `cargo xtask` prepares the folders and starts this.
@@ -29,6 +32,8 @@ enum Task {
     Run(scenarios::Options),
     /// Check kinds, webhooks and rights against a real API server; needs no root and no guest images
     Api(api_tier::Options),
+    /// Hold a cluster that is there against the answers of a real one
+    Conformance(conformance::command::Options),
 }
 
 #[tokio::main]
@@ -52,6 +57,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Task::Run(options) => (options.guests == Guests::Sandbox).then(|| options.environment()),
         // Free ports of loopback are enough.
         Task::Fleet(_) | Task::Api(_) => None,
+        // It goes where the cluster is.
+        Task::Conformance(_) => None,
     };
     if let Some(name) = isolated.filter(|_| !isolation::is_inside()) {
         return isolation::reenter(&format!("basalt-{name}")).await;
@@ -66,6 +73,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Task::Run(options) => {
             let tier = if options.guests == Guests::Sandbox { "node" } else { "e2e" };
             Ok(closing(tier, scenarios::run(&cli.inputs, &options, &progress).await?))
+        }
+        Task::Conformance(options) => {
+            conformance::command::main(&cli.inputs, &options, &progress).await.map(|()| ExitCode::SUCCESS)
         }
         Task::Api(options) => Ok(closing("api", api_tier::run(&cli.inputs, &options, &progress).await?)),
     }

@@ -29,6 +29,9 @@ pub struct Options {
     /// Also run what CI's budget cannot hold
     #[arg(long)]
     soak: bool,
+    /// Record anew what a cluster of sandbox guests answers (with `--tier node --filter conformance`)
+    #[arg(long)]
+    record: bool,
     /// Folder with your own etcd, kube-apiserver and kubectl, taken instead of building them
     #[arg(long, env = toolchain::USER_ASSETS, value_name = "DIR")]
     assets: Option<PathBuf>,
@@ -184,6 +187,9 @@ fn scenarios(prepared: &Prepared, guests: Guests, options: &Options) -> Result<T
             }
             if options.soak {
                 e2e.arg("--soak");
+            }
+            if options.record && guests == Guests::Sandbox {
+                e2e.arg("--record");
             }
             scope.spawn(move || watch(&mut e2e, &format!("{group:<8}"), e2e_tally))
         };

@@ -15,6 +15,7 @@ use xtask::progress::Progress;
 
 use crate::{
     cluster::{BootFormat, NAMESPACE, Shape},
+    conformance::Purpose,
     demo,
     environment::{Environment, Inputs},
     ground::{Ground, Guests},
@@ -36,9 +37,12 @@ pub struct Options {
     /// Run only scenarios whose name contains this text
     #[arg(long)]
     pub filter: Option<String>,
-    /// Also run what CI's budget cannot hold
+    /// Also run what CI's budget cannot hold, and hold finished clusters against the conformance records
     #[arg(long)]
     pub soak: bool,
+    /// Take the answers of the first cluster that is held against the conformance records as the new records
+    #[arg(long)]
+    pub record: bool,
     /// List the scenarios and stop
     #[arg(long)]
     pub list: bool,
@@ -74,9 +78,9 @@ struct Scenario {
 
 #[derive(Clone, Copy)]
 enum Run {
-    /// Create, use, delete.
+    /// Create, use, hold against the conformance records, delete.
     Whole,
-    /// Create, look on while nothing is to do, use, delete.
+    /// The same, and look on while nothing is to do.
     LeftAlone,
     /// Create, scale workers and control plane up and down, delete.
     Scale,
@@ -92,7 +96,7 @@ enum Run {
 
 const SCENARIOS: &[Scenario] = &[
     Scenario {
-        name: "three and two with Ignition",
+        name: "three and two with Ignition: left alone, used, conformance",
         clusters: &[(1, 3, 2, BootFormat::Ignition)],
         run: Run::LeftAlone,
         soak: false,
@@ -165,8 +169,9 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
     let mut environment = Environment::start(options.environment(), ground, inputs, &balancers, progress).await?;
     for scenario in chosen {
         let started = Instant::now();
+        let purpose = (options.record || options.soak).then(|| Purpose::of(options.record));
         let result = tokio::select! {
-            result = scenario.run(&mut environment, &version, progress) => result,
+            result = scenario.run(&mut environment, &version, purpose, progress) => result,
             () = ::process::terminated() => {
                 environment.stop().await;
                 return Err(anyhow!("interrupted"));
@@ -219,12 +224,18 @@ impl Scenario {
         self.clusters.iter().enumerate().map(shape).collect()
     }
 
-    async fn run(&self, environment: &mut Environment, version: &str, progress: &Progress) -> Result<()> {
+    async fn run(
+        &self,
+        environment: &mut Environment,
+        version: &str,
+        purpose: Option<Purpose>,
+        progress: &Progress,
+    ) -> Result<()> {
         let shapes = self.shapes(version, environment.ground);
         let shapes = &shapes;
         match self.run {
-            Run::Whole => lifecycle::whole(environment, shapes, progress).await?,
-            Run::LeftAlone => lifecycle::left_alone(environment, shapes, progress).await?,
+            Run::Whole => lifecycle::whole(environment, shapes, purpose, progress).await?,
+            Run::LeftAlone => lifecycle::left_alone(environment, shapes, purpose, progress).await?,
             Run::Scale => lifecycle::scale(environment, shapes, progress).await?,
             Run::BadInput => bad_input::is_named_and_recovered_from(environment, shapes, progress).await?,
             Run::WrongVersion => bad_input::wrong_version_is_recovered_from(environment, shapes, progress).await?,

@@ -19,11 +19,13 @@ macro_rules! kinds {
 }
 
 kinds! {
+    NAMESPACES = "" "namespaces";
     NODES = "" "nodes";
     PODS = "" "pods";
     SECRETS = "" "secrets";
     CONFIG_MAPS = "" "configmaps";
     SERVICES = "" "services";
+    SERVICE_ACCOUNTS = "" "serviceaccounts";
     DEPLOYMENTS = "apps" "deployments";
     REPLICA_SETS = "apps" "replicasets";
     DAEMON_SETS = "apps" "daemonsets";

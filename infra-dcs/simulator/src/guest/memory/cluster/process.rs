@@ -14,7 +14,7 @@ use super::{
 };
 use crate::guest::memory::{
     etcd::MemberId,
-    kubeadm::{Cidr, config, manifests, pki::Authority},
+    kubeadm::{Cidr, config, files::Files, manifests, pki::Authority},
     root::Root,
 };
 
@@ -87,7 +87,7 @@ pub fn start(pod: &Value, root: &mut Root, surroundings: &Surroundings<'_>) -> R
                 .map_err(crash)
         }
         "kube-controller-manager" => {
-            Ok(Process::Controller { _presence: cluster()?.add_manager(manager_flags(pod), signer(pod, root)) })
+            Ok(Process::Controller { _presence: cluster()?.add_manager(manager_flags(pod, root), signer(pod, root)) })
         }
         "kube-scheduler" => Ok(Process::Controller { _presence: cluster()?.add_scheduler() }),
         _ => Ok(Process::Other),
@@ -109,12 +109,14 @@ fn signer(pod: &Value, root: &Root) -> Option<Arc<Authority>> {
     bootstrap::signer(root, file("cluster-signing-cert-file")?, file("cluster-signing-key-file")?).map(Arc::new)
 }
 
-fn manager_flags(pod: &Value) -> Flags {
+fn manager_flags(pod: &Value, root: &Root) -> Flags {
     let mask =
         |flag: &str, default: u8| manifests::flag(pod, flag).and_then(|text| text.parse().ok()).unwrap_or(default);
     let ranges =
         manifests::flag(pod, "cluster-cidr").filter(|_| manifests::flag(pod, "allocate-node-cidrs") == Some("true"));
+    let authority = manifests::flag(pod, "root-ca-file").and_then(|path| Files::text(root, path));
     Flags {
+        root_authority: authority.unwrap_or_default(),
         cluster_cidrs: ranges.map(|text| text.split(',').filter_map(Cidr::parse).collect()).unwrap_or_default(),
         ipv4_mask: mask("node-cidr-mask-size-ipv4", mask("node-cidr-mask-size", 24)),
         ipv6_mask: mask("node-cidr-mask-size-ipv6", 64),

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::api::{Api, PODS};
 use crate::guest::memory::kubeadm::pki::Authority;
 
+pub mod accounts;
 pub mod budgets;
 pub mod certificates;
 pub mod endpoints;
@@ -29,6 +30,8 @@ pub struct Flags {
     pub ipv4_mask: u8,
     /// `--node-cidr-mask-size-ipv6`
     pub ipv6_mask: u8,
+    /// Content of `--root-ca-file`, PEM; empty without it.
+    pub root_authority: String,
     /// `--cluster-signing-duration`: longest life of what it signs.
     pub signing_life: Duration,
 }
@@ -69,6 +72,7 @@ pub fn pass(context: &Context<'_>) -> Option<Timestamp> {
     if context.manager.is_some() {
         due = earliest(due, nodes::pass(context));
         due = earliest(due, tokens::pass(context));
+        accounts::pass(context);
         due = earliest(due, certificates::pass(context));
         workloads::pass(context);
         let pods = context.api.list(PODS, "");
