@@ -6,6 +6,7 @@ use k8s_openapi::{
     Resource,
     api::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        batch::v1::Job,
         certificates::v1::CertificateSigningRequest,
         coordination::v1::Lease,
         core::v1::{
@@ -110,7 +111,17 @@ fn generate() -> Definitions {
         ($($kind:ty),* $(,)?) => { $(collector.add::<$kind>();)* };
     }
     add!(ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service);
-    add!(ServiceAccount, DaemonSet, Deployment, ReplicaSet, StatefulSet, Lease, EndpointSlice, PodDisruptionBudget);
+    add!(
+        ServiceAccount,
+        DaemonSet,
+        Deployment,
+        ReplicaSet,
+        StatefulSet,
+        Job,
+        Lease,
+        EndpointSlice,
+        PodDisruptionBudget
+    );
     add!(ClusterRole, ClusterRoleBinding, Role, RoleBinding, CSINode, StorageClass, VolumeAttachment, Eviction);
     add!(CertificateSigningRequest, CustomResourceDefinition);
     let Collector { mut generator, kinds } = collector;

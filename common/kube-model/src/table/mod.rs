@@ -128,6 +128,7 @@ fn printer(group: &str, kind: &str) -> Printer {
             "StatefulSet" => Some(workloads::STATEFUL_SETS),
             _ => None,
         },
+        "batch" => (kind == "Job").then_some(workloads::JOBS),
         "policy" => (kind == "PodDisruptionBudget").then_some(workloads::DISRUPTION_BUDGETS),
         "coordination.k8s.io" => (kind == "Lease").then_some(cluster::LEASES),
         "certificates.k8s.io" => (kind == "CertificateSigningRequest").then_some(cluster::SIGNING_REQUESTS),

@@ -124,3 +124,17 @@ fn only_the_first_line_of_a_watch_names_the_columns() {
     let error = Bytes::from(json!({"type": "ERROR", "object": {"kind": "Status"}}).to_string());
     assert_eq!(tables.of_line(&error, true, now()), error);
 }
+
+#[test]
+fn a_job_shows_what_it_has_come_to() {
+    let cells = |job: Value| (workloads::JOBS.cells)(&job, now());
+    let running = json!({"metadata": {"name": "j"}, "spec": {"completions": 3, "parallelism": 2},
+        "status": {"succeeded": 1, "startTime": "2026-01-01T00:00:00Z"}});
+    assert_eq!(cells(running)[1..4], [json!("Running"), json!("1/3"), json!("10m")]);
+    let complete = json!({"metadata": {"name": "j"}, "spec": {"parallelism": 2}, "status": {
+        "succeeded": 2, "startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:00:07Z",
+        "conditions": [{"type": "Complete", "status": "True"}]}});
+    assert_eq!(cells(complete)[1..4], [json!("Complete"), json!("2/1 of 2"), json!("7s")]);
+    let fresh = json!({"metadata": {"name": "j"}, "spec": {}});
+    assert_eq!(cells(fresh)[1..4], [json!("Running"), json!("0/1"), json!("")]);
+}

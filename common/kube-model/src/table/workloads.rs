@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     AGE, NAME, Printer,
     cells::{age, containers, labels, name, number, scalar, selector, selector_or_none},
-    number as number_column, text as text_column, wide,
+    duration, number as number_column, text as text_column, wide,
 };
 
 pub(super) const DEPLOYMENTS: Printer = Printer {
@@ -86,6 +86,63 @@ pub(super) const STATEFUL_SETS: Printer = Printer {
         cells
     },
 };
+
+pub(super) const JOBS: Printer = Printer {
+    columns: &[
+        NAME,
+        text_column("Status"),
+        text_column("Completions"),
+        text_column("Duration"),
+        AGE,
+        wide("Containers"),
+        wide("Images"),
+        wide("Selector"),
+    ],
+    cells: |job, now| {
+        let mut cells =
+            vec![name(job), standing(job).into(), completions(job).into(), took(job, now).into(), age(job, now)];
+        cells.extend(containers(job));
+        cells.push(selector(job, "/spec/selector").into());
+        cells
+    },
+};
+
+/// What a job has come to.
+fn standing(job: &Value) -> &'static str {
+    let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
+    let holds = |type_: &str| {
+        conditions.into_iter().flatten().any(|condition| condition["type"] == type_ && condition["status"] == "True")
+    };
+    if holds("Complete") {
+        "Complete"
+    } else if holds("Failed") {
+        "Failed"
+    } else if crate::object::is_deleting(job) {
+        "Terminating"
+    } else {
+        let known = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
+        known.into_iter().find(|type_| holds(type_)).unwrap_or("Running")
+    }
+}
+
+fn completions(job: &Value) -> String {
+    let succeeded = number(job, "/status/succeeded");
+    let wanted = |field: &str| job["spec"][field].as_i64();
+    match (wanted("completions"), wanted("parallelism").unwrap_or_default()) {
+        (Some(completions), _) => format!("{succeeded}/{completions}"),
+        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        (None, _) => format!("{succeeded}/1"),
+    }
+}
+
+/// How long a job has run, or ran.
+fn took(job: &Value, now: Timestamp) -> String {
+    let moment = |field: &str| job["status"][field].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    moment("startTime").map_or_else(String::new, |start| {
+        let end = moment("completionTime").unwrap_or(now);
+        duration::human(end.duration_since(start))
+    })
+}
 
 pub(super) const DISRUPTION_BUDGETS: Printer = Printer {
     columns: &[
