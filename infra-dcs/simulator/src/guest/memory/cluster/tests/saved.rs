@@ -22,8 +22,9 @@ async fn a_cluster_comes_back_with_the_disks_of_its_members() {
     api.create(CONFIG_MAPS, "default", json!({"metadata": {"name": "kept"}, "data": {"a": "b"}})).unwrap();
 
     let disk = serde_json::to_vec(&Disk::with(first.system.clone())).unwrap();
-    let saved = serde_json::to_vec(&cluster.saved()).unwrap();
+    // Its controllers go on writing while it is saved.
     let (pin, id, version) = (first.pin(), cluster.id.clone(), cluster.server.version());
+    let saved = serde_json::to_vec(&cluster.saved()).unwrap();
     let node = get(&cluster, NODES, "", "cp-1")["metadata"]["uid"].clone();
     let members = cluster.etcd.describe().into_iter().map(|member| member.name).collect::<Vec<_>>();
     drop(first);
