@@ -117,7 +117,7 @@ impl Actor {
             let Some(metadata) = metadata else { continue };
             let body = self.metadata_body(&reference, &observed.wanted, metadata).await?;
             if self.is_due(metadata.uid.clone(), &body, &json!({"metadata": metadata})) {
-                fault::around("sync-metadata", self.put_metadata(&reference, &observed.wanted, metadata)).await?;
+                fault::around("sync-metadata", self.put_metadata(&reference, &observed.wanted, metadata, body)).await?;
             }
         }
         Ok(())
@@ -161,7 +161,8 @@ impl Actor {
         let infrastructure = desired::infrastructure(wanted, name, &resource.api_version, template)
             .map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
         let made = fault::around("create-infrastructure", self.put_spec(&reference, wanted, infrastructure)).await?;
-        fault::around("label-infrastructure", self.put_metadata(&reference, wanted, &made)).await?;
+        let body = self.metadata_body(&reference, wanted, &made).await?;
+        fault::around("label-infrastructure", self.put_metadata(&reference, wanted, &made, body)).await?;
         let mut config = json!(desired::config(wanted, name, role));
         config["apiVersion"] = json!(bootstrap::API_VERSION);
         config["kind"] = json!("KubeadmConfig");
@@ -169,7 +170,8 @@ impl Actor {
             object.retain(|_, value| !value.is_null());
         }
         let made = fault::around("create-config", self.put_spec(&config_of(name), wanted, config)).await?;
-        fault::around("label-config", self.put_metadata(&config_of(name), wanted, &made)).await?;
+        let body = self.metadata_body(&config_of(name), wanted, &made).await?;
+        fault::around("label-config", self.put_metadata(&config_of(name), wanted, &made, body)).await?;
         let machine = desired::new_machine(wanted, name, failure_domain, &reference.kind, remediation);
         if let Some(made) = fault::around("create-machine", self.writer.apply(&machine, None)).await? {
             self.note_applied(made.uid(), json!(desired::existing_machine(wanted, &made)));
@@ -219,15 +221,15 @@ impl Actor {
         self.foreign.apply(reference, &key, &body, FIELD_MANAGER).await
     }
 
-    /// Gives an object the labels and annotations that may change.
+    /// Gives an object the labels and annotations that may change: those of [`Actor::metadata_body`].
     async fn put_metadata(
         &self,
         reference: &ContractReference,
         wanted: &Wanted,
         metadata: &ObjectMeta,
+        body: Value,
     ) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, &reference.name);
-        let body = self.metadata_body(reference, wanted, metadata).await?;
         self.foreign.apply(reference, &key, &body, METADATA_MANAGER).await?;
         self.note_applied(metadata.uid.clone(), body);
         Ok(())
