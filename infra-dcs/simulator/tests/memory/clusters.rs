@@ -76,13 +76,7 @@ async fn a_control_plane_of_three_and_a_worker_behind_a_load_balancer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_reboots_or_crashes_keeps_its_disks() {
     let site = Site::new(0.05);
-    let pki = Pki::new();
-    let endpoint = format!("{}:6443", site.address(1));
-    let admin = Admin::new(&pki, &endpoint);
-    let document = machine("cp-1", &site.address(1), "init", &init(&endpoint), Some(&pki));
-    site.power_on("i-1", &document).await;
-    site.says("i-1", "initialized successfully!").await;
-    admin.node_is("cp-1", "True").await;
+    let (admin, document) = site.alone().await;
     let before = admin.get("/api/v1/nodes/cp-1").await;
     site.guests.strike("i-1", Accident::Reboot).await.unwrap();
     site.says("i-1", "The machine is rebooted.").await;

@@ -10,21 +10,12 @@ use dcs_simulator::{
 };
 use tokio::sync::mpsc;
 
-use super::{
-    document::{Pki, init, machine},
-    site::{Admin, Site},
-};
+use super::site::Site;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn machines_resume_from_their_disks_after_a_restart_of_the_simulator() {
     let site = Site::new(0.05);
-    let pki = Pki::new();
-    let endpoint = format!("{}:6443", site.address(1));
-    let admin = Admin::new(&pki, &endpoint);
-    let document = machine("cp-1", &site.address(1), "init", &init(&endpoint), Some(&pki));
-    site.power_on("i-1", &document).await;
-    site.says("i-1", "initialized successfully!").await;
-    admin.node_is("cp-1", "True").await;
+    let (admin, document) = site.alone().await;
     let before = admin.get("/api/v1/nodes/cp-1").await;
 
     let state = site.directory.path().join("state.json");

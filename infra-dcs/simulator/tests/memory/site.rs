@@ -101,6 +101,18 @@ impl Site {
         self.guests.power_on(self.spec(id, document)).await.unwrap();
     }
 
+    /// Makes a cluster of one control plane machine, `cp-1` on VM `i-1`; returns its administrator and what it booted from.
+    pub async fn alone(&self) -> (Admin, Value) {
+        let pki = document::Pki::new();
+        let endpoint = format!("{}:6443", self.address(1));
+        let admin = Admin::new(&pki, &endpoint);
+        let document = document::machine("cp-1", &self.address(1), "init", &document::init(&endpoint), Some(&pki));
+        self.power_on("i-1", &document).await;
+        self.says("i-1", "initialized successfully!").await;
+        admin.node_is("cp-1", "True").await;
+        (admin, document)
+    }
+
     pub fn console(&self, id: &str) -> String {
         self.guests.console(id, 1000).join("\n")
     }
