@@ -62,15 +62,11 @@ pub fn pod(pod: &Value) -> Value {
         let addresses = shown["status"][list].as_array_mut().into_iter().flatten();
         addresses.for_each(|address| address["ip"] = json!("{address}"));
     }
-    let text = shown.to_string();
-    // `kube-api-access-` and five characters, in volumes and mounts.
-    let mut parts = text.split("kube-api-access-");
-    let mut named = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        named.push_str("kube-api-access-{}");
-        named.push_str(part.get(5..).unwrap_or_default());
+    // The kubelet adds what it found in the pod's cgroup, at a moment of its own.
+    if let Some(status) = shown["status"].as_object_mut() {
+        status.remove("resources");
     }
-    serde_json::from_str(&named).unwrap_or(shown)
+    shown
 }
 
 async fn core_dns_pods(c: &Corner) -> Result<Value> {

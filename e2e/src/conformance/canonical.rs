@@ -34,6 +34,7 @@ impl Canon {
             (r"\b[0-9a-f]{32}\b", "{hash}"),
             (r"\bbootstrap-token-[a-z0-9]{6}\b", "bootstrap-token-{id}"),
             (r"\bsystem:bootstrap:[a-z0-9]{6}\b", "system:bootstrap:{id}"),
+            (r"\bkube-api-access-[a-z0-9]{5}\b", "kube-api-access-{id}"),
         ];
         let patterns: Result<Vec<_>, regex::Error> =
             patterns.into_iter().map(|(pattern, word)| Ok((Regex::new(pattern)?, word))).collect();
@@ -79,6 +80,8 @@ impl Canon {
             "resourceVersion" if is_number => "{version}".into(),
             // How often something was changed on the way is nobody's promise.
             "observedGeneration" if value.is_number() => "{generation}".into(),
+            // What a node has pulled by now.
+            "images" if value[0]["sizeBytes"].is_number() => "{images}".into(),
             "continue" if value.as_str().is_some_and(|text| !text.is_empty()) => "{token}".into(),
             _ => self.value(value),
         }

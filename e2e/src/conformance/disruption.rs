@@ -123,7 +123,7 @@ async fn taints(c: &Corner) -> Result<Value> {
     for (pod, tolerations) in [
         ("leaves", json!([])),
         ("stays", json!([{"key": key, "operator": "Exists"}])),
-        ("lingers", json!([{"key": key, "operator": "Exists", "tolerationSeconds": 1}])),
+        ("lingers", json!([{"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}])),
     ] {
         let mut spec = serving();
         spec["nodeSelector"] = json!({"kubernetes.io/hostname": worker});
