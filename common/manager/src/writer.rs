@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -136,6 +136,48 @@ impl Writer {
         let written = self.api::<K>(&key.namespace).patch_status(&key.name, &parameters, &Patch::Apply(&body)).await;
         self.remember(&written?);
         Ok(())
+    }
+
+    /// Applies conditions to the status of an object that others give conditions of their own: each is an entry by its
+    /// type. An object that is gone needs none.
+    pub async fn apply_conditions<K: Written>(
+        &self,
+        object: &K,
+        conditions: &[Condition],
+    ) -> Result<(), ReconcileError> {
+        let key = ObjectKey::of(object);
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": object.uid()},
+            "status": {"conditions": conditions},
+        });
+        self.write_status(object, &PatchParams::apply(self.manager).force(), &Patch::Apply(&body)).await
+    }
+
+    /// A merge patch of a status that fails when the object was written since it was read. An object that is gone needs
+    /// none.
+    pub async fn merge_status<K: Written>(&self, object: &K, mut patch: Value) -> Result<(), ReconcileError> {
+        patch["metadata"] = json!({"resourceVersion": object.resource_version(), "uid": object.uid()});
+        let parameters = PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() };
+        self.write_status(object, &parameters, &Patch::Merge(&patch)).await
+    }
+
+    async fn write_status<K: Written>(
+        &self,
+        object: &K,
+        parameters: &PatchParams,
+        patch: &Patch<&Value>,
+    ) -> Result<(), ReconcileError> {
+        let key = ObjectKey::of(object);
+        match self.api::<K>(&key.namespace).patch_status(&key.name, parameters, patch).await {
+            Ok(written) => {
+                self.remember(&written);
+                Ok(())
+            }
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Creates an object. `Ok(None)` when one of that name exists.

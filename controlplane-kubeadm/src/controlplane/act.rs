@@ -10,10 +10,7 @@ use cluster_api::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::{
-    ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::ResourceExt;
 use kubeadm::api::v1beta2 as bootstrap;
 use manager::{Category, ObjectKey, ReconcileError, Writer, fault, workload::WorkloadClient};
 use parking_lot::Mutex;
@@ -22,8 +19,9 @@ use serde_json::{Value, json};
 use super::{
     desired::{self, Role},
     foreign::Foreign,
-    names::{CLEANUP_HOOK, FIELD_MANAGER, METADATA_MANAGER},
+    names::{CLEANUP_HOOK, FIELD_MANAGER, METADATA_MANAGER, machine},
     observe::Observed,
+    ownership,
     wanted::Wanted,
 };
 use crate::{
@@ -41,12 +39,12 @@ pub const EFFECTS: &[&str] = &[
     "renew-kubeconfig",
     "own-template",
     "sync-machine",
+    "hand-over-metadata",
     "sync-metadata",
     "record-machine-name",
     "create-infrastructure",
     "label-infrastructure",
     "create-config",
-    "label-config",
     "create-machine",
     "delete-leftover",
     "note-on-control-plane",
@@ -117,10 +115,32 @@ impl Actor {
             let Some(metadata) = metadata else { continue };
             let body = self.metadata_body(&reference, &observed.wanted, metadata).await?;
             if self.is_due(metadata.uid.clone(), &body, &json!({"metadata": metadata})) {
-                fault::around("sync-metadata", self.put_metadata(&reference, &observed.wanted, metadata, body)).await?;
+                self.change_metadata(&reference, &observed.wanted, body).await?;
             }
         }
         Ok(())
+    }
+
+    /// Brings an object's labels and annotations to those of `body`. What was applied before is not known after a start:
+    /// then the managed fields tell whether there is anything to do.
+    async fn change_metadata(
+        &self,
+        reference: &ContractReference,
+        wanted: &Wanted,
+        body: Value,
+    ) -> Result<(), ReconcileError> {
+        let Some(live) = self.foreign.live_metadata(reference, &wanted.namespace).await? else { return Ok(()) };
+        let all = ["labels", "annotations"].map(|field| (field, body["metadata"][field].clone()));
+        let is_there = contains(&json!({"metadata": live}), &json!({"metadata": Value::from_iter(all)}));
+        if is_there && ownership::has_no_more_than(&live, &body) {
+            self.note_applied(live.uid, body);
+            return Ok(());
+        }
+        if let Some(fields) = ownership::handed_over(&live) {
+            let write = self.foreign.replace_managed_fields(reference, &wanted.namespace, &live, &fields);
+            fault::around("hand-over-metadata", write).await?;
+        }
+        fault::around("sync-metadata", self.put_metadata(reference, wanted, &live, body)).await
     }
 
     /// Whether an apply would change anything: something is not there as wanted, or more was wanted before.
@@ -160,18 +180,14 @@ impl Actor {
         let resource = self.foreign.resource(&reference.api_group, &reference.kind).await?;
         let infrastructure = desired::infrastructure(wanted, name, &resource.api_version, template)
             .map_err(|error| ReconcileError::new(Category::Terminal, error.to_string()))?;
-        let made = fault::around("create-infrastructure", self.put_spec(&reference, wanted, infrastructure)).await?;
-        let body = self.metadata_body(&reference, wanted, &made).await?;
-        fault::around("label-infrastructure", self.put_metadata(&reference, wanted, &made, body)).await?;
+        fault::around("create-infrastructure", self.make(&reference, wanted, infrastructure)).await?;
         let mut config = json!(desired::config(wanted, name, role));
         config["apiVersion"] = json!(bootstrap::API_VERSION);
         config["kind"] = json!("KubeadmConfig");
         if let Some(object) = config.as_object_mut() {
             object.retain(|_, value| !value.is_null());
         }
-        let made = fault::around("create-config", self.put_spec(&config_of(name), wanted, config)).await?;
-        let body = self.metadata_body(&config_of(name), wanted, &made).await?;
-        fault::around("label-config", self.put_metadata(&config_of(name), wanted, &made, body)).await?;
+        fault::around("create-config", self.make(&config_of(name), wanted, config)).await?;
         let machine = desired::new_machine(wanted, name, failure_domain, &reference.kind, remediation);
         if let Some(made) = fault::around("create-machine", self.writer.apply(&machine, None)).await? {
             self.note_applied(made.uid(), json!(desired::existing_machine(wanted, &made)));
@@ -201,24 +217,21 @@ impl Actor {
         Ok(true)
     }
 
-    /// Makes an object, without the labels and annotations that may change: [`Actor::put_metadata`] follows. Each part has
-    /// its own field manager, so that a label that leaves the template leaves the object. Until its Machine is made,
-    /// nobody acts on it.
-    async fn put_spec(
-        &self,
-        reference: &ContractReference,
-        wanted: &Wanted,
-        mut body: Value,
-    ) -> Result<ObjectMeta, ReconcileError> {
+    /// Makes an object, in one write: [`ownership`] parts what may change from what is fixed once it does. Where a template
+    /// brings labels or annotations of its own, which stay, they are parted at once. Until its Machine is made, nobody acts
+    /// on the object.
+    async fn make(&self, reference: &ContractReference, wanted: &Wanted, body: Value) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, &reference.name);
-        // What came with the infrastructure template, and from which one, is fixed at creation like the spec.
-        let changing = [("labels", desired::labels(wanted)), ("annotations", wanted.annotations.clone())];
-        for (field, changing) in changing {
-            if let Some(fields) = body["metadata"][field].as_object_mut() {
-                fields.retain(|name, _| !changing.contains_key(name));
-            }
+        let fixed = desired::without_changing(wanted, body.clone());
+        if ownership::is_origin_alone(&fixed) {
+            let made = self.foreign.apply(reference, &key, &body, FIELD_MANAGER).await?;
+            let body = self.metadata_body(reference, wanted, &made).await?;
+            self.note_applied(made.uid, body);
+            return Ok(());
         }
-        self.foreign.apply(reference, &key, &body, FIELD_MANAGER).await
+        let made = self.foreign.apply(reference, &key, &fixed, FIELD_MANAGER).await?;
+        let body = self.metadata_body(reference, wanted, &made).await?;
+        fault::around("label-infrastructure", self.put_metadata(reference, wanted, &made, body)).await
     }
 
     /// Gives an object the labels and annotations that may change: those of [`Actor::metadata_body`].
@@ -336,25 +349,20 @@ impl Actor {
         Err(failure)
     }
 
-    /// Writes conditions that are ours to a machine, unless it shows them.
+    /// Writes conditions that are ours to a machine; `wanted` has everybody's.
     pub async fn machine_conditions(&self, machine: &Machine, wanted: &[Condition]) -> Result<(), ReconcileError> {
-        if wanted == machine.conditions() {
-            return Ok(());
-        }
-        // The list is replaced as a whole, under the version it was read at: core writes to it too.
-        let patch = json!({
-            "metadata": {"resourceVersion": machine.resource_version(), "uid": machine.uid()},
-            "status": {"conditions": wanted},
-        });
-        let api = self.writer.api::<Machine>(&machine.namespace().unwrap_or_default());
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let name = machine.name_any();
-        let patch = Patch::Merge(&patch);
-        match fault::around("write-machine-conditions", api.patch_status(&name, &parameters, &patch)).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let (ours, shared): (Vec<_>, Vec<_>) = wanted.iter().cloned().partition(is_ours);
+        let are_shown = shared.iter().eq(machine.conditions().iter().filter(|condition| !is_ours(condition)));
+        let write = async {
+            if are_shown {
+                // Each is an entry of its own: what core writes meanwhile is no conflict.
+                return self.writer.apply_conditions(machine, &ours).await;
+            }
+            // A health check asks by a condition that we answer, and take away once it is over: what it read counts.
+            let patch = json!({"status": {"conditions": wanted}});
+            self.writer.merge_status(machine, patch).await
+        };
+        fault::around("write-machine-conditions", write).await
     }
 
     /// Notes on a KubeadmConfig when the API server's certificate expires.
@@ -364,6 +372,10 @@ impl Actor {
         let patch = json!({"metadata": {"annotations": {cluster_api::labels::CERTIFICATES_EXPIRY: text}}});
         fault::around("note-certificate-expiry", self.foreign.merge(&reference, namespace, &patch)).await
     }
+}
+
+fn is_ours(condition: &Condition) -> bool {
+    machine::OURS.contains(&condition.type_.as_str())
 }
 
 /// The infrastructure object of a machine that is made from the template.

@@ -233,6 +233,17 @@ fn infrastructure_metadata(wanted: &Wanted, template: &Value) -> (BTreeMap<Strin
     (labels, annotations)
 }
 
+/// An object of a machine without the labels and annotations that may change: what came with the infrastructure template,
+/// and from which one, is fixed at creation like the spec.
+pub fn without_changing(wanted: &Wanted, mut object: Value) -> Value {
+    for (field, changing) in [("labels", labels(wanted)), ("annotations", wanted.annotations.clone())] {
+        if let Some(fields) = object["metadata"][field].as_object_mut() {
+            fields.retain(|name, _| !changing.contains_key(name));
+        }
+    }
+    object
+}
+
 /// What is kept current on a KubeadmConfig or infrastructure object: labels and annotations alone.
 pub fn metadata_only(wanted: &Wanted, object: &ObjectMeta, api_version: &str, kind: &str) -> Value {
     json!({

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use cluster_api::v1beta2::ContractReference;
 use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -15,7 +15,7 @@ use kube::{
 };
 use manager::{Category, ObjectKey, ReconcileError, clock::Clock};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Contracts in order of preference.
 const CONTRACTS: [&str; 2] = ["cluster.x-k8s.io/v1beta2", "cluster.x-k8s.io/v1beta1"];
@@ -103,6 +103,28 @@ impl Foreign {
         let metadata = Arc::new(ObjectMeta { managed_fields: None, ..found.metadata });
         cache.insert(known, (now, Arc::clone(&metadata)));
         Ok(Some(metadata))
+    }
+
+    /// Metadata of an object as it is now, with its managed fields.
+    pub async fn live_metadata(
+        &self,
+        reference: &ContractReference,
+        namespace: &str,
+    ) -> Result<Option<ObjectMeta>, ReconcileError> {
+        let found = self.api(reference, namespace).await?.get_metadata_opt(&reference.name).await?;
+        Ok(found.map(|found| found.metadata))
+    }
+
+    /// Replaces the managed fields of an object, unless it was written since it was read.
+    pub async fn replace_managed_fields(
+        &self,
+        reference: &ContractReference,
+        namespace: &str,
+        read: &ObjectMeta,
+        fields: &[ManagedFieldsEntry],
+    ) -> Result<(), ReconcileError> {
+        let metadata = json!({"uid": read.uid, "resourceVersion": read.resource_version, "managedFields": fields});
+        self.merge(reference, namespace, &json!({"metadata": metadata})).await
     }
 
     /// Applies an object's fields as one field manager; returns the metadata that it has then.

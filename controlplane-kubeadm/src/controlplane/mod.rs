@@ -4,11 +4,13 @@ pub mod act;
 mod compare;
 pub mod decide;
 mod desired;
+mod details;
 pub mod facts;
 mod foreign;
 pub mod health;
 pub mod names;
 pub mod observe;
+mod ownership;
 mod pace;
 mod pass;
 mod report;
@@ -74,8 +76,8 @@ struct Memory {
     answered: Option<Timestamp>,
     /// When its add-ons were last found right, and for which wish.
     add_ons: Option<(Duration, String)>,
-    /// When its status was last written.
-    reported: Option<Duration>,
+    /// Since when details of its report wait to be written.
+    unsaid: Option<Duration>,
 }
 
 impl ControlPlanes {

@@ -76,6 +76,9 @@ pub mod machine {
     /// Set by health checks.
     pub const HEALTH_CHECK: &str = "HealthCheckSucceeded";
 
+    /// What only we write.
+    pub const OURS: [&str; 7] = [API_SERVER, CONTROLLER_MANAGER, SCHEDULER, ETCD_POD, ETCD_MEMBER, NODE, UP_TO_DATE];
+
     /// The static pods that every machine runs.
     pub const COMPONENTS: [&str; 3] = [API_SERVER, CONTROLLER_MANAGER, SCHEDULER];
 }

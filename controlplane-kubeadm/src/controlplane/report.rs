@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     ControlPlanes, act,
     decide::{Blocked, Decision, Wait, delete::Deletion},
+    details::{self, Details},
     facts::{Facts, Remediation},
     health::{self, Blind},
     names::{REMEDIATION_IN_PROGRESS, condition, machine},
@@ -23,9 +24,6 @@ use crate::api::v1beta2::{
     Initialization, KubeadmControlPlane, KubeadmControlPlaneStatus, LastRemediation, StatusVersion,
 };
 
-/// How long a status that would say the same in other words waits for more to say. Its conditions repeat those of the
-/// machines, which change by the second while they start.
-const WORDS: Duration = Duration::from_secs(5);
 /// Most names of workers in the message of a deletion.
 const WORKERS: usize = 5;
 
@@ -139,14 +137,16 @@ impl ControlPlanes {
         fault::around("write-status", self.actor.writer.apply_status(control_plane, &status)).await
     }
 
-    /// Says what the pass found out, on the machines and on the control plane. What changes only words of the status may
-    /// have to wait: then for how long.
+    /// Says what the pass found out, on the machines and on the control plane. Details may have to wait: then for how long.
     pub(super) async fn write(
         &self,
         observed: &Observed,
         report: &Report,
         succeeded: bool,
     ) -> Result<Option<Duration>, ReconcileError> {
+        let key = ObjectKey::of(&*observed.control_plane);
+        let unsaid = self.memory.lock().get(&key).and_then(|memory| memory.unsaid);
+        let mut details = Details::new(unsaid, self.clock.monotonic());
         let mut outcome = Ok(());
         for fact in &report.facts.machines {
             let Some(machine) = observed.machine(&fact.name) else { continue };
@@ -158,43 +158,24 @@ impl ControlPlanes {
             };
             let generation = machine.metadata.generation;
             let wanted = act::with_claims(&fact.conditions, claims, removed, generation, observed.now);
+            let shown = machine.conditions();
+            if wanted == shown || details.leave(details::matter_in_conditions(shown, &wanted)) {
+                continue;
+            }
             // One machine that changed meanwhile does not keep the others, or the status, from being written.
             outcome = outcome.and(self.actor.machine_conditions(machine, &wanted).await);
         }
         let status = rendered(observed, report, succeeded);
-        let key = ObjectKey::of(&*observed.control_plane);
-        let now = self.clock.monotonic();
-        let age = self.memory.lock().get(&key).and_then(|memory| memory.reported).map(|last| now.saturating_sub(last));
-        let rest = age.and_then(|age| WORDS.checked_sub(age));
         let shown = observed.control_plane.status.as_ref();
-        if rest.is_some() && shown.is_some_and(|shown| differs_in_words(&json!(shown), &json!(status))) {
-            return outcome.map(|()| rest);
+        let left =
+            shown.is_some_and(|shown| *shown == status || details.leave(details::matter_in_status(shown, &status)));
+        if !left {
+            let write = self.actor.writer.apply_status(&*observed.control_plane, &status);
+            outcome = outcome.and(fault::around("write-status", write).await);
         }
-        let write = self.actor.writer.apply_status(&*observed.control_plane, &status);
-        outcome.and(fault::around("write-status", write).await)?;
-        self.memory.lock().entry(key).or_default().reported = Some(now);
-        Ok(None)
+        self.memory.lock().entry(key).or_default().unsaid = details.waiting_since();
+        outcome.map(|()| details.rest())
     }
-}
-
-/// Whether two statuses differ, and only in messages.
-fn differs_in_words(shown: &Value, wanted: &Value) -> bool {
-    fn is_same(shown: &Value, wanted: &Value) -> bool {
-        match (shown, wanted) {
-            (Value::Object(shown), Value::Object(wanted)) => {
-                let silent = |field: &&String| *field != "message";
-                let names = |object: &serde_json::Map<String, Value>| -> Vec<String> {
-                    object.keys().filter(silent).cloned().collect()
-                };
-                names(shown) == names(wanted) && names(shown).iter().all(|name| is_same(&shown[name], &wanted[name]))
-            }
-            (Value::Array(shown), Value::Array(wanted)) => {
-                shown.len() == wanted.len() && shown.iter().zip(wanted).all(|(shown, wanted)| is_same(shown, wanted))
-            }
-            _ => shown == wanted,
-        }
-    }
-    shown != wanted && is_same(shown, wanted)
 }
 
 /// The status of a control plane.
@@ -292,23 +273,4 @@ fn deprecated(observed: &Observed, report: &Report, conditions: &[Condition]) ->
         "readyReplicas": ready,
         "unavailableReplicas": facts.machines.len() - ready,
     }})
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_messages_may_wait() {
-        let status = |replicas: u32, status: &str, message: &str| {
-            json!({"replicas": replicas, "conditions": [{"type": "Available", "status": status, "message": message}],
-                "deprecated": {"v1beta1": {"conditions": [{"type": "Ready", "message": message}]}}})
-        };
-        let shown = status(1, "False", "* m1: starting");
-        assert!(differs_in_words(&shown, &status(1, "False", "* m1: started")));
-        assert!(!differs_in_words(&shown, &shown), "nothing to say");
-        assert!(!differs_in_words(&shown, &status(2, "False", "* m1: starting")));
-        assert!(!differs_in_words(&shown, &status(1, "True", "")));
-        assert!(!differs_in_words(&shown, &json!({"replicas": 1})));
-    }
 }

@@ -187,7 +187,7 @@ impl Secrets {
             return Err(ReconcileError::new(Category::Waiting(MISSING), message));
         }
         let (cluster, server, algorithm, now) =
-            (wanted.cluster.clone(), server.to_owned(), wanted.algorithm(), self.clock.now());
+            (wanted.cluster.clone(), server.to_owned(), wanted.client_algorithm(), self.clock.now());
         self.make_keys(move || kubeconfig::generate(&cluster, &server, &ca, algorithm, now)).await
     }
 

@@ -113,9 +113,19 @@ impl Wanted {
         etcd.is_none_or(|etcd| etcd.external.is_none())
     }
 
-    /// Algorithm of the cluster's keys.
+    /// Algorithm of the keys of the cluster's authorities; RSA-2048 where nothing is said, as with kubeadm.
     pub fn algorithm(&self) -> EncryptionAlgorithm {
-        self.cluster_configuration().and_then(|cluster| cluster.encryption_algorithm).unwrap_or_default()
+        self.chosen_algorithm().unwrap_or_default()
+    }
+
+    /// Algorithm of the administrator's key: where nothing is said the one that costs next to nothing, to make and at every
+    /// connection.
+    pub fn client_algorithm(&self) -> EncryptionAlgorithm {
+        self.chosen_algorithm().unwrap_or(EncryptionAlgorithm::EcdsaP256)
+    }
+
+    fn chosen_algorithm(&self) -> Option<EncryptionAlgorithm> {
+        self.cluster_configuration().and_then(|cluster| cluster.encryption_algorithm)
     }
 
     /// A name for a new machine; `random` is five characters.

@@ -62,7 +62,7 @@ async fn tell(mut world: World) -> Result<(), Violation> {
         }),
     );
     let mut replicas = *chance.pick(&[1, 1, 3]).unwrap_or(&1);
-    create(&world.user, replicas);
+    create(&world.user, replicas, chance.once_in(2));
     for _ in 0..=chance.below(2) {
         settled(&world, replicas).await?;
         change(&world, &chance, &mut replicas).await;
@@ -81,10 +81,12 @@ async fn tell(mut world: World) -> Result<(), Violation> {
         .await
 }
 
-/// The objects of a cluster, as a user applies them.
-fn create(user: &Store, replicas: u64) {
+/// The objects of a cluster, as a user applies them. Its machines, and the infrastructure template, may have a label.
+fn create(user: &Store, replicas: u64, is_labelled: bool) {
     let reference = |kind: Kind, name: &str| json!({"apiGroup": kind.group, "kind": kind.kind, "name": name});
-    user.create(SIM_TEMPLATE, json!({"metadata": {"name": "t"}, "spec": {"template": {"spec": {}}}}));
+    let labelled = |labels: Value| if is_labelled { json!({"labels": labels}) } else { json!({}) };
+    let template = json!({"metadata": labelled(json!({"disk": "fast"})), "spec": {}});
+    user.create(SIM_TEMPLATE, json!({"metadata": {"name": "t"}, "spec": {"template": template}}));
     user.create(SIM_CLUSTER, json!({"metadata": {"name": "c"}, "spec": {}}));
     user.create(
         CLUSTER,
@@ -98,7 +100,10 @@ fn create(user: &Store, replicas: u64) {
         KUBEADM_CONTROL_PLANE,
         json!({"metadata": {"name": "cp"}, "spec": {
             "replicas": replicas, "version": "v1.34.5", "kubeadmConfigSpec": config,
-            "machineTemplate": {"spec": {"infrastructureRef": reference(SIM_TEMPLATE, "t")}},
+            "machineTemplate": {
+                "metadata": labelled(json!({"team": "a"})),
+                "spec": {"infrastructureRef": reference(SIM_TEMPLATE, "t")},
+            },
         }}),
     );
 }
@@ -107,7 +112,7 @@ fn create(user: &Store, replicas: u64) {
 async fn change(world: &World, chance: &Chance, replicas: &mut u64) {
     let machines = world.user.list(MACHINE);
     let picked = chance.pick(&machines).map(|machine| text(machine, "/metadata/name").to_owned());
-    match chance.below(5) {
+    match chance.below(6) {
         0 => {
             let version = if chance.once_in(2) { "v1.34.6" } else { "v1.34.7" };
             world.user.merge(KUBEADM_CONTROL_PLANE, "cp", json!({"spec": {"version": version}}));
@@ -119,6 +124,14 @@ async fn change(world: &World, chance: &Chance, replicas: &mut u64) {
             world.user.merge(CLUSTER, "c", json!({"spec": {"paused": true}}));
             sleep(chance.between(Duration::from_secs(1), Duration::from_secs(100))).await;
             world.user.merge(CLUSTER, "c", json!({"spec": {"paused": false}}));
+        }
+        4 => {
+            let stories = [vec![None], vec![Some("a")], vec![Some("a"), None], vec![None, Some("b")]];
+            for team in chance.pick(&stories).into_iter().flatten() {
+                let labels = json!({"machineTemplate": {"metadata": {"labels": {"team": team}}}});
+                world.user.merge(KUBEADM_CONTROL_PLANE, "cp", json!({"spec": labels}));
+                sleep(chance.between(Duration::from_secs(1), Duration::from_secs(30))).await;
+            }
         }
         _ => {
             *replicas = if *replicas == 1 { 3 } else { 1 };
@@ -162,7 +175,25 @@ async fn settled(world: &World, replicas: u64) -> Result<(), Violation> {
             if !items(&control_plane, "/status/conditions").any(is_available) {
                 return Err("the control plane is not Available".to_owned());
             }
-            Ok(())
+            labelled(&store, &control_plane)
         })
         .await
+}
+
+/// Whether the objects of machines have the labels that they shall have, and no label that they had before.
+fn labelled(store: &Store, control_plane: &Value) -> Result<(), String> {
+    let template = store.get(SIM_TEMPLATE, "t").ok_or("the template is gone")?;
+    let team = text(control_plane, "/spec/machineTemplate/metadata/labels/team");
+    let disk = text(&template, "/spec/template/metadata/labels/disk");
+    for (kind, disk) in [(MACHINE, ""), (KUBEADM_CONFIG, ""), (SIM_MACHINE, disk)] {
+        for object in store.list(kind) {
+            let label = |name: &str| text(&object, &format!("/metadata/labels/{name}")).to_owned();
+            if (label("team"), label("disk")) != (team.to_owned(), disk.to_owned()) {
+                let name = text(&object, "/metadata/name");
+                let labels = &object["metadata"]["labels"];
+                return Err(format!("{} {name} has the labels {labels}; team {team:?}, disk {disk:?}", kind.kind));
+            }
+        }
+    }
+    Ok(())
 }
