@@ -8,6 +8,8 @@ use crate::tree;
 
 /// The label by which a Machine belongs to its cluster.
 const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
+/// The label of control plane Machines.
+const CONTROL_PLANE: &str = "cluster.x-k8s.io/control-plane";
 
 /// Every cluster and every machine that there is.
 #[derive(Default)]
@@ -27,7 +29,16 @@ struct Cluster {
 /// What a Machine says.
 struct Machine {
     cluster: String,
+    role: Role,
+    version: String,
     available: bool,
+}
+
+/// What a Machine is to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    ControlPlane,
+    Worker,
 }
 
 /// The kinds that are watched.
@@ -68,7 +79,10 @@ impl Census {
             }
             Kind::Machine => {
                 let cluster = object.labels().get(CLUSTER_NAME).cloned().unwrap_or_default();
-                self.machines.insert(name, Machine { cluster, available: says("Available") });
+                let is_control_plane = object.labels().contains_key(CONTROL_PLANE);
+                let role = if is_control_plane { Role::ControlPlane } else { Role::Worker };
+                let version = object.data["spec"]["version"].as_str().unwrap_or_default().to_owned();
+                self.machines.insert(name, Machine { cluster, role, version, available: says("Available") });
             }
         }
     }
@@ -97,6 +111,30 @@ impl Census {
             cluster.available && counts.get(name.as_str()) == Some(&(machines, machines))
         };
         self.clusters.iter().filter(is_complete).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Clusters that are complete and whose Machines of this role all have this version.
+    pub fn upgraded(&self, machines: usize, role: Role, version: &str) -> BTreeSet<String> {
+        let mut done = self.complete(machines);
+        for machine in self.machines.values().filter(|machine| machine.role == role && machine.version != version) {
+            done.remove(&machine.cluster);
+        }
+        done
+    }
+
+    /// Clusters that are complete without any of these Machines.
+    pub fn replaced(&self, machines: usize, lost: &[String]) -> BTreeSet<String> {
+        let mut done = self.complete(machines);
+        for machine in lost.iter().filter_map(|name| self.machines.get(name)) {
+            done.remove(&machine.cluster);
+        }
+        done
+    }
+
+    /// A Machine of this role of a cluster.
+    pub fn machine_of(&self, cluster: &str, role: Role) -> Option<String> {
+        let mut found = self.machines.iter().filter(|(_, machine)| machine.cluster == cluster && machine.role == role);
+        found.next().map(|(name, _)| name.clone())
     }
 
     /// Clusters of which a Machine is not Available.
@@ -145,7 +183,7 @@ mod tests {
         let labels = cluster.map(|cluster| json!({CLUSTER_NAME: cluster}));
         let status = if available { "True" } else { "False" };
         serde_json::from_value(json!({
-            "metadata": {"name": name, "labels": labels},
+            "metadata": {"name": name, "labels": labels}, "spec": {"version": "v1"},
             "status": {"conditions": [{"type": "Available", "status": status}]},
         }))
         .unwrap()
@@ -169,6 +207,21 @@ mod tests {
         assert_eq!(census.impaired(), ["b".to_owned()].into());
         let sums = census.sums();
         assert_eq!((sums.available, sums.machines, sums.machines_available), (3, 7, 6));
+    }
+
+    #[test]
+    fn a_cluster_is_upgraded_and_mended_when_no_old_machine_is_left() {
+        let mut census = Census::default();
+        see(&mut census, "a", true, &[true, true]);
+        assert_eq!(census.upgraded(2, Role::Worker, "v1"), ["a".to_owned()].into());
+        assert!(census.upgraded(2, Role::Worker, "v2").is_empty());
+        assert_eq!(census.upgraded(2, Role::ControlPlane, "v2"), ["a".to_owned()].into(), "it has none");
+        let lost = [census.machine_of("a", Role::Worker).unwrap()];
+        assert!(census.replaced(2, &lost).is_empty());
+        census.lose(Kind::Machine, &lost[0]);
+        assert!(census.replaced(2, &lost).is_empty(), "nothing came in its place");
+        census.see(Kind::Machine, &object("a-9", Some("a"), true));
+        assert_eq!(census.replaced(2, &lost), ["a".to_owned()].into());
     }
 
     #[test]

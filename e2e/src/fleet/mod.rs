@@ -53,7 +53,7 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
 /// One run in an environment of its own. What was measured until an error is shown and kept all the same.
 async fn one(inputs: &Inputs, options: &Options, managers: Managers, progress: &Progress) -> Result<Run> {
     let ground = Ground::loopback()?;
-    let plan = Plan::new(options, &demo::pinned_version()?, ground);
+    let plan = Plan::new(options, &demo::pinned_version()?, ground)?;
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     if limit < plan.open_files() {
         bail!(

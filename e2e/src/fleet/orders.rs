@@ -1,4 +1,4 @@
-//! What a user of the fleet orders: clusters, more workers, fewer, none.
+//! What a user of the fleet orders: clusters, more workers, fewer, another version, a new machine for a bad one, none.
 
 use std::time::Duration;
 
@@ -15,11 +15,13 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::plan::Plan;
+use super::{census::Role, plan::Plan};
 use crate::{cluster::Shape, tree};
 
 const CLUSTER: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Cluster");
 const DEPLOYMENT: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "MachineDeployment");
+const CONTROL_PLANE: (&str, &str, &str) = ("controlplane.cluster.x-k8s.io", "v1beta2", "KubeadmControlPlane");
+const MACHINE: (&str, &str, &str) = ("cluster.x-k8s.io", "v1beta2", "Machine");
 /// What Cluster API does not own: its user takes it away.
 const LEFT: &[(&str, &str, &str)] = &[
     ("infrastructure.cluster.x-k8s.io", "v1beta1", "DCSIpHostnamePool"),
@@ -64,12 +66,50 @@ async fn create_one(client: &Client, namespace: &str, object: Value) -> Result<(
 
 /// Asks for so many workers of a cluster.
 pub async fn scale(client: Client, shape: Shape, workers: u32) -> Result<()> {
-    let api = tree::api(&client, &shape.namespace, DEPLOYMENT);
-    let name = format!("{}-md-0", shape.name);
-    let patch = Patch::Merge(json!({"spec": {"replicas": workers}}));
-    let parameters = PatchParams::default();
-    let asked = (|| api.patch(&name, &parameters, &patch)).retry(patience()).when(is_busy).await;
-    asked.map(drop).with_context(|| format!("MachineDeployment {name}"))
+    let deployment = format!("{}-md-0", shape.name);
+    change(&client, &shape, DEPLOYMENT, &deployment, json!({"spec": {"replicas": workers}})).await
+}
+
+/// Asks for another version of the machines of a role, which come from a template of their own.
+pub async fn upgrade(client: Client, shape: Shape, role: Role, version: String) -> Result<()> {
+    let template = Plan::template_of(&shape, role, &version)?;
+    let reference = json!({"name": template["metadata"]["name"]});
+    create_one(&client, &shape.namespace, template).await.context("the template of the new version")?;
+    let (kind, name, spec) = match role {
+        Role::ControlPlane => {
+            let machine = json!({"spec": {"infrastructureRef": reference}});
+            (CONTROL_PLANE, format!("{}-kcp", shape.name), json!({"version": version, "machineTemplate": machine}))
+        }
+        Role::Worker => {
+            let machine = json!({"version": version, "infrastructureRef": reference});
+            (DEPLOYMENT, format!("{}-md-0", shape.name), json!({"template": {"spec": machine}}))
+        }
+    };
+    change(&client, &shape, kind, &name, json!({"spec": spec})).await
+}
+
+/// Says that a machine is bad and shall be replaced, which takes a health check that looks after it.
+pub async fn remediate(client: Client, shape: Shape, machine: String) -> Result<()> {
+    let (cluster, labels) = (&shape.name, json!({"cluster.x-k8s.io/cluster-name": shape.name}));
+    let silent = json!({"type": "Ready", "status": "Unknown", "timeoutSeconds": 300});
+    let check = json!({
+        "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "MachineHealthCheck",
+        "metadata": {"name": cluster},
+        "spec": {
+            "clusterName": cluster, "selector": {"matchLabels": labels},
+            "checks": {"unhealthyNodeConditions": [silent]},
+        },
+    });
+    create_one(&client, &shape.namespace, check).await.context("the health check")?;
+    let bad = json!({"metadata": {"annotations": {"cluster.x-k8s.io/remediate-machine": ""}}});
+    change(&client, &shape, MACHINE, &machine, bad).await
+}
+
+async fn change(client: &Client, shape: &Shape, kind: (&str, &str, &str), name: &str, patch: Value) -> Result<()> {
+    let api = tree::api(client, &shape.namespace, kind);
+    let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+    let asked = (|| api.patch(name, &parameters, &patch)).retry(patience()).when(is_busy).await;
+    asked.map(drop).with_context(|| format!("{} {name}", kind.2))
 }
 
 /// Asks for the end of a cluster.

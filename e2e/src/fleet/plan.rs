@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use xtask::fleet::Options;
 
+use super::census::Role;
 use crate::{
     cluster::{BootFormat, NAMESPACE, Shape},
     ground::Ground,
@@ -27,11 +28,16 @@ pub struct Plan {
     pub control_plane: u32,
     /// Workers of each.
     pub workers: u32,
+    /// The version that they are upgraded to.
+    pub next_version: String,
 }
+
+/// The site's VM template of the first version.
+const IMAGE: &str = "basalt-node";
 
 impl Plan {
     /// The fleet that the options ask for.
-    pub fn new(options: &Options, version: &str, ground: Ground) -> Self {
+    pub fn new(options: &Options, version: &str, ground: Ground) -> Result<Self> {
         let (control_plane, workers) = (options.shape.control_plane(), options.shape.workers());
         let shape = |index: u16| Shape {
             // Of one length, so that no name begins like another.
@@ -44,7 +50,8 @@ impl Plan {
             boot: BootFormat::Ignition,
             ground,
         };
-        Self { shapes: (0..options.clusters).map(shape).collect(), control_plane, workers }
+        let next_version = patch_after(version).with_context(|| format!("{version:?} is no version"))?;
+        Ok(Self { shapes: (0..options.clusters).map(shape).collect(), control_plane, workers, next_version })
     }
 
     /// Names of the clusters.
@@ -62,8 +69,7 @@ impl Plan {
     pub fn balancers(&self) -> Vec<String> {
         let balancer = |shape: &Shape| {
             let pool = shape.control_plane_addresses();
-            let used: Vec<String> =
-                pool.iter().zip(0..self.control_plane).map(|(address, _)| address.to_string()).collect();
+            let used: Vec<String> = pool.iter().take(entries(shape)).map(ToString::to_string).collect();
             format!("{}:6443={}", shape.endpoint(), used.join(","))
         };
         self.shapes.iter().map(balancer).collect()
@@ -78,8 +84,8 @@ impl Plan {
                 // A compute cluster takes twenty rules.
                 Some("DCSCluster") => object["spec"]["controlPlaneHA"] = json!({"enabled": false}),
                 Some("DCSIpHostnamePool") if object["metadata"]["name"] == format!("{}-cp-pool", shape.name) => {
-                    let entries = object["spec"]["pool"].as_array_mut().context("a pool has no entries")?;
-                    entries.truncate(usize::try_from(shape.control_plane)?);
+                    let pool = object["spec"]["pool"].as_array_mut().context("a pool has no entries")?;
+                    pool.truncate(entries(shape));
                 }
                 _ => {}
             }
@@ -87,10 +93,26 @@ impl Plan {
         Ok(objects)
     }
 
-    /// The site's default inventory with hosts and storage for the fleet.
+    /// The template from which machines of a role get another version: as their first, with the site's image of that
+    /// version.
+    pub fn template_of(shape: &Shape, role: Role, version: &str) -> Result<Value> {
+        let part = if role == Role::ControlPlane { "cp" } else { "worker" };
+        let name = format!("{}-{part}-template", shape.name);
+        let is_first = |object: &Value| object["kind"] == "DCSMachineTemplate" && object["metadata"]["name"] == name;
+        let mut template = Self::objects(shape)?.into_iter().find(is_first).with_context(|| format!("no {name}"))?;
+        template["metadata"]["name"] = json!(format!("{name}-{version}"));
+        template["spec"]["template"]["spec"]["vmTemplateName"] = json!(format!("{IMAGE}-{version}"));
+        Ok(template)
+    }
+
+    /// The site's default inventory with hosts, storage and images for the fleet.
     pub fn inventory(&self, default: &str) -> Result<String> {
         let mut site: Value = serde_json::from_str(default).context("the simulator's inventory is no JSON")?;
-        // Scaling adds a worker to each cluster.
+        let images = site["templates"].as_array_mut().context("the simulator's inventory has no templates")?;
+        let mut next = images.iter().find(|image| image["name"] == IMAGE).cloned().context("its first is missing")?;
+        next["name"] = json!(format!("{IMAGE}-{}", self.next_version));
+        images.push(next);
+        // Scaling adds a worker to each cluster, an upgrade a control plane machine.
         let machines = self.shapes.len() * self.machines(self.workers + 1);
         let hosts = site.pointer_mut("/clusters/0/hosts").and_then(Value::as_array_mut);
         let hosts = hosts.context("the simulator's inventory has no hosts")?;
@@ -114,6 +136,18 @@ impl Plan {
     }
 }
 
+/// Addresses of a control plane: where the last machine cannot go first, one is for its successor.
+fn entries(shape: &Shape) -> usize {
+    let entries = if shape.control_plane < 3 { shape.control_plane + 1 } else { shape.control_plane };
+    usize::try_from(entries).unwrap_or(usize::MAX)
+}
+
+/// The version after `v<major>.<minor>.<patch>`.
+fn patch_after(version: &str) -> Option<String> {
+    let (minor, patch) = version.rsplit_once('.')?;
+    Some(format!("{minor}.{}", patch.parse::<u32>().ok()? + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use xtask::fleet::{self, Managers};
@@ -129,7 +163,7 @@ mod tests {
             idle: 0,
             foreign_secrets: 0,
         };
-        Plan::new(&options, "v1.36.3", Ground::ISOLATED)
+        Plan::new(&options, "v1.36.3", Ground::ISOLATED).unwrap()
     }
 
     #[test]
@@ -142,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn a_control_plane_of_one_has_one_address() {
+    fn a_control_plane_of_one_has_an_address_for_its_successor() {
         let plan = plan(2, fleet::Shape::OneAndOne);
-        assert_eq!(plan.balancers()[1], "10.77.1.32:6443=10.77.1.33");
+        assert_eq!(plan.balancers()[1], "10.77.1.32:6443=10.77.1.33,10.77.1.34");
         let objects = Plan::objects(&plan.shapes[1]).unwrap();
         let of = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
         let pools = of("DCSIpHostnamePool");
         let sizes: Vec<usize> = pools.iter().map(|pool| pool["spec"]["pool"].as_array().unwrap().len()).collect();
-        assert_eq!(sizes, [1, 3], "control plane, workers");
+        assert_eq!(sizes, [2, 3], "control plane, workers");
         assert_eq!(of("DCSCluster")[0]["spec"]["controlPlaneHA"]["enabled"], false);
         assert!(of("Namespace").is_empty());
     }
@@ -159,6 +193,7 @@ mod tests {
         let default = json!({
             "clusters": [{"name": "c", "hosts": [{"name": "CNA-01", "ip": "10.20.0.21"}, {"name": "CNA-02", "ip": "10.20.0.22"}]}],
             "datastores": [{"name": "d", "capacityGb": 20_480}],
+            "templates": [{"name": "basalt-node", "cpus": 2}],
         });
         let wide: Value =
             serde_json::from_str(&plan(500, fleet::Shape::OneAndOne).inventory(&default.to_string()).unwrap()).unwrap();
@@ -167,5 +202,18 @@ mod tests {
         let addresses: std::collections::BTreeSet<&str> = hosts.iter().filter_map(|host| host["ip"].as_str()).collect();
         assert_eq!(addresses.len(), 15);
         assert_eq!(wide["datastores"][0]["capacityGb"], 10_000_000);
+        assert_eq!(wide["templates"][1], json!({"name": "basalt-node-v1.36.4", "cpus": 2}));
+    }
+
+    #[test]
+    fn an_upgrade_has_a_template_of_its_own() {
+        let plan = plan(1, fleet::Shape::OneAndOne);
+        for (role, name) in
+            [(Role::ControlPlane, "fleet-0000-cp-template"), (Role::Worker, "fleet-0000-worker-template")]
+        {
+            let template = Plan::template_of(&plan.shapes[0], role, &plan.next_version).unwrap();
+            assert_eq!(template["metadata"]["name"], format!("{name}-v1.36.4"));
+            assert_eq!(template["spec"]["template"]["spec"]["vmTemplateName"], "basalt-node-v1.36.4");
+        }
     }
 }

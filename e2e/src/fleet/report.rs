@@ -165,7 +165,7 @@ pub fn side_by_side(ours: &Run, theirs: &Run) -> String {
         let ratio = if other > 0.0 { format!("{:.2}", one / other) } else { "-".to_owned() };
         text.push_str(&format!("{label:<44} {one:>12.1} {other:>12.1} {ratio:>7}\n"));
     };
-    for name in [phase::CREATE, phase::SCALE_UP, phase::SCALE_DOWN, phase::SILENCE, phase::RECOVERY, phase::DELETE] {
+    for name in phase::WAITED_FOR {
         row(&format!("{name}: all, s"), &|run| run.phase(name).map(|phase| phase.seconds));
         row(&format!("{name}: p50, s"), &|run| Some(Spread::of(&run.phase(name)?.each)?.p50));
         row(&format!("{name}: p99, s"), &|run| Some(Spread::of(&run.phase(name)?.each)?.p99));

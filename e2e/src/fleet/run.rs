@@ -19,7 +19,7 @@ use xtask::{
 };
 
 use super::{
-    census::Census,
+    census::{Census, Role},
     orders,
     plan::Plan,
     record::{ForeignSecrets, Phase, Run, Sample, used},
@@ -40,9 +40,25 @@ pub mod phase {
     pub const IDLE: &str = "idle";
     pub const SCALE_UP: &str = "scale up";
     pub const SCALE_DOWN: &str = "scale down";
+    pub const UPGRADE_CONTROL_PLANES: &str = "upgrade control planes";
+    pub const UPGRADE_WORKERS: &str = "upgrade workers";
+    pub const REMEDIATION: &str = "bad machines replaced";
     pub const SILENCE: &str = "silent nodes noticed";
     pub const RECOVERY: &str = "nodes speak again";
     pub const DELETE: &str = "delete";
+
+    /// Those that end when every cluster has come to something, in their order.
+    pub const WAITED_FOR: [&str; 9] = [
+        CREATE,
+        SCALE_UP,
+        SCALE_DOWN,
+        UPGRADE_CONTROL_PLANES,
+        UPGRADE_WORKERS,
+        REMEDIATION,
+        SILENCE,
+        RECOVERY,
+        DELETE,
+    ];
 }
 
 /// Orders that are carried out at a time, as by a user with a busy pipeline.
@@ -59,8 +75,8 @@ const QUIET: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(120);
 /// How long memory is given to show what Secrets do to it.
 const MEMORY_SHOWS: Duration = Duration::from_secs(10);
-/// One cluster in so many has a worker that falls silent.
-const SILENT: usize = 10;
+/// One cluster in so many has a machine that is bad, and a worker that falls silent.
+const AFFLICTED: usize = 10;
 /// How long a phase may take, whatever the number of clusters, on a busy machine with two cores; and for each cluster.
 const LIMIT: Duration = Duration::from_secs(420);
 const LIMIT_A_CLUSTER: Duration = Duration::from_secs(12);
@@ -97,6 +113,14 @@ pub async fn run(
         let order = move |client, shape| orders::scale(client, shape, workers);
         fleet.carry_out(name, &all, order, complete(workers)).await?;
     }
+    let machines = plan.machines(plan.workers);
+    let upgrades = [(phase::UPGRADE_CONTROL_PLANES, Role::ControlPlane), (phase::UPGRADE_WORKERS, Role::Worker)];
+    for (name, role) in upgrades {
+        let order = |client, shape| orders::upgrade(client, shape, role, plan.next_version.clone());
+        let done = |census: &Census| census.upgraded(machines, role, &plan.next_version);
+        fleet.carry_out(name, &all, order, done).await?;
+    }
+    fleet.remediate().await?;
     fleet.silence(complete(plan.workers)).await?;
     let names = all.clone();
     fleet.carry_out(phase::DELETE, &all, orders::delete, move |census: &Census| census.gone(&names)).await?;
@@ -322,9 +346,28 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    /// A worker of one cluster in [`SILENT`] is cut off from the network until core has noticed, and then no longer.
+    /// A machine of one cluster in [`AFFLICTED`] is called bad: of the control plane where others stay, else a worker.
+    async fn remediate(&mut self) -> Result<()> {
+        let role = if self.plan.control_plane >= 3 { Role::ControlPlane } else { Role::Worker };
+        let names: Vec<String> = self.plan.names().into_iter().step_by(AFFLICTED).collect();
+        let mut bad = BTreeMap::new();
+        for name in &names {
+            let machine = self.watch.census().machine_of(name, role);
+            bad.insert(name.clone(), machine.with_context(|| format!("no Machine of {name} is a {role:?}"))?);
+        }
+        let machines = self.plan.machines(self.plan.workers);
+        let lost: Vec<String> = bad.values().cloned().collect();
+        let order = |client, shape: Shape| {
+            let machine = bad.get(&shape.name).cloned().unwrap_or_default();
+            orders::remediate(client, shape, machine)
+        };
+        let done = |census: &Census| census.replaced(machines, &lost);
+        self.carry_out(phase::REMEDIATION, &names, order, done).await
+    }
+
+    /// A worker of one cluster in [`AFFLICTED`] is cut off from the network until core has noticed, and then no longer.
     async fn silence(&mut self, complete: impl Fn(&Census) -> BTreeSet<String>) -> Result<()> {
-        let names: Vec<String> = self.plan.names().into_iter().step_by(SILENT).collect();
+        let names: Vec<String> = self.plan.names().into_iter().step_by(AFFLICTED).collect();
         let vms = self.environment.site.control("vms").await?;
         let mut workers = Vec::new();
         for name in &names {
