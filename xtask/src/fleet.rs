@@ -20,6 +20,9 @@ pub struct Options {
     /// How long the finished fleet is left alone
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     pub idle: u32,
+    /// End after that: nothing is scaled, upgraded, mended or deleted
+    #[arg(long)]
+    pub short: bool,
     /// Secrets of others that are put into the management cluster beforehand: they must not change a provider's memory
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub foreign_secrets: u32,
@@ -83,6 +86,9 @@ impl Options {
         } else {
             format!("--managers={}", name(self.managers))
         });
+        if self.short {
+            arguments.push("--short".to_owned());
+        }
         arguments
     }
 }
@@ -113,7 +119,7 @@ mod tests {
         for line in [
             vec![],
             vec!["--clusters=100", "--shape=3+2", "--managers=upstream", "--idle=20", "--foreign-secrets=5000"],
-            vec!["--beside-upstream"],
+            vec!["--beside-upstream", "--short"],
         ] {
             let line: Vec<String> = line.into_iter().map(str::to_owned).collect();
             let options = parse(&line);

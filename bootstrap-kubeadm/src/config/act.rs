@@ -180,8 +180,9 @@ impl Actor {
     async fn record_endpoint(&self, facts: &Facts, report: &mut Report) -> Result<(), ReconcileError> {
         let Some(endpoint) = facts.endpoint() else { return Ok(()) };
         if facts.cluster_configuration().control_plane_endpoint.is_empty() {
-            let patch = json!({"spec": {"clusterConfiguration": {"controlPlaneEndpoint": endpoint}}});
-            let recorded = fault::around("record-endpoint", self.writer.merge(facts.config.as_ref(), patch)).await?;
+            let spec = json!({"clusterConfiguration": {"controlPlaneEndpoint": endpoint}});
+            let record = self.writer.merge_spec(facts.config.as_ref(), &spec);
+            let recorded = fault::around("record-endpoint", record).await?;
             report.reports_on(recorded.metadata.generation);
         }
         Ok(())
@@ -241,8 +242,8 @@ impl Actor {
 
     /// Records a part of the join configuration in the spec.
     pub(super) async fn record_join(&self, facts: &Facts, join: Value) -> Result<(), ReconcileError> {
-        let patch = json!({"spec": {"joinConfiguration": join}});
-        fault::around("record-discovery", self.writer.merge(facts.config.as_ref(), patch)).await.map(drop)
+        let spec = json!({"joinConfiguration": join});
+        fault::around("record-discovery", self.writer.merge_spec(facts.config.as_ref(), &spec)).await.map(drop)
     }
 
     /// Reads everything that the spec refers to; `None` where something is missing, which is then in the report.

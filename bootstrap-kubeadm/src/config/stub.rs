@@ -130,7 +130,11 @@ impl Store {
                     return Err((StatusCode::CONFLICT, "Conflict"));
                 }
                 let mut object = if method == "PUT" { given.clone() } else { present };
-                json_patch::merge(&mut object, &given);
+                match serde_json::from_value::<json_patch::Patch>(given.clone()) {
+                    Ok(operations) => json_patch::patch(&mut object, &operations)
+                        .map_err(|_| (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"))?,
+                    Err(_) => json_patch::merge(&mut object, &given),
+                }
                 object
             }
         };

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use json_patch::{PatchOperation, TestOperation, jsonptr::PointerBuf};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -256,6 +257,25 @@ impl Writer {
         Ok(written)
     }
 
+    /// A merge patch of a spec that fails when the spec was written since the object was read; returns the object as it
+    /// became. What others write to metadata and status meanwhile, as core does all the time, is no conflict.
+    pub async fn merge_spec<K: Written>(&self, object: &K, spec: &Value) -> Result<K, ReconcileError> {
+        let key = ObjectKey::of(object);
+        let patch: Patch<K> = Patch::Json(spec_patch(object, spec)?);
+        let parameters = PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() };
+        match self.api::<K>(&key.namespace).patch(&key.name, &parameters, &patch).await {
+            Ok(written) => {
+                self.remember(&written);
+                Ok(written)
+            }
+            Err(kube::Error::Api(status)) if is_failed_test(&status) => {
+                let message = format!("{} {key}: its spec was written meanwhile", K::kind(&()));
+                Err(ReconcileError::new(Category::Conflict, message))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A merge patch of what only we write, whoever else wrote the object since.
     pub async fn merge_anyway<K: Written>(&self, key: &ObjectKey, patch: &Value) -> Result<K, ReconcileError> {
         let parameters = PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() };
@@ -291,6 +311,27 @@ impl Writer {
     }
 }
 
+/// A merge patch of a spec as operations, the first of which make sure that object and spec are still those that were read.
+fn spec_patch<K: Written>(object: &K, spec: &Value) -> Result<json_patch::Patch, ReconcileError> {
+    let before = json!({"spec": serde_json::to_value(object)?["spec"]});
+    let mut after = before.clone();
+    json_patch::merge(&mut after, &json!({"spec": spec}));
+    let read = [("uid", json!(object.meta().uid)), ("generation", json!(object.meta().generation))];
+    let tests = read.iter().filter(|(_, value)| !value.is_null()).map(|(field, value)| {
+        let path = PointerBuf::from_tokens(["metadata", *field]);
+        PatchOperation::Test(TestOperation { path, value: value.clone() })
+    });
+    Ok(json_patch::Patch(tests.chain(json_patch::diff(&before, &after).0).collect()))
+}
+
+/// Whether a patch was refused because a test of it failed. The API server does not say which operation it was; ours always
+/// fit the object that the tests are for.
+fn is_failed_test(status: &kube::core::Status) -> bool {
+    status.code == 422
+        && status.reason == "Invalid"
+        && status.details.as_ref().is_none_or(|details| details.causes.is_empty())
+}
+
 /// Stands for a body. Maps are sorted, so the same object has the same digest within a process.
 fn digest(body: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -312,4 +353,40 @@ fn apply_body<K: Written>(desired: &K) -> Result<Value, ReconcileError> {
         object.remove("status");
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_spec_depends_on_nothing_but_object_and_spec() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "uid": "u", "generation": 3, "resourceVersion": "7", "labels": {"a": "b"}},
+            "spec": {"nodeName": "n", "containers": []},
+        }))
+        .unwrap();
+        let patch = spec_patch(&pod, &json!({"hostname": "h", "nodeName": null})).unwrap();
+        let wanted = json!([
+            {"op": "test", "path": "/metadata/uid", "value": "u"},
+            {"op": "test", "path": "/metadata/generation", "value": 3},
+            {"op": "add", "path": "/spec/hostname", "value": "h"},
+            {"op": "remove", "path": "/spec/nodeName"},
+        ]);
+        assert_eq!(json!(patch), wanted);
+    }
+
+    #[test]
+    fn a_failed_test_is_told_from_an_object_that_is_refused() {
+        let answer = |details: Value| -> kube::core::Status {
+            let answer =
+                json!({"status": "Failure", "code": 422, "reason": "Invalid", "message": "m", "details": details});
+            serde_json::from_value(answer).unwrap()
+        };
+        assert!(is_failed_test(&answer(json!({}))));
+        let cause = json!({"reason": "FieldValueInvalid", "message": "m", "field": "spec.x"});
+        assert!(!is_failed_test(&answer(json!({"causes": [cause]}))));
+    }
 }

@@ -161,6 +161,7 @@ mod tests {
             managers: Managers::Basalt,
             beside_upstream: false,
             idle: 0,
+            short: false,
             foreign_secrets: 0,
         };
         Plan::new(&options, "v1.36.3", Ground::ISOLATED).unwrap()

@@ -109,6 +109,9 @@ pub async fn run(
     fleet.carry_out(phase::CREATE, &all, orders::create, complete(plan.workers)).await?;
     fleet.settle().await?;
     fleet.idle(Duration::from_secs(u64::from(options.idle))).await?;
+    if options.short {
+        return Ok(());
+    }
     for (name, workers) in [(phase::SCALE_UP, plan.workers + 1), (phase::SCALE_DOWN, plan.workers)] {
         let order = move |client, shape| orders::scale(client, shape, workers);
         fleet.carry_out(name, &all, order, complete(workers)).await?;
