@@ -370,6 +370,12 @@ impl Machine {
         self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
     }
 
+    /// Whether its infrastructure exists, or once did.
+    pub fn is_infrastructure_provisioned(&self) -> bool {
+        let facts = self.status.as_ref().and_then(|status| status.initialization.as_ref());
+        facts.and_then(|facts| facts.infrastructure_provisioned).unwrap_or(false)
+    }
+
     /// Whether it is being deleted.
     pub fn is_deleting(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()

@@ -9,7 +9,7 @@ use super::names::condition;
 use crate::api::v1beta2::KubeadmControlPlaneStatus;
 
 /// How long a detail waits for something that matters.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Conditions of a control plane that repeat what its machines and Secrets tell.
 const REPEATED: [&str; 3] = [condition::CERTIFICATES, condition::MACHINES_READY, condition::MACHINES_UP_TO_DATE];
 
@@ -107,8 +107,8 @@ mod tests {
         assert_eq!(first.rest(), Some(PATIENCE));
         let mut second = Details::new(first.waiting_since(), seconds(104));
         assert!(second.leave(false));
-        assert_eq!((second.waiting_since(), second.rest()), (Some(seconds(100)), Some(seconds(6))));
-        let mut third = Details::new(second.waiting_since(), seconds(110));
+        assert_eq!((second.waiting_since(), second.rest()), (Some(seconds(100)), Some(seconds(16))));
+        let mut third = Details::new(second.waiting_since(), seconds(100) + PATIENCE);
         assert!(!third.leave(false), "long enough");
         assert_eq!(third.waiting_since(), None);
     }

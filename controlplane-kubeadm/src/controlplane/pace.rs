@@ -45,7 +45,10 @@ impl ControlPlanes {
             None
         } else if !observed.machines.iter().any(|machine| is_young(machine, observed.now)) {
             Some(POLL)
-        } else if !seen.initialized && may_initialize(&observed.machines) || has_fresh_node(&report.facts) {
+        } else if !seen.initialized && !may_initialize(&observed.machines) {
+            // What comes next is a machine that runs, and machines wake us.
+            Some(POLL)
+        } else if !seen.initialized || has_fresh_node(&report.facts) {
             Some(POLL_STARTING)
         } else {
             Some(POLL_YOUNG)

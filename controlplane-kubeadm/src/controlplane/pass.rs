@@ -531,17 +531,15 @@ fn staying_nodes(observed: &Observed, seen: &Seen) -> Vec<String> {
     observed.hosts().iter().filter_map(|host| workload.node_of(host)).collect()
 }
 
-/// Whether the first `kubeadm init` may be done and may count. A single machine that goes away will not be what the
-/// cluster starts from: were it taken for initialized, its replacement would try to join nothing.
+/// Whether the first `kubeadm init` may be done and may count: it takes a machine that runs. A single machine that goes
+/// away will not be what the cluster starts from: were it taken for initialized, its replacement would try to join nothing.
 pub(super) fn may_initialize(machines: &[Arc<Machine>]) -> bool {
-    match machines {
-        [] => false,
-        [only] => {
-            let unhealthy = conditions::is_false(only.conditions(), machine::OWNER_REMEDIATED);
-            !only.is_deleting() && !unhealthy && !only.annotations().contains_key(REMEDIATE_MACHINE)
-        }
-        _ => true,
-    }
+    let stays = |only: &Machine| {
+        let unhealthy = conditions::is_false(only.conditions(), machine::OWNER_REMEDIATED);
+        !only.is_deleting() && !unhealthy && !only.annotations().contains_key(REMEDIATE_MACHINE)
+    };
+    let counts = if let [only] = machines { stays(only) } else { true };
+    counts && machines.iter().any(|machine| machine.is_infrastructure_provisioned())
 }
 
 fn initialized_since(control_plane: &KubeadmControlPlane) -> Option<Timestamp> {

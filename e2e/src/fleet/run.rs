@@ -48,17 +48,8 @@ pub mod phase {
     pub const DELETE: &str = "delete";
 
     /// Those that end when every cluster has come to something, in their order.
-    pub const WAITED_FOR: [&str; 9] = [
-        CREATE,
-        SCALE_UP,
-        SCALE_DOWN,
-        UPGRADE_CONTROL_PLANES,
-        UPGRADE_WORKERS,
-        REMEDIATION,
-        SILENCE,
-        RECOVERY,
-        DELETE,
-    ];
+    pub const WAITED_FOR: [&str; 9] =
+        [CREATE, SCALE_UP, SCALE_DOWN, UPGRADE_CONTROL_PLANES, UPGRADE_WORKERS, REMEDIATION, SILENCE, RECOVERY, DELETE];
 }
 
 /// Orders that are carried out at a time, as by a user with a busy pipeline.
@@ -69,8 +60,8 @@ const SECRETS: usize = 32;
 const TICK: Duration = Duration::from_millis(100);
 /// How often is written down what is seen.
 const SAMPLES: Duration = Duration::from_secs(2);
-/// Managers under test that have not written for so long have settled.
-const QUIET: Duration = Duration::from_secs(5);
+/// Managers under test that have not written for so long have settled: details of a status wait for up to 20 s.
+const QUIET: Duration = Duration::from_secs(25);
 /// How long is waited for that.
 const SETTLE: Duration = Duration::from_secs(120);
 /// How long memory is given to show what Secrets do to it.

@@ -19,8 +19,8 @@ use crate::{
 
 /// How long is looked on.
 pub const SPAN: Duration = Duration::from_secs(60);
-/// A cluster about which nothing has been written for so long has settled.
-const QUIET: Duration = Duration::from_secs(3);
+/// A cluster about which nothing has been written for so long has settled: details of a status wait for up to 20 s.
+const QUIET: Duration = Duration::from_secs(23);
 
 /// What happened while nothing was to do.
 pub struct Idle {
