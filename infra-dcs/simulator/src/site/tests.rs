@@ -8,7 +8,7 @@ use super::{
     inventory::SiteFile,
     policy::Release,
     power::OffOutcome,
-    tasks::{Accepted, TaskFault, TaskStatus},
+    tasks::{Accepted, Task, TaskFault, TaskStatus},
     vms::DeleteOptions,
 };
 
@@ -54,7 +54,7 @@ impl World {
             assert!(self.site.volumes.of_vm(*vm).map(|volume| volume.id).eq(found));
         }
         let running = self.site.tasks.values().filter(|task| task.status == TaskStatus::Running);
-        assert_eq!(self.site.next_due(), running.filter_map(|task| task.end()).map(|end| end.at).min());
+        assert_eq!(self.site.next_due(), running.filter_map(Task::end).map(|end| end.at).min());
     }
 
     fn clone(&mut self, mut body: Value) -> Result<u64> {
