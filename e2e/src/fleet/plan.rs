@@ -15,7 +15,7 @@ const MACHINES_A_HOST: usize = 100;
 /// Open files of the simulator for a cluster: the load balancer's listener, and three for each of the few connections
 /// that providers keep (accepted and passed on by the load balancer, accepted by the machine).
 const FILES_A_CLUSTER: u64 = 16;
-/// The same for a control plane machine: its listener, health checks from both sides, other machines' connections.
+/// The same for a control plane machine: its listener, a health check from both sides, other machines' connections.
 const FILES_A_CONTROL_PLANE: u64 = 6;
 /// What the simulator needs besides.
 const FILES: u64 = 500;
@@ -64,8 +64,7 @@ impl Plan {
         usize::try_from(self.control_plane + workers).unwrap_or(usize::MAX)
     }
 
-    /// The load balancers of the site. Their back ends are the machines that there will be and no others: whoever does not
-    /// answer is asked several times a second.
+    /// The load balancers of the site. Their back ends are the machines that there will be and no others.
     pub fn balancers(&self) -> Vec<String> {
         let balancer = |shape: &Shape| {
             let pool = shape.control_plane_addresses();

@@ -85,7 +85,8 @@ pub fn register(manager: &mut Manager, sites: &Sites, concurrency: Concurrency) 
     let machines = Informer::default()
         .index(machine::BY_POOL, machine::by_pool)
         .index(machine::BY_CLUSTER, machine::by_cluster)
-        .index(machine::BY_TASK, machine::by_task);
+        .index(machine::BY_TASK, machine::by_task)
+        .index(machine::BY_QUEUE, machine::by_queue);
     let caches = Caches {
         machines: manager.informer(machines),
         infras: manager.informer(Informer::default()),
@@ -96,10 +97,12 @@ pub fn register(manager: &mut Manager, sites: &Sites, concurrency: Concurrency) 
     let management = Arc::new(Management::new(manager.client()));
 
     let reconciler = MachineReconciler::new(manager, caches.clone(), sites.clone(), Arc::clone(&management));
+    let (of_site, clock) = (caches.clone(), manager.clock());
     let (of_pool, of_infra, of_cluster) = (caches.machines.clone(), caches.machines.clone(), caches.machines.clone());
     let of_machines = manager
         .controller("dcsmachine", &caches.machines, reconciler, concurrency.machines)
         .watches(&caches.owners, machine::woken_by_owner)
+        .watches(&caches.machines, move |old, new| machine::woken_by_permit(&of_site, old, new, clock.now()))
         .watches(&caches.pools, move |old, new| machine::woken_by_pool(&of_pool, old, new))
         .watches(&caches.infras, move |old, new| {
             let facts = |infra: &api::DCSCluster| (infra.status.clone(), infra.spec.clone());

@@ -50,6 +50,7 @@ async fn main() -> Result<()> {
         bridge: Some(args.bridge.clone()),
         registry: Some(("10.77.0.1:5000".parse()?, image.registry())),
         load_balancers: args.load_balancer,
+        signals: None,
     })
     .await?;
     let (sender, mut events) = mpsc::channel(1024);

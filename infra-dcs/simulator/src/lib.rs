@@ -72,6 +72,8 @@ pub struct MemorySettings {
     pub machines: guest::memory::host::Settings,
     /// Periods of clusters.
     pub pace: guest::memory::cluster::Pace,
+    /// Who is told when an API server comes, goes or stops answering.
+    pub signals: fabric::signals::Signals,
 }
 
 /// A simulator's settings.
@@ -153,8 +155,9 @@ impl Simulator {
                 let config = SandboxConfig { data_dir: config.data_dir.clone(), image, bridge, launcher };
                 (Arc::new(SandboxGuests::start(config, sender).await?), true)
             }
-            Guests::Memory(MemorySettings { machines, pace }) => {
-                (Arc::new(MemoryGuests::new(machines, pace, Arc::clone(&clock), sender)), true)
+            Guests::Memory(MemorySettings { machines, pace, signals }) => {
+                let around = guest::memory::cluster::Around { clock: Arc::clone(&clock), pace, signals };
+                (Arc::new(MemoryGuests::new(machines, around, sender)), true)
             }
         };
         let saved = config.data_dir.join("state.json");

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     Config, Guests, MemorySettings, Simulator,
-    fabric::{self, FabricConfig, load_balancer::LoadBalancerSpec},
+    fabric::{self, FabricConfig, load_balancer::LoadBalancerSpec, signals::Signals},
     guest::{
         image::ImageDir,
         memory::{
@@ -131,6 +131,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
     if args.guests == GuestKind::Memory {
         allow_many_files();
     }
+    let signals = Signals::default();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let sandbox = args.guests == GuestKind::Sandbox;
@@ -140,12 +141,13 @@ async fn serve(args: ServeArgs) -> Result<()> {
     };
     let _fabric = if registry.is_some() || !args.load_balancers.is_empty() {
         let bridge = (args.guests != GuestKind::Memory).then(|| args.bridge.clone());
-        let config = FabricConfig { bridge, registry, load_balancers: args.load_balancers.clone() };
+        let signals = (args.guests == GuestKind::Memory).then(|| signals.clone());
+        let config = FabricConfig { bridge, registry, load_balancers: args.load_balancers.clone(), signals };
         Some(fabric::start(config).await?)
     } else {
         None
     };
-    let simulator = Simulator::start(config(args)?).await?;
+    let simulator = Simulator::start(config(args, signals)?).await?;
     tracing::info!(
         vrm = %simulator.address, hosts = %simulator.upload_address, control = %format!("http://{}", simulator.control_address),
         "The site is open."
@@ -173,7 +175,7 @@ fn kubernetes_version(text: &str) -> Result<Version, String> {
     version.ok_or_else(|| format!("`{text}` is no version of Kubernetes, such as v1.36.3"))
 }
 
-fn config(args: ServeArgs) -> Result<Config> {
+fn config(args: ServeArgs, signals: Signals) -> Result<Config> {
     let mut site = match &args.site_file {
         None => SiteFile::default(),
         Some(path) => {
@@ -198,7 +200,7 @@ fn config(args: ServeArgs) -> Result<Config> {
                 strict_kubeadm: args.strict_kubeadm,
             };
             let pace = Pace { scale: args.guest_pace, ..Pace::default() };
-            Guests::Memory(MemorySettings { machines, pace })
+            Guests::Memory(MemorySettings { machines, pace, signals })
         }
         (GuestKind::Sandbox, Some(image_dir)) => {
             let launcher = std::env::current_exe().context("own program")?;

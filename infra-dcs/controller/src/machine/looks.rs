@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use cluster_api::conditions::Claim;
 use dcs_proto::v1::{self, TaskState};
 use jiff::{SignedDuration, Timestamp};
 use manager::ObjectKey;
@@ -25,17 +26,19 @@ struct Look {
     vm: Option<v1::Machine>,
 }
 
-/// Where a machine stands: whatever we do to its VM, and the end of every task, makes it another moment.
+/// Where a machine stands: whatever we do to its VM or its disks, and the end of every task, makes it another moment.
 #[derive(PartialEq)]
 struct Moment {
     urn: String,
     record: Record,
     task: Option<TaskState>,
+    /// What the pool says of its disks.
+    disks: Option<Claim>,
 }
 
 impl Moment {
     fn of(scene: &Scene, task: Option<TaskState>) -> Self {
-        Self { urn: scene.vm_urn(), record: scene.record.clone(), task }
+        Self { urn: scene.vm_urn(), record: scene.record.clone(), task, disks: scene.disks() }
     }
 }
 
@@ -65,4 +68,42 @@ impl Looks {
 fn is_recent(look: &Look, now: Timestamp) -> bool {
     let age = now.duration_since(look.at);
     !age.is_negative() && age < RECENT
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_vm_is_looked_at_again_once_its_pool_says_that_its_disks_are_in_it() {
+        let now = Timestamp::UNIX_EPOCH;
+        let scene = |phase: &str| {
+            let machine = json!({"apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "DCSMachine",
+                "metadata": {"name": "m"}, "spec": {"vmTemplateName": "t", "ipHostPoolRef": {"name": "p"}, "vmUrn": "urn:vm",
+                "vmConfig": {"dcsMachineCpuSpec": {"quantity": 4}, "dcsMachineMemorySpec": {"quantity": 8192}}}});
+            let pool = json!({"apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "DCSIpHostnamePool",
+                "metadata": {"name": "p"},
+                "spec": {"pool": [{"ip": "10.0.0.7", "mask": "24", "persistentDisk": [{"slot": 0, "quantityGB": 10}]}]},
+                "status": {"persistentDiskStatus": [{"ip": "10.0.0.7", "slot": 0, "phase": phase, "attachedVmUrn": "urn:vm"}]}});
+            let pool: crate::api::DCSIpHostnamePool = serde_json::from_value(pool).unwrap();
+            let network = Some(pool.spec.pool[0].network());
+            Scene {
+                key: ObjectKey::new("ns", "m"),
+                machine: Arc::new(serde_json::from_value(machine).unwrap()),
+                record: Record { network, ..Record::default() },
+                owner: None,
+                cluster: None,
+                infra: None,
+                pool: Some(Arc::new(pool)),
+            }
+        };
+        let looks = Looks::default();
+        looks.keep(&scene("Attaching"), None, Some(v1::Machine::default()), now);
+        assert!(matches!(looks.recent(&scene("Attaching"), None, now), Reading::Known(_)));
+        assert!(matches!(looks.recent(&scene("Attached"), None, now), Reading::Unread));
+    }
 }

@@ -17,9 +17,11 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use cluster_api::{
+    conditions::Claim,
     labels, paused,
     v1beta2::{Cluster, Machine},
 };
+use jiff::Timestamp;
 use kube::ResourceExt;
 use manager::{
     Informer, Manager, ObjectKey, Outcome, ReconcileError, Reconciler, Writer, clock::Clock, fault, random::Random,
@@ -46,6 +48,8 @@ pub const BY_POOL: &str = "pool";
 pub const BY_CLUSTER: &str = "cluster";
 /// Index of `DCSMachine`s by the task at the site that they wait for.
 pub const BY_TASK: &str = "task";
+/// Index of `DCSMachine`s that are being made or wait for that, all under one value.
+pub const BY_QUEUE: &str = "queue";
 
 /// The caches that this controller reads.
 #[derive(Clone)]
@@ -99,6 +103,11 @@ impl Scene {
     fn cluster_name(&self) -> Option<String> {
         self.machine.labels().get(labels::CLUSTER_NAME).cloned()
     }
+
+    /// What the pool says of the disks of its entry; none when there are none.
+    fn disks(&self) -> Option<Claim> {
+        standing::condition(self.pool.as_deref(), self.record.ip()?, self.machine.spec.vm_urn.as_deref())
+    }
 }
 
 impl MachineReconciler {
@@ -116,12 +125,11 @@ impl MachineReconciler {
         }
     }
 
-    async fn show(&self, scene: &Scene, said: &[cluster_api::conditions::Claim]) -> Result<(), ReconcileError> {
+    async fn show(&self, scene: &Scene, said: &[Claim]) -> Result<(), ReconcileError> {
         let paused = paused::claim(scene.cluster.as_deref(), &scene.machine.metadata);
         let mut said = said.to_vec();
         if !said.iter().any(|claim| claim.type_ == types::DISKS) {
-            let vm = scene.machine.spec.vm_urn.as_deref();
-            said.extend(scene.record.ip().and_then(|ip| standing::condition(scene.pool.as_deref(), ip, vm)));
+            said.extend(scene.disks());
         }
         let status = status::status(&scene.machine, &scene.record, paused, &said, self.clock.now());
         fault::around("machine-status", self.writer.apply_status(&*scene.machine, &status)).await
@@ -178,6 +186,24 @@ pub fn by_cluster(machine: &DCSMachine) -> Vec<String> {
 /// Index values of a machine: the task that it waits for.
 pub fn by_task(machine: &DCSMachine) -> Vec<String> {
     Record::of(machine).ok().and_then(|record| record.task).map(|task| task.id).into_iter().collect()
+}
+
+/// Index values of a machine: the queue, while it is in it.
+pub fn by_queue(machine: &DCSMachine) -> Vec<String> {
+    permits::queues(machine).then(|| BY_QUEUE.to_owned()).into_iter().collect()
+}
+
+/// The machines whose turn it is once another of their site has been made.
+pub fn woken_by_permit(
+    caches: &Caches,
+    old: Option<&DCSMachine>,
+    new: Option<&DCSMachine>,
+    now: Timestamp,
+) -> Vec<ObjectKey> {
+    let Some(old) = old.filter(|old| permits::frees(old, new, now)) else { return Vec::new() };
+    let Some(infra) = caches.infra_of(old) else { return Vec::new() };
+    let queue = caches.queue(&infra);
+    permits::next(queue.iter().map(AsRef::as_ref), now).into_iter().map(ObjectKey::of).collect()
 }
 
 /// The `DCSMachine` of a Machine.

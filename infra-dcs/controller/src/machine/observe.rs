@@ -8,12 +8,29 @@ use kube::ResourceExt;
 use manager::{Category, ObjectKey, ReconcileError};
 
 use super::{
-    BY_POOL, MachineReconciler, Scene, console,
+    BY_POOL, BY_QUEUE, Caches, MachineReconciler, Scene, console,
     decide::{Facts, Plan, Read, Reading, Step, Verdict, decide},
     permits,
     record::Record,
 };
 use crate::api::{DCSCluster, DCSMachine};
+
+impl Caches {
+    /// The infrastructure of a machine's cluster.
+    pub(super) fn infra_of(&self, machine: &DCSMachine) -> Option<Arc<DCSCluster>> {
+        let key = ObjectKey::of(machine);
+        let cluster = self.clusters.get(&key.sibling(machine.labels().get(labels::CLUSTER_NAME)?.clone()))?;
+        self.infras.get(&key.sibling(&cluster.spec.infrastructure_ref.as_ref()?.name))
+    }
+
+    /// The machines at the site of `infra` that are being made or wait for that.
+    pub(super) fn queue(&self, infra: &DCSCluster) -> Vec<Arc<DCSMachine>> {
+        let site = site_of(infra);
+        let mut queue = self.machines.by_index(BY_QUEUE, BY_QUEUE);
+        queue.retain(|machine| self.infra_of(machine).is_some_and(|infra| site_of(&infra) == site));
+        queue
+    }
+}
 
 /// Reads at the site before one decision; each narrows what is unknown, so more would be a loop.
 const READS: usize = 6;
@@ -47,23 +64,8 @@ impl MachineReconciler {
     /// Whether it is this machine's turn to be made, among all of its site.
     fn permit(&self, scene: &Scene) -> bool {
         let Some(infra) = &scene.infra else { return false };
-        let site = site_of(infra);
-        let sites: BTreeSet<ObjectKey> = self
-            .caches
-            .infras
-            .all()
-            .iter()
-            .filter(|other| site_of(other) == site)
-            .filter_map(|other| {
-                Some(ObjectKey::new(other.namespace()?, other.labels().get(labels::CLUSTER_NAME)?.clone()))
-            })
-            .collect();
-        let all = self.caches.machines.all();
-        let here = all.iter().filter(|other| {
-            let cluster = other.labels().get(labels::CLUSTER_NAME).cloned().unwrap_or_default();
-            sites.contains(&ObjectKey::new(other.namespace().unwrap_or_default(), cluster))
-        });
-        permits::granted(&scene.machine, here.map(AsRef::as_ref), self.clock.now())
+        let queue = self.caches.queue(infra);
+        permits::granted(&scene.machine, queue.iter().map(AsRef::as_ref), self.clock.now())
     }
 
     /// Decides, reading at the site what the decision needs.

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     str::FromStr,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -25,16 +25,21 @@ use rustls::{
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 use tracing::{debug, info};
+
+use super::signals::Signals;
 
 /// How often a back end that is live and well is checked.
 const CHECK_PERIOD: Duration = Duration::from_secs(2);
 /// How often any other is: connections that are refused cost next to nothing, and a cluster waits for its first back end.
 const DOUBT_PERIOD: Duration = Duration::from_millis(250);
+/// How often any back end is checked of which every change is told, once it has stayed as it is.
+const TOLD_PERIOD: Duration = Duration::from_secs(300);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Failed checks in a row until a back end counts as dead: one may be a hiccup of a loaded machine.
@@ -80,16 +85,17 @@ struct BackEnd {
 }
 
 /// Serves a load balancer until its task is dropped. `listener` is bound to the configured address.
-pub async fn serve(listener: TcpListener, back_ends: &[SocketAddr]) {
+pub async fn serve(listener: TcpListener, back_ends: &[SocketAddr], signals: Option<&Signals>) {
     let back_ends: Arc<Vec<BackEnd>> = Arc::new(
         back_ends.iter().map(|address| BackEnd { address: *address, live: watch::Sender::new(false) }).collect(),
     );
     // Tasks end with this set, that is with this function's future.
     let mut tasks = JoinSet::new();
-    let tls = TlsConnector::from(Arc::new(unverified()));
+    let tls = connector();
     for index in 0..back_ends.len() {
         let (back_ends, tls) = (back_ends.clone(), tls.clone());
-        tasks.spawn(async move { judge(&back_ends[index], &tls).await });
+        let signal = signals.map(|signals| signals.of(back_ends[index].address));
+        tasks.spawn(async move { judge(&back_ends[index], &tls, signal.as_deref()).await });
     }
     let turn = Arc::new(AtomicUsize::new(0));
     let free = Arc::new(Semaphore::new(CONNECTIONS));
@@ -123,8 +129,7 @@ async fn pass(mut client: TcpStream, back_ends: &[BackEnd], turn: &AtomicUsize) 
         if !*live.borrow_and_update() {
             continue;
         }
-        let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(back_end.address)).await
-        else {
+        let Ok(Ok(mut server)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(back_end.address)).await else {
             continue;
         };
         // Watches and port-forwards are many small writes.
@@ -140,12 +145,13 @@ async fn pass(mut client: TcpStream, back_ends: &[BackEnd], turn: &AtomicUsize) 
     let _ = rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO));
 }
 
-/// Checks one back end again and again.
-async fn judge(back_end: &BackEnd, tls: &TlsConnector) {
+/// Checks one back end again and again: after each change that is told, and less and less often while it stays as it is.
+async fn judge(back_end: &BackEnd, tls: &TlsConnector, signal: Option<&Notify>) {
     let mut failures = 0;
     let mut kept = None;
+    let mut pause = DOUBT_PERIOD;
     loop {
-        match tokio::time::timeout(CHECK_TIMEOUT, check(back_end.address, tls, &mut kept)).await {
+        match timeout(CHECK_TIMEOUT, check(back_end.address, tls, &mut kept)).await {
             Ok(Ok(true)) => failures = 0,
             outcome => {
                 // The next check makes a connection of its own, as a client would have to.
@@ -160,7 +166,18 @@ async fn judge(back_end: &BackEnd, tls: &TlsConnector) {
         if changed {
             info!(back_end = %back_end.address, live, "Load balancer: back end changed.");
         }
-        tokio::time::sleep(if live && failures == 0 { CHECK_PERIOD } else { DOUBT_PERIOD }).await;
+        let Some(signal) = signal else {
+            tokio::time::sleep(if live && failures == 0 { CHECK_PERIOD } else { DOUBT_PERIOD }).await;
+            continue;
+        };
+        // A connection that nobody uses for minutes costs more memory than the next handshake costs time.
+        kept = None;
+        let is_settled = !changed && live == (failures == 0);
+        pause = if is_settled { (pause * 2).min(TOLD_PERIOD) } else { DOUBT_PERIOD };
+        // A server that was told to have ended may answer once more: the next checks come soon.
+        if timeout(pause, signal.notified()).await.is_ok() {
+            pause = DOUBT_PERIOD / 2;
+        }
     }
 }
 
@@ -191,6 +208,12 @@ async fn ask(checks: &mut Checks, address: SocketAddr) -> std::io::Result<bool> 
     // Read to its end, so that the connection can be used again; a health check says a word or a few lines.
     Limited::new(answer.into_body(), ANSWER).collect().await.map_err(std::io::Error::other)?;
     Ok(is_healthy)
+}
+
+/// What all health checks are made with.
+fn connector() -> TlsConnector {
+    static SHARED: LazyLock<TlsConnector> = LazyLock::new(|| TlsConnector::from(Arc::new(unverified())));
+    SHARED.clone()
 }
 
 /// A client that accepts any certificate, as load balancers' health checks do: it learns one bit and sends nothing secret.

@@ -8,9 +8,11 @@ use tracing::{error, info};
 
 pub mod load_balancer;
 pub mod registry;
+pub mod signals;
 
 use load_balancer::LoadBalancerSpec;
 use registry::Registry;
+use signals::Signals;
 
 /// What to offer and where.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct FabricConfig {
     pub registry: Option<(SocketAddr, PathBuf)>,
     /// Load balancers.
     pub load_balancers: Vec<LoadBalancerSpec>,
+    /// Who tells of changes at back ends; nobody does where machines are no part of this process.
+    pub signals: Option<Signals>,
 }
 
 /// Running services of the fabric; they end when this is dropped.
@@ -50,7 +54,8 @@ pub async fn start(config: FabricConfig) -> Result<Fabric> {
     for spec in config.load_balancers {
         let listener = listen(spec.listen, bridge).await.context("load balancer")?;
         info!(address = %spec.listen, back_ends = ?spec.back_ends, "Load balancer is open.");
-        services.spawn(async move { load_balancer::serve(listener, &spec.back_ends).await });
+        let signals = config.signals.clone();
+        services.spawn(async move { load_balancer::serve(listener, &spec.back_ends, signals.as_ref()).await });
     }
     Ok(Fabric { _services: services })
 }

@@ -415,12 +415,10 @@ impl Site {
                     (volume.thin, volume.independent, volume.persistent) = (thin, independent, persistent);
                     volume.status = VolumeStatus::Creating;
                     volume.attach(vm, sequence, bus);
-                    self.volumes.insert(id, volume);
+                    self.volumes.insert(volume);
                 }
                 PlannedDisk::Existing { sequence, bus, volume } => {
-                    if let Some(volume) = self.volumes.get_mut(&volume) {
-                        volume.attach(vm, sequence, bus);
-                    }
+                    self.volumes.change(volume, |volume| volume.attach(vm, sequence, bus));
                 }
             }
         }
@@ -428,12 +426,9 @@ impl Site {
 
     /// The deployment is done: its disks have files, and it starts where that was asked.
     pub(super) fn deployed(&mut self, now: u64, task: u64, id: u64, boot: bool) {
-        let made = |volume: &&mut Volume| {
-            volume.status == VolumeStatus::Creating && volume.attachment.is_some_and(|at| at.vm == id)
-        };
-        for volume in self.volumes.values_mut().filter(made) {
-            volume.status = VolumeStatus::Use;
-            self.effects.push(Effect::BlankDisk { volume: volume.id, bytes: volume.bytes() });
+        for (volume, bytes) in self.disks_in_the_making(id) {
+            self.volumes.change(volume, |volume| volume.status = VolumeStatus::Use);
+            self.effects.push(Effect::BlankDisk { volume, bytes });
         }
         if let Some(vm) = self.vms.get_mut(&id) {
             vm.status = VmStatus::Stopped;
@@ -441,13 +436,20 @@ impl Site {
         if boot { self.place_and_start(now, task, id, true) } else { self.succeed(now, task, None) }
     }
 
+    /// The disks that a deployment makes, and their sizes in bytes.
+    fn disks_in_the_making(&self, vm: u64) -> Vec<(u64, u64)> {
+        let made = self.volumes.of_vm(vm).filter(|volume| volume.status == VolumeStatus::Creating);
+        made.map(|volume| (volume.id, volume.bytes())).collect()
+    }
+
     /// A failed deployment leaves a VM without the disks it should have got, or nothing. Volumes that were there before stay.
     pub(super) fn deploy_failed(&mut self, id: u64, vanish: bool) {
-        self.volumes.retain(|_, volume| {
-            volume.attachment.is_none_or(|at| at.vm != id) || volume.status != VolumeStatus::Creating
-        });
-        for volume in self.volumes.values_mut().filter(|volume| volume.attachment.is_some_and(|at| at.vm == id)) {
-            volume.attachment = None;
+        for (volume, _) in self.disks_in_the_making(id) {
+            self.volumes.remove(volume);
+        }
+        let there_before: Vec<u64> = self.volumes.of_vm(id).map(|volume| volume.id).collect();
+        for volume in there_before {
+            self.volumes.change(volume, |volume| volume.attachment = None);
         }
         if vanish {
             self.vms.remove(&id);

@@ -464,7 +464,7 @@ impl Site {
             let mut disk = Volume::new(volume, uuid, format!("{}-{sequence:04}", file.name), *size_gb, datastore);
             disk.thin = self.datastores[&datastore].thin;
             disk.attach(id, sequence, super::Bus::Virtio);
-            self.volumes.insert(volume, disk);
+            self.volumes.insert(disk);
         }
         Ok(id)
     }

@@ -12,6 +12,7 @@ pub mod cdrom;
 pub mod check;
 pub mod clone;
 pub mod codes;
+pub mod disks;
 pub mod drs;
 pub mod files;
 pub mod folders;
@@ -24,6 +25,7 @@ pub mod sessions;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
+pub mod timetable;
 pub mod urn;
 pub mod vms;
 pub mod volumes;
@@ -71,9 +73,9 @@ pub struct Site {
     /// VMs and VM templates.
     pub vms: BTreeMap<u64, Vm>,
     /// Volumes.
-    pub volumes: BTreeMap<u64, Volume>,
+    pub volumes: disks::Disks,
     /// Tasks.
-    pub tasks: BTreeMap<u64, tasks::Task>,
+    pub tasks: timetable::Timetable,
     /// Uploaded files.
     pub files: BTreeMap<u64, files::File>,
     /// Upload tickets by their secret path segment.
@@ -82,6 +84,9 @@ pub struct Site {
     /// Faults that future tasks meet.
     #[serde(default)]
     pub task_faults: Vec<tasks::TaskFault>,
+    /// The moment up to which everything has come about.
+    #[serde(skip)]
+    pub now: u64,
     /// What the engine has to do, in order.
     #[serde(skip)]
     pub effects: Vec<Effect>,
@@ -159,11 +164,12 @@ impl Site {
             switches: BTreeMap::new(),
             port_groups: BTreeMap::new(),
             vms: BTreeMap::new(),
-            volumes: BTreeMap::new(),
-            tasks: BTreeMap::new(),
+            volumes: disks::Disks::default(),
+            tasks: timetable::Timetable::default(),
             files: BTreeMap::new(),
             uploads: BTreeMap::new(),
             task_faults: vec![],
+            now: 0,
             effects: vec![],
             changes: 0,
             next_ids: BTreeMap::new(),
@@ -222,11 +228,8 @@ impl Site {
 
     /// Volumes of a VM in sequence order, those whose attach task runs included.
     pub fn disks_of(&self, vm: u64) -> Vec<(&Volume, Attachment)> {
-        let mut disks: Vec<_> = self
-            .volumes
-            .values()
-            .filter_map(|volume| volume.attachment.filter(|at| at.vm == vm).map(|at| (volume, at)))
-            .collect();
+        let of_vm = self.volumes.of_vm(vm);
+        let mut disks: Vec<_> = of_vm.filter_map(|volume| Some((volume, volume.attachment?))).collect();
         disks.sort_by_key(|(_, at)| (at.bus, at.sequence));
         disks
     }

@@ -1,6 +1,6 @@
 //! Which host runs a VM.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Result, Site, VmStatus, codes};
 
@@ -20,13 +20,23 @@ impl Site {
         hosts
     }
 
-    /// Memory in use on a host in MiB.
-    pub fn memory_used(&self, host: u64) -> u64 {
+    /// Memory in use on each host in MiB.
+    pub fn memory_by_host(&self) -> BTreeMap<u64, u64> {
         let powered = |status| {
             !matches!(status, VmStatus::Stopped | VmStatus::Creating | VmStatus::Hibernated | VmStatus::Recycling)
         };
-        let here = self.vms.values().filter(|vm| vm.host == Some(host) && powered(vm.status));
-        here.map(|vm| vm.memory_mb).sum()
+        let mut used = BTreeMap::new();
+        for vm in self.vms.values().filter(|vm| powered(vm.status)) {
+            if let Some(host) = vm.host {
+                *used.entry(host).or_default() += vm.memory_mb;
+            }
+        }
+        used
+    }
+
+    /// Memory in use on a host in MiB.
+    pub fn memory_used(&self, host: u64) -> u64 {
+        self.memory_by_host().get(&host).copied().unwrap_or_default()
     }
 
     /// Virtual CPUs in use on a host.
@@ -58,10 +68,12 @@ impl Site {
         if hosts.is_empty() {
             return codes::NO_HOST.refuse();
         }
+        let used = self.memory_by_host();
+        let used = |host: &u64| used.get(host).copied().unwrap_or_default();
         let fits = |host: &u64| {
             // A VM that is starting counts on the host of its previous run; it must not count against itself.
             let own = if vm.host == Some(*host) && vm.status != VmStatus::Stopped { vm.memory_mb } else { 0 };
-            self.memory_used(*host) - own + vm.memory_mb <= self.hosts[host].memory_mb
+            used(host) - own + vm.memory_mb <= self.hosts[host].memory_mb
         };
         hosts.retain(fits);
         if hosts.is_empty() {
@@ -69,9 +81,6 @@ impl Site {
         }
         let forbidden = self.forbidden_hosts(id);
         hosts.retain(|host| !forbidden.contains(host));
-        hosts
-            .into_iter()
-            .min_by_key(|host| (self.memory_used(*host), *host))
-            .ok_or_else(|| codes::NO_HOST_FOR_RULES.into())
+        hosts.into_iter().min_by_key(|host| (used(host), *host)).ok_or_else(|| codes::NO_HOST_FOR_RULES.into())
     }
 }

@@ -48,9 +48,7 @@ impl Site {
 
     /// Whether clones of a VM are being made.
     pub fn is_source_of_clone(&self, id: u64) -> bool {
-        self.tasks
-            .values()
-            .any(|task| !task.status.is_final() && matches!(task.work, Work::Deploy { source, .. } if source == id))
+        self.tasks.deployments().any(|task| matches!(task.work, Work::Deploy { source, .. } if source == id))
     }
 
     pub(super) fn accept_vm(&mut self, now: u64, user: &str, vm: u64, work: Work) -> Accepted {
@@ -189,18 +187,12 @@ impl Site {
                     vm.medium = None;
                 }
             }
-            Work::CreateVolume { volume } => {
-                self.volumes.remove(&volume);
-            }
+            Work::CreateVolume { volume } => drop(self.volumes.remove(volume)),
             Work::DeleteVolume { volume } | Work::Expand { volume, .. } => {
-                if let Some(volume) = self.volumes.get_mut(&volume) {
-                    volume.status = VolumeStatus::Use;
-                }
+                self.volumes.change(volume, |volume| volume.status = VolumeStatus::Use);
             }
             Work::Attach { volume, .. } => {
-                if let Some(volume) = self.volumes.get_mut(&volume) {
-                    volume.attachment = None;
-                }
+                self.volumes.change(volume, |volume| volume.attachment = None);
             }
             Work::Reboot { .. }
             | Work::DeleteVm { .. }
@@ -213,13 +205,12 @@ impl Site {
     }
 
     pub(super) fn wait_for_guest(&mut self, task: u64, effect: Effect) {
-        if let Some(task) = self.tasks.get_mut(&task) {
-            task.waits_for_guest = true;
-        }
+        self.tasks.change(task, |task| task.waits_for_guest = true);
         self.effects.push(effect);
     }
 
     pub(super) fn place_and_start(&mut self, now: u64, task: u64, id: u64, deployed: bool) {
+        self.tasks.change(task, |task| task.work = Work::Start { vm: id, deployed });
         match self.place(id).and_then(|host| self.medium_readable(id).map(|()| host)) {
             Ok(host) => {
                 if let Some(vm) = self.vms.get_mut(&id) {
@@ -227,17 +218,9 @@ impl Site {
                     vm.status = VmStatus::Starting;
                     vm.boot_failure = None;
                 }
-                if let Some(task) = self.tasks.get_mut(&task) {
-                    task.work = Work::Start { vm: id, deployed };
-                }
                 self.wait_for_guest(task, Effect::PowerOn { task, vm: id });
             }
-            Err(error) => {
-                if let Some(task) = self.tasks.get_mut(&task) {
-                    task.work = Work::Start { vm: id, deployed };
-                }
-                self.fail_task(now, task, error.code, false);
-            }
+            Err(error) => self.fail_task(now, task, error.code, false),
         }
     }
 

@@ -265,7 +265,7 @@ pub struct Task {
     pub user: String,
     /// State.
     pub status: TaskStatus,
-    /// Percent.
+    /// Percent, once it has ended.
     pub progress: u8,
     /// Code of the failure.
     pub reason: Option<Code>,
@@ -284,6 +284,53 @@ pub struct Task {
     pub waits_for_guest: bool,
     /// What goes wrong.
     pub trouble: Vec<Trouble>,
+}
+
+/// The end that a task comes to by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// When, in milliseconds since the epoch.
+    pub at: u64,
+    /// A failure's code, and whether a VM being created vanishes.
+    pub failure: Option<(Code, bool)>,
+}
+
+impl Task {
+    /// How far it is, in percent.
+    pub fn percent(&self, now: u64) -> u8 {
+        if self.status != TaskStatus::Running {
+            return self.progress;
+        }
+        let elapsed = now.saturating_sub(self.begins);
+        let passed = if elapsed < self.duration { elapsed * 100 / self.duration } else { 99 };
+        let limit = self.obstacle().map_or(99, |(at, _)| at.min(99));
+        u8::try_from(passed).unwrap_or(limit).min(limit)
+    }
+
+    /// The end that it comes to by itself; none while it waits for its guest or is stalled.
+    pub(super) fn end(&self) -> Option<End> {
+        if self.waits_for_guest {
+            return None;
+        }
+        let at = |percent: u8| self.begins + (self.duration * u64::from(percent)).div_ceil(100);
+        match self.obstacle() {
+            None => Some(End { at: at(100), failure: None }),
+            Some((percent, Trouble::Fail { code, vanish, .. })) => {
+                Some(End { at: at(percent), failure: Some((Code(*code), *vanish)) })
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// The first trouble on its way that it does not get past, and at which progress.
+    fn obstacle(&self) -> Option<(u8, &Trouble)> {
+        let place = |trouble: &Trouble| match trouble {
+            Trouble::StallAt(at) | Trouble::Fail { at, .. } => Some(*at).filter(|at| *at <= 100),
+            Trouble::Slow(_) | Trouble::Purge(_) => None,
+        };
+        let obstacles = self.trouble.iter().filter_map(|trouble| Some((place(trouble)?, trouble)));
+        obstacles.min_by_key(|(at, _)| *at)
+    }
 }
 
 /// What a caller gets for work that ends later.
@@ -309,9 +356,11 @@ impl Site {
         if let Some(vm) = work.vm().and_then(|vm| self.vms.get_mut(&vm)) {
             vm.task = Some(id);
         }
-        if let Some(volume) = work.volume().and_then(|volume| self.volumes.get_mut(&volume)) {
-            volume.task = Some(id);
+        if let Some(volume) = work.volume() {
+            self.volumes.change(volume, |volume| volume.task = Some(id));
         }
+        // Only deployments queue.
+        let status = if matches!(work, Work::Deploy { .. }) { TaskStatus::Waiting } else { TaskStatus::Running };
         let task = Task {
             id,
             word: work.word().to_owned(),
@@ -319,7 +368,7 @@ impl Site {
             entity,
             entity_name: name,
             user: user.to_owned(),
-            status: TaskStatus::Waiting,
+            status,
             progress: 0,
             reason: None,
             created: now,
@@ -330,9 +379,9 @@ impl Site {
             waits_for_guest: false,
             trouble,
         };
-        self.tasks.insert(id, task);
+        self.tasks.insert(task);
         self.changed();
-        self.begin_waiting(now);
+        self.begin_deployments(now);
         Accepted { entity, task: id }
     }
 
@@ -376,77 +425,64 @@ impl Site {
 
     /// Brings all tasks to where they stand at `now`.
     pub fn advance(&mut self, now: u64) {
-        loop {
-            self.begin_waiting(now);
-            let ready = self.tasks.values_mut().find_map(|task| step(task, now).map(|end| (task.id, end)));
-            match ready {
-                Some((id, None)) => self.complete(now, id),
-                Some((id, Some((code, vanish)))) => self.fail_task(now, id, code, vanish),
-                None => break,
+        self.now = now;
+        self.begin_deployments(now);
+        while let Some((id, end)) = self.tasks.ended(now) {
+            match end.failure {
+                None => self.complete(now, id),
+                Some((code, vanish)) => self.fail_task(now, id, code, vanish),
             }
+            self.begin_deployments(now);
         }
-        let retention = self.policy.task_retention_ms;
-        self.tasks.retain(|_, task| {
-            let purge = task.trouble.contains(&Trouble::Purge(true));
-            task.finished.is_none_or(|finished| !purge && finished + retention > now)
-        });
+        self.tasks.forget(now, self.policy.task_retention_ms);
     }
 
-    /// Begins deployments while there are slots; everything else begins at once.
-    fn begin_waiting(&mut self, now: u64) {
-        let deploying = self
-            .tasks
-            .values()
-            .filter(|task| task.status == TaskStatus::Running && matches!(task.work, Work::Deploy { .. }));
-        let mut free = self.policy.deploy_slots.max(1).saturating_sub(deploying.count());
-        for task in self.tasks.values_mut().filter(|task| task.status == TaskStatus::Waiting) {
-            if matches!(task.work, Work::Deploy { .. }) {
-                if free == 0 {
-                    continue;
-                }
-                free -= 1;
-            }
-            task.status = TaskStatus::Running;
-            task.begins = now;
+    /// Begins deployments while there are slots.
+    fn begin_deployments(&mut self, now: u64) {
+        while let Some(id) = self.tasks.next_in_line(self.policy.deploy_slots.max(1)) {
+            self.tasks.change(id, |task| {
+                task.status = TaskStatus::Running;
+                task.begins = now;
+            });
         }
     }
 
     /// When the next task ends by itself, in milliseconds since the epoch.
     pub fn next_due(&self) -> Option<u64> {
-        let running = self.tasks.values().filter(|task| task.status == TaskStatus::Running && !task.waits_for_guest);
-        let moving = running.filter(|task| !task.trouble.iter().any(|trouble| matches!(trouble, Trouble::StallAt(_))));
-        moving.map(|task| task.begins + task.duration).min()
+        self.tasks.next_end()
     }
 
     /// Ends a task well.
     pub(super) fn succeed(&mut self, now: u64, id: u64, reason: Option<Code>) {
-        if let Some(task) = self.tasks.get_mut(&id) {
+        self.finish(now, id, |task| {
             task.status = TaskStatus::Success;
             task.progress = 100;
             task.reason = reason;
-        }
-        self.release(now, id);
+        });
     }
 
     /// Ends a task badly, after its work was undone.
     pub(super) fn fail(&mut self, now: u64, id: u64, code: Code) {
-        if let Some(task) = self.tasks.get_mut(&id) {
+        self.finish(now, id, |task| {
+            task.progress = task.percent(now);
             task.status = TaskStatus::Failed;
             task.reason = Some(code);
-        }
-        self.release(now, id);
+        });
     }
 
-    fn release(&mut self, now: u64, id: u64) {
-        if let Some(task) = self.tasks.get_mut(&id) {
+    fn finish(&mut self, now: u64, id: u64, end: impl FnOnce(&mut Task)) {
+        let held = self.tasks.change(id, |task| {
+            end(task);
             task.finished = Some(now);
             task.waits_for_guest = false;
-        }
-        for vm in self.vms.values_mut().filter(|vm| vm.task == Some(id)) {
+            (task.work.vm(), task.work.volume())
+        });
+        let Some((vm, volume)) = held else { return };
+        if let Some(vm) = vm.and_then(|vm| self.vms.get_mut(&vm)).filter(|vm| vm.task == Some(id)) {
             vm.task = None;
         }
-        for volume in self.volumes.values_mut().filter(|volume| volume.task == Some(id)) {
-            volume.task = None;
+        if let Some(volume) = volume {
+            self.volumes.change(volume, |volume| volume.task = volume.task.filter(|task| *task != id));
         }
         self.changed();
     }
@@ -463,25 +499,23 @@ impl Site {
             return codes::TASK_NOT_CANCELABLE.refuse();
         }
         self.fail_task(now, id, codes::TASK_FINISHED, true);
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.cancelled = true;
-        }
+        self.tasks.change(id, |task| task.cancelled = true);
         Ok(())
     }
 
     /// Lets stalled tasks go on; with `id` that one only. Tells how many.
     pub fn resume_stalled(&mut self, now: u64, id: Option<u64>) -> usize {
-        let mut count = 0;
-        for task in self.tasks.values_mut().filter(|task| id.is_none_or(|id| task.id == id)) {
-            let before = task.trouble.len();
-            task.trouble.retain(|trouble| !matches!(trouble, Trouble::StallAt(_)));
-            if task.trouble.len() != before {
+        let is_meant = |task: &&Task| id.is_none_or(|id| task.id == id);
+        let is_stalled = |task: &&Task| task.trouble.iter().any(|trouble| matches!(trouble, Trouble::StallAt(_)));
+        let stalled: Vec<u64> = self.tasks.values().filter(is_meant).filter(is_stalled).map(|task| task.id).collect();
+        for id in &stalled {
+            self.tasks.change(*id, |task| {
                 // The rest of the way takes its time again.
-                task.begins = now.saturating_sub(task.duration * u64::from(task.progress) / 100);
-                count += 1;
-            }
+                task.begins = now.saturating_sub(task.duration * u64::from(task.percent(now)) / 100);
+                task.trouble.retain(|trouble| !matches!(trouble, Trouble::StallAt(_)));
+            });
         }
-        count
+        stalled.len()
     }
 
     /// What a restart of the VRM does: tokens and the tickets of uploads die, unfinished tasks fail.
@@ -494,30 +528,4 @@ impl Site {
             self.fail_task(now, id, codes::RECOVERING, false);
         }
     }
-}
-
-/// Moves one task on; tells when it ends: well, or with a failure (code, vanish).
-#[allow(clippy::option_option)]
-fn step(task: &mut Task, now: u64) -> Option<Option<(Code, bool)>> {
-    if task.status != TaskStatus::Running || task.waits_for_guest {
-        return None;
-    }
-    let elapsed = now.saturating_sub(task.begins);
-    let done = elapsed >= task.duration;
-    let percent = if done { 100 } else { u8::try_from(elapsed * 100 / task.duration.max(1)).unwrap_or(99) };
-    for trouble in &task.trouble {
-        match trouble {
-            Trouble::StallAt(at) if percent >= *at => {
-                task.progress = *at;
-                return None;
-            }
-            Trouble::Fail { at, code, vanish } if percent >= *at => {
-                task.progress = (*at).min(99);
-                return Some(Some((Code(*code), *vanish)));
-            }
-            _ => {}
-        }
-    }
-    task.progress = percent.min(99);
-    done.then_some(None)
 }

@@ -8,7 +8,7 @@ use super::{
     inventory::SiteFile,
     policy::Release,
     power::OffOutcome,
-    tasks::{Accepted, TaskFault, TaskStatus},
+    tasks::{Accepted, Task, TaskFault, TaskStatus},
     vms::DeleteOptions,
 };
 
@@ -47,6 +47,14 @@ impl World {
             }
         }
         assert_eq!(self.site.violations(), Vec::<String>::new());
+        // What is looked up is what a search finds.
+        for vm in self.site.vms.keys() {
+            let attached = |volume: &&super::Volume| volume.attachment.is_some_and(|at| at.vm == *vm);
+            let found = self.site.volumes.values().filter(attached).map(|volume| volume.id);
+            assert!(self.site.volumes.of_vm(*vm).map(|volume| volume.id).eq(found));
+        }
+        let running = self.site.tasks.values().filter(|task| task.status == TaskStatus::Running);
+        assert_eq!(self.site.next_due(), running.filter_map(Task::end).map(|end| end.at).min());
     }
 
     fn clone(&mut self, mut body: Value) -> Result<u64> {
@@ -222,7 +230,7 @@ fn a_template_is_busy_while_it_is_cloned_and_clones_wait_for_slots() {
     assert_eq!(code(world.site.start(world.now, "u", template)), codes::TEMPLATE_CLONING_START);
     assert_eq!(code(world.site.delete_vm(world.now, "u", template, DeleteOptions::default())), codes::TEMPLATE_CLONING);
     world.settle();
-    let shown: Vec<_> = world.site.tasks.values().map(|task| (task.status, task.progress)).collect();
+    let shown: Vec<_> = world.site.tasks.values().map(|task| (task.status, task.percent(world.now))).collect();
     assert_eq!(shown, [(TaskStatus::Running, 35), (TaskStatus::Waiting, 0)]);
     assert_eq!((world.status(stuck), world.status(behind)), (VmStatus::Creating, VmStatus::Creating));
     assert_eq!(world.site.resume_stalled(world.now, None), 1);
@@ -244,6 +252,35 @@ fn a_failed_deployment_leaves_debris_or_nothing() {
         assert!(world.site.disks_of(id).is_empty());
         assert_eq!(world.site.tasks.values().next_back().unwrap().reason, Some(Code(10_300_152)));
     }
+}
+
+#[test]
+fn tasks_show_how_far_they_are_and_are_forgotten_in_time() {
+    let mut world = World::new();
+    let fault = |trouble: Value| serde_json::from_value::<TaskFault>(trouble).unwrap();
+    world.site.task_faults.push(fault(json!({"times": 1, "fail": {"at": 50, "code": 10_300_152}})));
+    let failing = world.clone(json!({})).unwrap();
+    let task = world.site.vms[&failing].task.unwrap();
+    let (begins, duration) = (world.now, world.site.tasks[&task].duration);
+    for percent in [0, 20, 49] {
+        world.site.advance(begins + (duration * percent).div_ceil(100));
+        assert_eq!(u64::from(world.site.tasks[&task].percent(world.site.now)), percent);
+    }
+    world.site.advance(begins + duration.div_ceil(2));
+    assert_eq!((world.site.tasks[&task].status, world.site.tasks[&task].progress), (TaskStatus::Failed, 50));
+
+    let ended = world.site.now;
+    world.site.advance(ended + world.site.policy.task_retention_ms - 1);
+    assert!(world.site.task(task).is_ok());
+    world.site.advance(ended + world.site.policy.task_retention_ms);
+    assert_eq!(code(world.site.task(task)), codes::GONE);
+
+    world.now = world.site.now;
+    world.site.task_faults.push(fault(json!({"times": 1, "purge": true})));
+    let made = world.clone(json!({})).unwrap();
+    let task = world.site.vms[&made].task.unwrap();
+    world.settle();
+    assert_eq!((world.status(made), code(world.site.task(task))), (VmStatus::Stopped, codes::GONE));
 }
 
 #[test]

@@ -118,17 +118,15 @@ impl Site {
         if self.vms.remove(&id).is_none() {
             return;
         }
-        let mut gone = vec![];
-        for volume in self.volumes.values_mut().filter(|volume| volume.attachment.is_some_and(|at| at.vm == id)) {
-            volume.attachment = None;
-            if !keep_disks {
-                gone.push(volume.id);
-            }
-        }
         self.effects.push(Effect::Destroy { vm: id });
-        for volume in gone {
-            self.volumes.remove(&volume);
-            self.effects.push(Effect::RemoveDisk { volume });
+        let disks: Vec<u64> = self.volumes.of_vm(id).map(|volume| volume.id).collect();
+        for volume in disks {
+            if keep_disks {
+                self.volumes.change(volume, |volume| volume.attachment = None);
+            } else {
+                self.volumes.remove(volume);
+                self.effects.push(Effect::RemoveDisk { volume });
+            }
         }
         self.forget_in_rules(id);
         self.changed();
@@ -137,7 +135,7 @@ impl Site {
     /// Takes a volume off the site behind everybody's back, attached or not: an accident that a test stages.
     pub fn lose_volume(&mut self, id: u64) -> Result<()> {
         self.volume(id)?;
-        self.volumes.remove(&id);
+        self.volumes.remove(id);
         self.effects.push(Effect::RemoveDisk { volume: id });
         self.changed();
         Ok(())

@@ -114,7 +114,7 @@ impl Site {
         volume.persistent = request.persistent_disk.unwrap_or(true);
         volume.custom_properties = request.custom_properties;
         volume.status = VolumeStatus::Creating;
-        self.volumes.insert(id, volume);
+        self.volumes.insert(volume);
         Ok(self.accept_volume(now, user, id, Work::CreateVolume { volume: id }))
     }
 
@@ -127,11 +127,11 @@ impl Site {
         if change.name.as_ref().is_some_and(|name| name.chars().count() > 256) {
             return Err(codes::BAD_PARAMETER.because("name: at most 256 characters"));
         }
-        if let Some(volume) = self.volumes.get_mut(&id) {
+        self.volumes.change(id, |volume| {
             volume.name = change.name.unwrap_or_else(|| volume.name.clone());
             volume.independent = change.indep_disk.unwrap_or(volume.independent);
             volume.persistent = change.persistent_disk.unwrap_or(volume.persistent);
-        }
+        });
         self.changed();
         Ok(())
     }
@@ -141,9 +141,7 @@ impl Site {
         let id = self.volume_of(urn)?;
         let mut merged = self.volume(id)?.custom_properties.clone();
         merge_properties(&mut merged, properties)?;
-        if let Some(volume) = self.volumes.get_mut(&id) {
-            volume.custom_properties = merged;
-        }
+        self.volumes.change(id, |volume| volume.custom_properties = merged);
         self.changed();
         Ok(())
     }
@@ -159,9 +157,7 @@ impl Site {
             VolumeStatus::Creating => return codes::VOLUME_CREATING.refuse(),
             other => return Err(codes::VOLUME_STATE.because(other.word())),
         }
-        if let Some(volume) = self.volumes.get_mut(&id) {
-            volume.status = VolumeStatus::Deleting;
-        }
+        self.volumes.change(id, |volume| volume.status = VolumeStatus::Deleting);
         Ok(self.accept_volume(now, user, id, Work::DeleteVolume { volume: id }))
     }
 
@@ -200,9 +196,7 @@ impl Site {
         let Some(sequence) = sequence else {
             return Err(codes::SLOT_TAKEN.because(format!("sequenceNum {:?}, {}", request.sequence_num, bus.word())));
         };
-        if let Some(volume) = self.volumes.get_mut(&id) {
-            volume.attachment = Some(Attachment { vm, sequence, bus, done: false });
-        }
+        self.volumes.change(id, |volume| volume.attachment = Some(Attachment { vm, sequence, bus, done: false }));
         Ok(self.accept_vm(now, user, vm, Work::Attach { vm, volume: id }))
     }
 
@@ -255,9 +249,7 @@ impl Site {
         {
             return codes::RUNNING_OR_STOPPED.refuse();
         }
-        if let Some(volume) = self.volumes.get_mut(&id) {
-            volume.status = VolumeStatus::Resizing;
-        }
+        self.volumes.change(id, |volume| volume.status = VolumeStatus::Resizing);
         Ok(self.accept_volume(now, user, id, Work::Expand { volume: id, vm, size_gb: wanted_gb }))
     }
 
@@ -267,35 +259,28 @@ impl Site {
     }
 
     pub(super) fn complete_volume(&mut self, now: u64, task: u64, work: &Work) {
-        if let Some(volume) = work.volume().and_then(|id| self.volumes.get_mut(&id)) {
-            let id = volume.id;
+        let id = work.volume().unwrap_or_default();
+        let effect = self.volumes.change(id, |volume| {
             match work {
-                Work::CreateVolume { .. } => {
-                    volume.status = VolumeStatus::Use;
-                    self.effects.push(Effect::BlankDisk { volume: id, bytes: volume.bytes() });
-                }
-                Work::DeleteVolume { .. } => {
-                    self.volumes.remove(&id);
-                    self.effects.push(Effect::RemoveDisk { volume: id });
-                }
-                Work::Expand { size_gb, .. } => {
-                    volume.size_gb = *size_gb;
-                    volume.status = VolumeStatus::Use;
-                    self.effects.push(Effect::SizeDisk { volume: id, bytes: volume.bytes() });
-                }
-                Work::Attach { .. } => {
-                    if let Some(at) = &mut volume.attachment {
-                        at.done = true;
-                    }
-                }
-                Work::Detach { blank, .. } => {
-                    volume.attachment = None;
-                    if *blank {
-                        self.effects.push(Effect::BlankDisk { volume: id, bytes: volume.bytes() });
-                    }
-                }
+                Work::CreateVolume { .. } => volume.status = VolumeStatus::Use,
+                Work::Expand { size_gb, .. } => (volume.size_gb, volume.status) = (*size_gb, VolumeStatus::Use),
+                Work::Attach { .. } => volume.attachment = volume.attachment.map(|at| Attachment { done: true, ..at }),
+                Work::Detach { .. } => volume.attachment = None,
                 _ => {}
             }
+            let bytes = volume.bytes();
+            match work {
+                Work::CreateVolume { .. } | Work::Detach { blank: true, .. } => {
+                    Some(Effect::BlankDisk { volume: id, bytes })
+                }
+                Work::Expand { .. } => Some(Effect::SizeDisk { volume: id, bytes }),
+                Work::DeleteVolume { .. } => Some(Effect::RemoveDisk { volume: id }),
+                _ => None,
+            }
+        });
+        self.effects.extend(effect.flatten());
+        if matches!(work, Work::DeleteVolume { .. }) {
+            self.volumes.remove(id);
         }
         self.succeed(now, task, None);
     }

@@ -24,7 +24,7 @@ pub(super) fn routes() -> Router {
 async fn list(caller: Caller, params: Params) -> Answer {
     // Type 1 is VM folders; without it a site lists its cluster folders, of which this one has none.
     let kind = params.choice("type", &[0, 1, 2])?.unwrap_or(0);
-    let folders = caller.read(|site| {
+    caller.read(|site| {
         let parent = site.folder_parent(params.text("parentObjUrn"))?;
         let name = params.text("folderName").map(str::to_lowercase);
         let below = |mut id: Option<u64>| loop {
@@ -39,9 +39,8 @@ async fn list(caller: Caller, params: Params) -> Answer {
             Some(name) => folder.name.to_lowercase().contains(name) && below(folder.parent),
             None => folder.parent == parent,
         });
-        Ok(wanted.filter(|_| kind == 1).map(|folder| views::folder(site, folder)).collect())
-    })?;
-    params.page("folders", folders, DEFAULT_PAGE)
+        params.page("folders", wanted.filter(|_| kind == 1), DEFAULT_PAGE, |folder| views::folder(site, folder))
+    })
 }
 
 #[derive(Deserialize)]

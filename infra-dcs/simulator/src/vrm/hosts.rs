@@ -41,14 +41,13 @@ fn scope(site: &Site, urn: Option<&str>) -> Result<BTreeSet<u64>> {
 }
 
 async fn list(caller: Caller, params: Params) -> Answer {
-    let hosts = caller.read(|site| {
+    caller.read(|site| {
         let scope = scope(site, params.text("scope"))?;
         let wanted = site.hosts.values().filter(|host| {
             scope.contains(&host.id) && params.fuzzy("name", &host.name) && params.fuzzy("ip", &host.ip)
         });
-        Ok(wanted.map(|host| views::host(site, host)).collect())
-    })?;
-    params.page("hosts", hosts, usize::MAX)
+        params.page("hosts", wanted, usize::MAX, |host| views::host(site, host))
+    })
 }
 
 async fn one(caller: Caller, Path((_, id)): Path<(String, u64)>) -> Answer {

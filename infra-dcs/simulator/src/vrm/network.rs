@@ -39,7 +39,7 @@ fn view(site: &Site, group: &PortGroup) -> Value {
 }
 
 async fn groups_of(caller: Caller, Path((_, id)): Path<(String, u64)>, params: Params) -> Answer {
-    let items = caller.read(|site| {
+    caller.read(|site| {
         if !site.switches.contains_key(&id) {
             return codes::SWITCH_NOT_FOUND.refuse();
         }
@@ -48,9 +48,8 @@ async fn groups_of(caller: Caller, Path((_, id)): Path<(String, u64)>, params: P
                 && params.fuzzy("portGroupName", &group.name)
                 && params.text("vlan").is_none_or(|vlan| group.vlan.to_string() == vlan)
         });
-        Ok(wanted.map(|group| view(site, group)).collect())
-    })?;
-    params.page("portGroups", items, usize::MAX)
+        params.page("portGroups", wanted, usize::MAX, |group| view(site, group))
+    })
 }
 
 async fn group(caller: Caller, Path((_, switch, id)): Path<(String, u64, u64)>) -> Answer {
@@ -61,9 +60,8 @@ async fn group(caller: Caller, Path((_, switch, id)): Path<(String, u64, u64)>) 
 }
 
 async fn all_groups(caller: Caller, params: Params) -> Answer {
-    let items = caller.read(|site| {
+    caller.read(|site| {
         let wanted = site.port_groups.values().filter(|group| params.fuzzy("portGroupName", &group.name));
-        Ok(wanted.map(|group| view(site, group)).collect())
-    })?;
-    params.page("portGroups", items, usize::MAX)
+        params.page("portGroups", wanted, usize::MAX, |group| view(site, group))
+    })
 }

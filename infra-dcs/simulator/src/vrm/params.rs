@@ -101,6 +101,11 @@ impl Params {
         self.text(name).is_none_or(|wanted| value.to_lowercase().contains(&wanted.to_lowercase()))
     }
 
+    /// The same of a value that takes some work to make.
+    pub(super) fn fuzzy_with(&self, name: &str, value: impl FnOnce() -> String) -> bool {
+        self.text(name).is_none() || self.fuzzy(name, &value())
+    }
+
     /// A list of URNs, commas between them. It goes with no other filter.
     pub(super) fn urns(&self, name: &str, most: usize) -> Result<Option<Vec<&str>>> {
         let Some(text) = self.text(name) else { return Ok(None) };
@@ -116,23 +121,31 @@ impl Params {
     }
 
     /// One page of a list under `key`. `without_limit` is the number of items where no limit is asked for.
-    pub(super) fn page(&self, key: &str, items: Vec<Value>, without_limit: usize) -> Answer {
-        page(key, items, self.number("offset")?, self.number("limit")?, without_limit)
+    pub(super) fn page<T>(
+        &self,
+        key: &str,
+        items: impl IntoIterator<Item = T>,
+        without_limit: usize,
+        view: impl FnMut(T) -> Value,
+    ) -> Answer {
+        page(key, items, (self.number("offset")?, self.number("limit")?), without_limit, view)
     }
 }
 
-/// One page of a list under `key`, for calls that ask for it in their body.
-pub(super) fn page(
+/// One page of a list under `key`, for calls that ask for it in their body. Only what is on the page is shown.
+pub(super) fn page<T>(
     key: &str,
-    items: Vec<Value>,
-    offset: Option<usize>,
-    limit: Option<usize>,
+    items: impl IntoIterator<Item = T>,
+    (offset, limit): (Option<usize>, Option<usize>),
     without_limit: usize,
+    view: impl FnMut(T) -> Value,
 ) -> Answer {
     if limit.is_some_and(|limit| limit == 0 || limit > PAGE) {
         return Err(codes::BAD_PARAMETER.because("limit: 1…100"));
     }
+    let items: Vec<T> = items.into_iter().collect();
     let total = items.len();
-    let page: Vec<Value> = items.into_iter().skip(offset.unwrap_or(0)).take(limit.unwrap_or(without_limit)).collect();
+    let page = items.into_iter().skip(offset.unwrap_or(0)).take(limit.unwrap_or(without_limit));
+    let page: Vec<Value> = page.map(view).collect();
     Ok(Json(json!({"total": total, key: page})))
 }

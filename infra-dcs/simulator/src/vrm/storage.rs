@@ -6,7 +6,7 @@ use axum::{
     routing::{delete, get, post},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Answer, Caller, PAGE, Params, Path, body, views};
 use crate::site::{Datastore, Entity, Result, Site, codes, tasks::Work};
@@ -48,19 +48,18 @@ fn in_scope(site: &Site, datastore: &Datastore, scope: Option<&str>) -> Result<b
 async fn list(caller: Caller, params: Params) -> Answer {
     params
         .refuse(&["exceptDatastoreType", "shareType", "exceptMaintainDs", "accessible"], "not offered by this site")?;
-    let items = caller.read(|site| {
+    caller.read(|site| {
         let mut items = vec![];
         for datastore in site.datastores.values() {
             let meant = params.fuzzy("name", &datastore.name)
                 && params.text("status").is_none_or(|status| status == datastore.status)
                 && params.text("storageType").is_none_or(|kind| kind == datastore.storage_type);
             if meant && in_scope(site, datastore, params.text("scope"))? {
-                items.push(views::datastore(site, datastore));
+                items.push(datastore);
             }
         }
-        Ok(items)
-    })?;
-    params.page("datastores", items, usize::MAX)
+        params.page("datastores", items, usize::MAX, |datastore| views::datastore(site, datastore))
+    })
 }
 
 async fn one(caller: Caller, Path((_, id)): Path<(String, u64)>) -> Answer {
@@ -94,11 +93,10 @@ async fn refresh(caller: Caller, bytes: Bytes) -> Answer {
 }
 
 async fn clusters(caller: Caller, params: Params) -> Answer {
-    let items = caller.read(|site| {
+    caller.read(|site| {
         let wanted = site.datastore_clusters.values().filter(|cluster| params.fuzzy("name", &cluster.name));
-        Ok(wanted.map(|cluster| views::datastore_cluster(site, cluster)).collect())
-    })?;
-    params.page("datastoreClusters", items, usize::MAX)
+        params.page("datastoreClusters", wanted, usize::MAX, |cluster| views::datastore_cluster(site, cluster))
+    })
 }
 
 #[derive(Deserialize)]
@@ -132,14 +130,13 @@ async fn cancel(caller: Caller, Path((_, id)): Path<(String, u64)>, bytes: Bytes
 }
 
 async fn files(caller: Caller, Path((_, id)): Path<(String, u64)>, params: Params) -> Answer {
-    let items = caller.read(|site| {
+    caller.read(|site| {
         if !site.datastores.contains_key(&id) {
             return codes::DATASTORE_NOT_FOUND.refuse();
         }
         let wanted = site.files.values().filter(|file| file.datastore == id && params.fuzzy("name", &file.name));
-        Ok(wanted.map(|file| json!({"id": file.id, "name": file.name, "size": file.size})).collect::<Vec<Value>>())
-    })?;
-    params.page("files", items, PAGE)
+        params.page("files", wanted, PAGE, |file| json!({"id": file.id, "name": file.name, "size": file.size}))
+    })
 }
 
 async fn delete_file(caller: Caller, Path((_, datastore, file)): Path<(String, u64, u64)>) -> Answer {

@@ -21,13 +21,13 @@ async fn one(caller: Caller, Path((_, id)): Path<(String, u64)>) -> Answer {
 }
 
 async fn list(caller: Caller, params: Params) -> Answer {
-    let items = caller.read(|site| {
+    caller.read(|site| {
         if let Some(urns) = params.urns("taskUrns", PAGE)? {
             let known = urns.iter().filter_map(|urn| match site.parse(urn) {
                 Some(Entity::Task(id)) => site.tasks.get(&id),
                 _ => None,
             });
-            return Ok(known.map(|task| views::task(site, task)).collect());
+            return params.page("tasks", known, PAGE, |task| views::task(site, task));
         }
         let known =
             |entity: &Entity| matches!(entity, Entity::Site | Entity::Cluster(_) | Entity::Host(_) | Entity::Vm(_));
@@ -53,9 +53,8 @@ async fn list(caller: Caller, params: Params) -> Answer {
                 && after.is_none_or(|after| task.created >= after)
                 && before.is_none_or(|before| task.finished.is_some_and(|finished| finished <= before))
         });
-        Ok(wanted.map(|task| views::task(site, task)).collect())
-    })?;
-    params.page("tasks", items, PAGE)
+        params.page("tasks", wanted, PAGE, |task| views::task(site, task))
+    })
 }
 
 async fn cancel(caller: Caller, Path((_, id)): Path<(String, u64)>) -> Answer {

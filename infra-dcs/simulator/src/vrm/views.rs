@@ -275,7 +275,7 @@ pub fn task(site: &Site, of: &Task) -> Value {
         "urn": site.urn(entity), "uri": entity.uri(&site.id), "type": of.word, "entityUrn": site.urn(of.entity),
         "entityName": of.entity_name, "startTime": of.created.to_string(),
         "finishTime": of.finished.map(|finished| finished.to_string()), "user": of.user, "status": of.status.word(),
-        "progress": of.progress, "reason": of.reason.map(|code| code.to_string()),
+        "progress": of.percent(site.now), "reason": of.reason.map(|code| code.to_string()),
         "reasonDes": of.reason.map(crate::site::codes::text), "cancelable": of.status == TaskStatus::Waiting,
         "cancelled": of.cancelled, "params": {},
     })

@@ -36,13 +36,13 @@ async fn list(caller: Caller, params: Params) -> Answer {
         params.refuse(&["templateUrn"], "only together with isLinkClone")?;
     }
     let order = order(&params)?;
-    let items = caller.read(|site| {
+    caller.read(|site| {
         if let Some(urns) = params.urns("vmurns", 50)? {
             let known = urns.iter().filter_map(|urn| match site.parse(urn) {
                 Some(Entity::Vm(id)) => site.vms.get(&id),
                 _ => None,
             });
-            return Ok(known.map(|vm| views::vm(site, vm, detail)).collect());
+            return params.page("vms", known, PAGE, |vm| views::vm(site, vm, detail));
         }
         let scope = match params.text("scope") {
             None => None,
@@ -68,9 +68,8 @@ async fn list(caller: Caller, params: Params) -> Answer {
                 wanted.reverse();
             }
         }
-        Ok(wanted.into_iter().map(|vm| views::vm(site, vm, detail)).collect())
-    })?;
-    params.page("vms", items, PAGE)
+        params.page("vms", wanted, PAGE, |vm| views::vm(site, vm, detail))
+    })
 }
 
 /// The field to sort by, and whether downwards: both are given, or none.
@@ -104,15 +103,15 @@ fn in_scope(site: &Site, vm: &Vm, scope: Entity) -> bool {
 /// The filters by text: fuzzy, letter case aside; UUIDs exact.
 fn meant(params: &Params, vm: &Vm) -> bool {
     let exact = |name: &str, value: Option<&str>| params.text(name).is_none_or(|wanted| value == Some(wanted));
-    let addresses: Vec<String> = vm.nics.iter().flat_map(|nic| &nic.addresses).map(ToString::to_string).collect();
-    let macs: Vec<&str> = vm.nics.iter().map(|nic| nic.mac.as_str()).collect();
-    params.fuzzy("name", &vm.name)
+    let addresses = || vm.nics.iter().flat_map(|nic| &nic.addresses).map(ToString::to_string).collect::<Vec<_>>();
+    let macs = || vm.nics.iter().map(|nic| nic.mac.as_str()).collect::<Vec<_>>();
+    exact("uuid", Some(&vm.uuid))
+        && params.fuzzy("name", &vm.name)
         && params.fuzzy("description", &vm.description)
         && params.fuzzy("group", vm.group.as_deref().unwrap_or_default())
-        && params.fuzzy("ip", &addresses.join(" "))
-        && params.fuzzy("mac", &macs.join(" "))
-        && params.fuzzy("vmId", &VmId(vm.id).to_string())
-        && exact("uuid", Some(&vm.uuid))
+        && params.fuzzy_with("ip", || addresses().join(" "))
+        && params.fuzzy_with("mac", || macs().join(" "))
+        && params.fuzzy_with("vmId", || VmId(vm.id).to_string())
         && exact("externalUuid", vm.external_uuid.as_deref())
         && exact("status", Some(vm.status.word()))
         && exact("pvDriverStatus", Some(views::tools_word(vm.tools)))

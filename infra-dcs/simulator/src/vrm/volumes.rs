@@ -50,13 +50,13 @@ async fn list(caller: Caller, params: Params) -> Answer {
     if params.text("customProperty").is_some() {
         params.refuse(&["name", "volUrns", "uuid"], "goes not with customProperty")?;
     }
-    let items = caller.read(|site| {
+    caller.read(|site| {
         if let Some(urns) = params.urns("volUrns", 50)? {
             let known = urns.iter().filter_map(|urn| match site.parse(urn) {
                 Some(Entity::Volume(id)) => site.volumes.get(&id),
                 _ => None,
             });
-            return Ok(known.map(|volume| views::volume_in_list(site, volume)).collect());
+            return params.page("volumes", known, PAGE, |volume| views::volume_in_list(site, volume));
         }
         let known: &[u64] = if site.policy.release == Release::R6 { &[0, 1, 2, 3] } else { &[0, 1] };
         let attached = params.choice("attachstatus", known)?.unwrap_or(0);
@@ -73,12 +73,11 @@ async fn list(caller: Caller, params: Params) -> Answer {
                     _ => true,
                 };
             if meant && in_scope(site, volume, params.text("scope"))? {
-                items.push(views::volume_in_list(site, volume));
+                items.push(volume);
             }
         }
-        Ok(items)
-    })?;
-    params.page("volumes", items, PAGE)
+        params.page("volumes", items, PAGE, |volume| views::volume_in_list(site, volume))
+    })
 }
 
 async fn create(caller: Caller, bytes: Bytes) -> Answer {
@@ -127,16 +126,11 @@ struct Condition {
 
 async fn by_mark(caller: Caller, bytes: Bytes) -> Answer {
     let ByMark { condition, offset, limit } = body(&bytes)?;
-    let found = caller.read(|site| {
-        let found = site
-            .volumes
-            .values()
-            .filter(|volume| volume.custom_properties.get(&condition.name) == Some(&condition.value))
-            .map(|volume| views::volume_in_list(site, volume))
-            .collect();
-        Ok(found)
-    })?;
-    page("volumes", found, offset, limit, PAGE)
+    caller.read(|site| {
+        let is_meant = |volume: &&Volume| volume.custom_properties.get(&condition.name) == Some(&condition.value);
+        let found = site.volumes.values().filter(is_meant);
+        page("volumes", found, (offset, limit), PAGE, |volume| views::volume_in_list(site, volume))
+    })
 }
 
 #[derive(Deserialize)]

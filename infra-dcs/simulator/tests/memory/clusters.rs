@@ -20,7 +20,8 @@ async fn balance(site: &Site) -> String {
     let back_ends: Vec<SocketAddr> =
         (1..=3).map(|number| format!("{}:6443", site.address(number)).parse().unwrap()).collect();
     let listener = TcpListener::bind(listen).await.unwrap();
-    tokio::spawn(async move { load_balancer::serve(listener, &back_ends).await });
+    let signals = site.signals.clone();
+    tokio::spawn(async move { load_balancer::serve(listener, &back_ends, Some(&signals)).await });
     listen.to_string()
 }
 

@@ -1,11 +1,12 @@
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
-use dcs_simulator::{
-    clock::Clock,
-    guest::{
-        GuestPlatform,
-        contents::Contents,
-        memory::{cluster::Pace, host::Settings, platform::MemoryGuests},
+use dcs_simulator::guest::{
+    GuestPlatform,
+    contents::Contents,
+    memory::{
+        cluster::{Around, Pace},
+        host::Settings,
+        platform::MemoryGuests,
     },
 };
 use tokio::sync::mpsc;
@@ -28,7 +29,7 @@ async fn machines_resume_from_their_disks_after_a_restart_of_the_simulator() {
     tokio::spawn(async move { while events.recv().await.is_some() {} });
     let pace = Pace { scale: 0.05, slow_disk: Duration::from_millis(100) };
     let settings = Settings { wait_scale: 0.05, ..Settings::default() };
-    let guests = MemoryGuests::new(settings, pace, Arc::new(Clock::default()), sender);
+    let guests = MemoryGuests::new(settings, Around { pace, ..Around::default() }, sender);
     guests.restore(&Contents::of(&state), &saved).unwrap();
     assert_eq!(guests.workload_clusters().count(), 1);
     guests.power_on(site.spec("i-1", &document)).await.unwrap();

@@ -9,10 +9,14 @@ use std::{
 };
 
 use dcs_simulator::{
-    clock::Clock,
+    fabric::signals::Signals,
     guest::{
         GuestDisk, GuestEvent, GuestNic, GuestPlatform, GuestSpec, StopReason,
-        memory::{cluster::Pace, host::Settings, platform::MemoryGuests},
+        memory::{
+            cluster::{Around, Pace},
+            host::Settings,
+            platform::MemoryGuests,
+        },
     },
 };
 use parking_lot::Mutex;
@@ -28,6 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Site {
     pub guests: MemoryGuests,
     pub directory: TempDir,
+    pub signals: Signals,
     network: u8,
     told: Arc<Mutex<Told>>,
 }
@@ -44,7 +49,9 @@ impl Site {
         let (sender, mut events) = mpsc::channel(1024);
         let settings = Settings { wait_scale: pace, strict_kubeadm: true, ..Settings::default() };
         let pace = Pace { scale: pace, slow_disk: Duration::from_millis(100) };
-        let guests = MemoryGuests::new(settings, pace, Arc::new(Clock::default()), sender);
+        let around = Around { pace, ..Around::default() };
+        let signals = around.signals.clone();
+        let guests = MemoryGuests::new(settings, around, sender);
         let told: Arc<Mutex<Told>> = Arc::default();
         let kept = Arc::clone(&told);
         tokio::spawn(async move {
@@ -57,7 +64,7 @@ impl Site {
             }
         });
         // Tests run side by side.
-        Self { guests, directory: tempfile::tempdir().unwrap(), network: rand::random_range(1..=250), told }
+        Self { guests, directory: tempfile::tempdir().unwrap(), signals, network: rand::random_range(1..=250), told }
     }
 
     /// The n-th address of the site.

@@ -19,6 +19,8 @@ use crate::{
     },
 };
 
+/// Time between two looks at whose turn it is: whoever makes way tells, unless only time passes.
+const QUEUE: Duration = Duration::from_secs(60);
 /// Time in which a VM that is made shows all its disks.
 const SETTLE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -56,7 +58,7 @@ fn begin(facts: &Facts<'_>) -> Verdict {
         return plan(Step::BeginAttempt);
     }
     let message = format!("{DEPLOYS} machines are being made at this site; this one is in the queue");
-    wait(missing(types::PROVISIONED, "WaitingForDeployPermit", message), Some(POLL / 2))
+    wait(missing(types::PROVISIONED, "WaitingForDeployPermit", message), Some(QUEUE))
 }
 
 fn claim(facts: &Facts<'_>) -> Verdict {

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     boot::{self, PowerOn},
-    cluster::{Clusters, Pace, SavedCluster},
+    cluster::{Around, Clusters, SavedCluster},
     console::Console,
     disk::{BlockDevice, Disk},
     host::{self, Hardware, Powered, Programs, Settings},
@@ -58,8 +58,47 @@ struct Site {
     clock: Arc<Clock>,
     events: mpsc::Sender<GuestEvent>,
     machines: Mutex<HashMap<String, Entry>>,
-    /// What is on the backing files: the files themselves stay empty.
-    content: Mutex<HashMap<PathBuf, Kept>>,
+    content: Mutex<DiskContents>,
+}
+
+/// What is on the backing files: the files themselves stay empty.
+#[derive(Default)]
+struct DiskContents {
+    kept: HashMap<PathBuf, Kept>,
+    /// How many may be known before those are looked for whose files are gone.
+    enough: usize,
+}
+
+impl DiskContents {
+    /// Fewer than these are not worth a look.
+    const FEW: usize = 64;
+
+    /// What is on a backing file: nothing, where the file is another than the one known.
+    fn disk(&mut self, path: &Path, blank: impl FnOnce() -> Disk) -> Disk {
+        let file = identity(path).unwrap_or_default();
+        match self.kept.get(path) {
+            Some(kept) if kept.file == file => kept.disk.clone(),
+            _ => {
+                let disk = blank();
+                self.kept.insert(path.to_owned(), Kept { file, disk: disk.clone() });
+                // A look at every file for every disk would be most of what a large site does.
+                if self.kept.len() > self.enough {
+                    self.kept.retain(|path, kept| kept.is_at(path));
+                    self.enough = Self::FEW.max(2 * self.kept.len());
+                }
+                disk
+            }
+        }
+    }
+
+    /// Forgets those of these files that are gone.
+    fn forget(&mut self, paths: &[PathBuf]) {
+        for path in paths {
+            if self.kept.get(path).is_some_and(|kept| !kept.is_at(path)) {
+                self.kept.remove(path);
+            }
+        }
+    }
 }
 
 /// A machine that was powered on at least once.
@@ -68,6 +107,8 @@ struct Entry {
     console: Arc<Console>,
     afflictions: Afflictions,
     running: Option<Running>,
+    /// Files of the disks that it had when it was powered on last.
+    disks: Vec<PathBuf>,
 }
 
 struct Running {
@@ -100,19 +141,25 @@ struct Kept {
     disk: Disk,
 }
 
+impl Kept {
+    fn is_at(&self, path: &Path) -> bool {
+        identity(path) == Some(self.file)
+    }
+}
+
 fn identity(path: &Path) -> Option<(u64, Option<SystemTime>)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.ino(), metadata.created().ok()))
 }
 
 impl MemoryGuests {
-    /// A platform without machines. `clock` is the site's.
-    pub fn new(settings: Settings, pace: Pace, clock: Arc<Clock>, events: mpsc::Sender<GuestEvent>) -> Self {
+    /// A platform without machines. `around` is what the site has for them.
+    pub fn new(settings: Settings, around: Around, events: mpsc::Sender<GuestEvent>) -> Self {
         let site = Site {
             settings: Arc::new(settings),
             keys: Arc::default(),
-            clusters: Clusters::new(Arc::clone(&clock), pace),
-            clock,
+            clock: Arc::clone(&around.clock),
+            clusters: Clusters::new(around),
             events,
             machines: Mutex::default(),
             content: Mutex::default(),
@@ -162,9 +209,11 @@ impl Site {
                 return Err(GuestError::AlreadyRunning(id));
             }
             apply(&powered, entry.afflictions);
+            entry.disks = spec.disks.iter().map(|disk| disk.path.clone()).collect();
             entry.running = Some(Running { powered: Arc::clone(&powered), order: Arc::clone(&order), off: is_off });
             Arc::clone(&entry.console)
         };
+        let medium = Mutex::new(medium);
         let life = Life { site: Arc::clone(self), spec, medium, powered, console, order };
         tokio::spawn(async move {
             let reason = life.live().await;
@@ -199,23 +248,9 @@ impl Site {
 
     async fn destroy(&self, id: &str) {
         self.stop(id, StopReason::Killed).await;
-        self.machines.lock().remove(id);
+        let gone = self.machines.lock().remove(id);
         self.clusters.forget_machine(id);
-        self.content.lock().retain(|path, kept| identity(path) == Some(kept.file));
-    }
-
-    /// What is on a backing file: nothing, where the file is another than the one known.
-    fn disk(&self, path: &Path, blank: impl FnOnce() -> Disk) -> Disk {
-        let file = identity(path).unwrap_or_default();
-        let mut content = self.content.lock();
-        match content.get(path) {
-            Some(kept) if kept.file == file => kept.disk.clone(),
-            _ => {
-                let disk = blank();
-                content.insert(path.to_owned(), Kept { file, disk: disk.clone() });
-                disk
-            }
-        }
+        self.content.lock().forget(&gone.map(|entry| entry.disks).unwrap_or_default());
     }
 
     /// Keeps all disks, and then what clusters share: a member that a disk knows is never missing in its cluster.
@@ -223,7 +258,7 @@ impl Site {
         let now = self.clock.now();
         let disks: Vec<(PathBuf, Disk)> = {
             let content = self.content.lock();
-            let present = content.iter().filter(|(path, kept)| identity(path) == Some(kept.file));
+            let present = content.kept.iter().filter(|(path, kept)| kept.is_at(path));
             present.map(|(path, kept)| (path.clone(), kept.disk.clone())).collect()
         };
         let mut saved = Saved { now, ..Saved::default() };
@@ -258,7 +293,7 @@ impl Site {
         // What was written later than now would be in the future for all who read it.
         self.clock.advance(saved.now.saturating_sub(self.clock.now()));
         self.clusters.restore(clusters);
-        *self.content.lock() = restored;
+        *self.content.lock() = DiskContents { enough: 2 * restored.len(), kept: restored };
         Ok(())
     }
 
@@ -266,7 +301,7 @@ impl Site {
     fn system(&self, spec: &GuestSpec) -> Volume {
         let fresh = image::system_disk;
         let Some(disk) = spec.disks.iter().find(|disk| disk.system) else { return fresh() };
-        let kept = self.disk(&disk.path, || Disk::with(fresh()));
+        let kept = self.content.lock().disk(&disk.path, || Disk::with(fresh()));
         kept.volume().unwrap_or_else(fresh)
     }
 
@@ -277,7 +312,7 @@ impl Site {
             name: format!("vd{letter}"),
             size_bytes: disk.size_bytes,
             serial: disk.volume_id.clone(),
-            disk: self.disk(&disk.path, Disk::default),
+            disk: self.content.lock().disk(&disk.path, Disk::default),
         };
         ('b'..='z').zip(data).map(device).collect()
     }
@@ -293,7 +328,8 @@ fn apply(powered: &Powered, afflictions: Afflictions) {
 struct Life {
     site: Arc<Site>,
     spec: GuestSpec,
-    medium: Option<iso::Medium>,
+    /// What was in the drive when the power came, until it is booted from.
+    medium: Mutex<Option<iso::Medium>>,
     powered: Arc<Powered>,
     console: Arc<Console>,
     order: Arc<watch::Sender<Order>>,
@@ -328,6 +364,16 @@ impl Life {
         let _ = self.site.events.try_send(GuestEvent::Console { id: self.spec.id.clone(), line: line.to_owned() });
     }
 
+    /// The medium in the drive. Machines that run keep none in memory: a reboot finds what is there by then.
+    async fn medium(&self) -> Option<iso::Medium> {
+        let at_power_on = self.medium.lock().take();
+        if at_power_on.is_some() {
+            return at_power_on;
+        }
+        let path = self.spec.cdrom.clone()?;
+        tokio::task::spawn_blocking(move || iso::read(&path)).await.ok()?.ok()
+    }
+
     /// Boots, and runs until it is dropped. Returns only when the boot fails.
     async fn boot(&self) -> String {
         let (refusal, mut refused) = watch::channel(None::<String>);
@@ -344,7 +390,7 @@ impl Life {
             system_size: self.powered.disk_bytes,
             disks: self.site.data_disks(&self.spec.disks),
             nics: self.spec.nics.clone(),
-            medium: self.medium.clone(),
+            medium: self.medium().await,
             clock: Arc::new(self.powered.clock.clone()),
             observer: Arc::clone(&observer) as Arc<dyn Observer>,
         };

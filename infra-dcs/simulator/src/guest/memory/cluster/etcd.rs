@@ -230,7 +230,7 @@ pub fn start(pod: &Value, root: &mut Root, surroundings: &Surroundings<'_>) -> R
         (cluster, id)
     };
     cluster.etcd.hold(id, client, surroundings);
-    cluster.etcd.feel(surroundings.clusters.pace.slow_disk);
+    cluster.etcd.feel(surroundings.clusters.around.pace.slow_disk);
     cluster.wake();
     Ok(EtcdMember { cluster, id, tls })
 }

@@ -80,7 +80,7 @@ struct State {
     root: Option<Root>,
     settings: KubeletSettings,
     /// Manifests that were read, so that a pass over a quiet machine reads nothing again.
-    manifests: HashMap<String, (Arc<[u8]>, Option<Value>)>,
+    manifests: HashMap<String, (Arc<[u8]>, Option<Arc<Value>>)>,
     /// The kubeconfig that was read, and the authority in it.
     kubeconfig: Option<(Arc<[u8]>, Vec<u8>)>,
     server: String,
@@ -101,7 +101,9 @@ struct State {
 
 /// A static pod of the machine.
 struct StaticPod {
-    manifest: Value,
+    manifest: Arc<Value>,
+    /// Of the manifest, as its mirror has it.
+    hash: String,
     outcome: Result<Process, Trouble>,
     started: Timestamp,
 }
@@ -312,7 +314,7 @@ impl Kubelet {
     fn run_static_pods(self: &Arc<Self>, state: &mut State) {
         let Some(root) = &mut state.root else { return };
         let directory = state.settings.static_pods.trim_end_matches('/');
-        let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, Arc<Value>> = BTreeMap::new();
         let mut read = HashMap::new();
         for file in Files::list(root, directory) {
             let path = format!("{directory}/{file}");
@@ -321,17 +323,18 @@ impl Kubelet {
                 Some((known, manifest)) if Arc::ptr_eq(&known, &content) => manifest,
                 _ => config::from_yaml(&String::from_utf8_lossy(&content))
                     .ok()
-                    .filter(|manifest| manifest["kind"] == "Pod"),
+                    .filter(|manifest| manifest["kind"] == "Pod")
+                    .map(Arc::new),
             };
             if let Some(manifest) = &manifest {
-                wanted.insert(name(manifest).to_owned(), manifest.clone());
+                wanted.insert(name(manifest).to_owned(), Arc::clone(manifest));
             }
             read.insert(path, (content, manifest));
         }
         state.manifests = read;
         // A pod whose file is gone or has changed ends.
         state.pods.retain(|name, pod| wanted.get(name) == Some(&pod.manifest));
-        let authority = Kubeconfig::read(root, KUBECONFIG).map(|kubeconfig| kubeconfig.authority).unwrap_or_default();
+        let authority = state.kubeconfig.as_ref().map(|(_, authority)| authority.as_slice()).unwrap_or_default();
         // The API server waits for etcd, and the others for it.
         let order = |name: &String| ["etcd", "kube-apiserver"].iter().position(|known| known == name).unwrap_or(2);
         let mut names: Vec<String> = wanted.keys().cloned().collect();
@@ -361,7 +364,7 @@ impl Kubelet {
                         clusters: &self.clusters,
                         cluster: state.cluster.as_ref(),
                         member,
-                        authority: &authority,
+                        authority,
                     };
                     process::start(manifest, root, &surroundings)
                 });
@@ -378,7 +381,8 @@ impl Kubelet {
                     "Static pod does not run."
                 );
             }
-            state.pods.insert(name, StaticPod { manifest: manifest.clone(), outcome, started });
+            let (manifest, hash) = (Arc::clone(manifest), node::manifest_hash(manifest));
+            state.pods.insert(name, StaticPod { manifest, hash, outcome, started });
         }
     }
 
@@ -473,10 +477,9 @@ impl Kubelet {
         for (component, pod) in &state.pods {
             let mirror = format!("{component}-{prefix}");
             let started = time(pod.started);
-            let hash = node::manifest_hash(&pod.manifest);
             let mut shown = api.get(PODS, "kube-system", &mirror);
             if let Some(present) = &shown
-                && (present["metadata"]["annotations"]["kubernetes.io/config.hash"] != hash.as_str()
+                && (present["metadata"]["annotations"]["kubernetes.io/config.hash"] != pod.hash.as_str()
                     || is_deleting(present))
             {
                 api.delete(PODS, "kube-system", &mirror, Some(0));
@@ -521,7 +524,7 @@ impl Kubelet {
             match pod["status"]["phase"].as_str().unwrap_or_default() {
                 "Succeeded" | "Failed" => continue,
                 "Running" if pod["spec"]["restartPolicy"] != "Always" => {
-                    let progress = containers::progress(&pod, self.clock.now(), self.clusters.pace.scale);
+                    let progress = containers::progress(&pod, self.clock.now(), self.clusters.around.pace.scale);
                     state.ends_at = earliest(state.ends_at, progress.next);
                     if let Some(status) = progress.status {
                         let _ = api.merge_status(PODS, namespace(&pod), name(&pod), status);

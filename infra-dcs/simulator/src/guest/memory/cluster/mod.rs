@@ -63,7 +63,7 @@ use super::{
     },
     time::TimeSource,
 };
-use crate::{clock::Clock, guest::faults::GuestCluster};
+use crate::{clock::Clock, fabric::signals::Signals, guest::faults::GuestCluster};
 
 /// How often nodes renew their leases, as kubelet does.
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
@@ -94,24 +94,34 @@ impl Default for Pace {
     }
 }
 
+/// What clusters have around them.
+#[derive(Clone, Default)]
+pub struct Around {
+    /// Time.
+    pub clock: Arc<Clock>,
+    /// Habits.
+    pub pace: Pace,
+    /// Who is told when an API server comes, goes or stops answering.
+    pub signals: Signals,
+}
+
 /// All clusters of the site.
 pub struct Clusters {
     known: Mutex<HashMap<String, Arc<Cluster>>>,
-    clock: Arc<Clock>,
-    pace: Pace,
+    around: Around,
 }
 
 impl Clusters {
     /// None yet.
-    pub fn new(clock: Arc<Clock>, pace: Pace) -> Arc<Self> {
-        Arc::new(Self { known: Mutex::default(), clock, pace })
+    pub fn new(around: Around) -> Arc<Self> {
+        Arc::new(Self { known: Mutex::default(), around })
     }
 
     /// Begins a cluster. Two may have one authority, as two machines that both run `kubeadm init` with it make two.
     fn create(&self, authority: &str, etcd_authority: &str, etcd_version: &str) -> Arc<Cluster> {
         let id = uuid::Uuid::new_v4().to_string();
         let etcd = (etcd_authority, etcd_version);
-        let cluster = Cluster::start(id.clone(), authority.to_owned(), etcd, Arc::clone(&self.clock), self.pace);
+        let cluster = Cluster::start(id.clone(), authority.to_owned(), etcd, self.around.clone());
         self.known.lock().insert(id, Arc::clone(&cluster));
         cluster
     }
@@ -149,7 +159,7 @@ impl Clusters {
     /// Puts clusters that were saved in the place of those that are known.
     pub fn restore(&self, saved: impl IntoIterator<Item = SavedCluster>) {
         let restored = saved.into_iter().map(|saved| {
-            let cluster = Cluster::restored(saved, &self.clock, self.pace);
+            let cluster = Cluster::restored(saved, self.around.clone());
             (cluster.id.clone(), cluster)
         });
         let restored = restored.collect();
@@ -181,6 +191,7 @@ pub struct Cluster {
     addresses: Arc<ServiceAddresses>,
     clock: Arc<Clock>,
     pace: Pace,
+    signals: Signals,
     wake: Arc<Notify>,
     kubelets: Mutex<Vec<Weak<Kubelet>>>,
     present: Mutex<Present>,
@@ -195,6 +206,8 @@ struct Present {
     schedulers: BTreeSet<u64>,
     /// Since when nothing is heard of a node.
     silent: BTreeMap<String, Instant>,
+    /// API servers that answer, as was told last.
+    answering: BTreeSet<SocketAddr>,
 }
 
 /// Something that runs, until this is dropped.
@@ -211,20 +224,16 @@ impl Drop for Presence {
             present.managers.remove(&self.ticket);
             present.schedulers.remove(&self.ticket);
             drop(present);
+            cluster.announce();
             cluster.wake();
         }
     }
 }
 
 impl Cluster {
-    fn start(
-        id: String,
-        authority: String,
-        (etcd_authority, etcd_version): (&str, &str),
-        clock: Arc<Clock>,
-        pace: Pace,
-    ) -> Arc<Self> {
-        let server = Server::new(Arc::new(SiteSources(Arc::clone(&clock))), MODEL_OPTIONS);
+    fn start(id: String, authority: String, (etcd_authority, etcd_version): (&str, &str), around: Around) -> Arc<Self> {
+        let Around { clock, pace, .. } = &around;
+        let server = Server::new(Arc::new(SiteSources(Arc::clone(clock))), MODEL_OPTIONS);
         let factor = pace.scale.clamp(0.001, 1000.0);
         let scaled = |milliseconds: u64| Duration::from_millis(milliseconds).mul_f64(factor).as_millis();
         let scaled = |milliseconds| u64::try_from(scaled(milliseconds)).unwrap_or(u64::MAX);
@@ -235,7 +244,7 @@ impl Cluster {
             health_interval: scaled(usual.health_interval),
             ..usual
         };
-        Self::of(id, authority, (etcd_authority, Model::new(rules)), server, clock, pace)
+        Self::of(id, authority, (etcd_authority, Model::new(rules)), server, around)
     }
 
     /// A cluster with these objects and this state of etcd.
@@ -244,8 +253,7 @@ impl Cluster {
         authority: String,
         (etcd_authority, members): (&str, Model),
         server: Server,
-        clock: Arc<Clock>,
-        pace: Pace,
+        Around { clock, pace, signals }: Around,
     ) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
         let server = Arc::new(server.with_faults(Arc::new(WakeOnWrite(Arc::clone(&wake)))));
@@ -262,6 +270,7 @@ impl Cluster {
             addresses,
             clock,
             pace,
+            signals,
             wake,
             kubelets: Mutex::default(),
             present: Mutex::default(),
@@ -306,7 +315,19 @@ impl Cluster {
     }
 
     fn add_front(self: &Arc<Self>, address: SocketAddr, cable: Cable) -> Presence {
-        self.presence(|present, ticket| drop(present.fronts.insert(ticket, (address, cable))))
+        let presence = self.presence(|present, ticket| drop(present.fronts.insert(ticket, (address, cable))));
+        self.announce();
+        presence
+    }
+
+    /// Tells of API servers that answer since the last time, or do not any more.
+    fn announce(&self) {
+        let has_etcd = self.etcd.has_quorum();
+        let mut present = self.present.lock();
+        let answer = present.fronts.values().filter(|(_, cable)| has_etcd && !cable.is_unplugged());
+        let answering: BTreeSet<SocketAddr> = answer.map(|(address, _)| *address).collect();
+        let before = std::mem::replace(&mut present.answering, answering);
+        before.symmetric_difference(&present.answering).for_each(|address| self.signals.changed(*address));
     }
 
     /// A kubelet belongs to this cluster from now on.
@@ -390,6 +411,7 @@ impl Cluster {
                 break;
             }
         }
+        self.announce();
         due
     }
 

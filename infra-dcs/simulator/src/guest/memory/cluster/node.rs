@@ -195,8 +195,7 @@ pub fn mirror(manifest: &Value, node: &Value, now: &str) -> Value {
 pub fn pod_status(pod: &Value, trouble: Option<&Trouble>, host: &str, address: &str, started: &str) -> Value {
     let ready = if trouble.is_none() { "True" } else { "False" };
     let condition = |kind: &str, status: &str| {
-        let mut condition =
-            json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": started});
+        let mut condition = json!({"type": kind, "status": status, "lastTransitionTime": started});
         if status == "False" {
             condition["reason"] = "ContainersNotReady".into();
             condition["message"] = "containers with unready status".into();
@@ -273,6 +272,17 @@ fn container_status(pod: &Value, container: &Value, started: &str, state: Value,
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_status_has_no_nulls_as_the_api_keeps_none_and_would_be_sent_it_again_with_each_pass() {
+        let containers = json!([{"name": "c", "image": "i:1"}]);
+        let pod = json!({"metadata": {"uid": "u"}, "spec": {"containers": containers, "initContainers": containers}});
+        let trouble = Trouble { reason: "ImagePullBackOff", message: "not found".into() };
+        for trouble in [None, Some(&trouble)] {
+            let status = pod_status(&pod, trouble, "127.0.0.1", "10.244.0.2", "2026-01-01T00:00:00Z");
+            assert!(!status.to_string().contains("null"), "{status}");
+        }
+    }
 
     #[test]
     fn conditions_keep_the_time_of_their_last_change() {

@@ -7,11 +7,8 @@ use std::sync::Arc;
 use kube_model::{Server, Snapshot};
 use serde::{Deserialize, Serialize};
 
-use super::{Cluster, Pace, SiteSources, etcd::SavedHolder};
-use crate::{
-    clock::Clock,
-    guest::memory::{api_server::MODEL_OPTIONS, etcd::Model},
-};
+use super::{Around, Cluster, SiteSources, etcd::SavedHolder};
+use crate::guest::memory::{api_server::MODEL_OPTIONS, etcd::Model};
 
 /// A cluster as it is kept.
 #[derive(Deserialize, Serialize)]
@@ -39,11 +36,11 @@ impl Cluster {
     }
 
     /// A cluster as it was kept, after a loss of power.
-    pub fn restored(saved: SavedCluster, clock: &Arc<Clock>, pace: Pace) -> Arc<Self> {
-        let sources = Arc::new(SiteSources(Arc::clone(clock)));
+    pub fn restored(saved: SavedCluster, around: Around) -> Arc<Self> {
+        let sources = Arc::new(SiteSources(Arc::clone(&around.clock)));
         let server = Server::restored(sources, MODEL_OPTIONS, saved.objects);
         let etcd = (saved.etcd_authority.as_str(), saved.members.without_power());
-        let cluster = Self::of(saved.id, saved.authority, etcd, server, Arc::clone(clock), pace);
+        let cluster = Self::of(saved.id, saved.authority, etcd, server, around);
         cluster.etcd.restore_holders(saved.holders);
         cluster
     }

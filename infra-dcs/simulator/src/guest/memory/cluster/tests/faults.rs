@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::fixture::{Guest, Site, get, is_ready, until};
+use super::fixture::{Guest, PATIENCE, Site, get, is_ready, until};
 use crate::guest::memory::{
     cluster::{
         Cluster,
@@ -39,6 +39,23 @@ async fn a_silent_node_is_noticed_and_comes_back() {
     worker.powered.set_partitioned(false);
     until("it is ready again", || ready(&cluster, "w-1") == "True").await;
     until("the taints are gone", || get(&cluster, NODES, "", "w-1")["spec"]["taints"].is_null()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn word_goes_out_when_an_api_server_begins_to_answer_and_when_it_ceases() {
+    let site = Site::new();
+    let endpoint = format!("{}:6443", site.address(1));
+    let signal = site.clusters.around.signals.of(endpoint.parse().unwrap());
+    let heard = async |what: &str| tokio::time::timeout(PATIENCE, signal.notified()).await.expect(what);
+    let mut first = site.machine("cp-1", 1);
+    first.succeeds("init", &Site::init_documents(&endpoint)).await;
+    heard("it was started").await;
+    first.powered.set_partitioned(true);
+    heard("its cable is out").await;
+    first.powered.set_partitioned(false);
+    heard("its cable is in").await;
+    first.powered.power_off();
+    heard("its machine is off").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use crate::{
         GuestNic,
         memory::{
             cluster::{
-                Cluster, Clusters, Pace,
+                Around, Cluster, Clusters, Pace,
                 api::{Api, Kind},
                 node,
             },
@@ -46,7 +46,7 @@ impl Site {
         let clock = Arc::new(Clock::default());
         let pace = Pace { scale: 0.01, slow_disk: Duration::from_millis(50) };
         Self {
-            clusters: Clusters::new(Arc::clone(&clock), pace),
+            clusters: Clusters::new(Around { clock: Arc::clone(&clock), pace, ..Around::default() }),
             clock,
             settings: Arc::new(Settings { wait_scale: 0.01, ..Settings::default() }),
             keys: Arc::default(),
@@ -59,7 +59,7 @@ impl Site {
     pub fn restarted(&self) -> Self {
         let pace = Pace { scale: 0.01, slow_disk: Duration::from_millis(50) };
         Self {
-            clusters: Clusters::new(Arc::clone(&self.clock), pace),
+            clusters: Clusters::new(Around { clock: Arc::clone(&self.clock), pace, ..Around::default() }),
             clock: Arc::clone(&self.clock),
             settings: Arc::clone(&self.settings),
             keys: Arc::default(),
