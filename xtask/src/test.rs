@@ -20,7 +20,7 @@ use crate::{
 /// What `cargo xtask test` runs.
 #[derive(Args)]
 pub struct Options {
-    /// Run only these tiers [default: all but simulation]
+    /// Run only these tiers [default: all]
     #[arg(long, value_enum)]
     tier: Vec<Tier>,
     /// Run only tests and scenarios whose name contains this text
@@ -38,11 +38,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether a tier runs. The simulation needs an optimised build of everything, which takes longer than it runs: it is
-    /// left to those who name it, and to `--soak`; the unit tier simulates a few worlds as they are built for it.
     fn wants(&self, tier: Tier) -> bool {
-        let by_default = tier != Tier::Simulation || self.soak;
-        if self.tier.is_empty() { by_default } else { self.tier.contains(&tier) }
+        self.tier.is_empty() || self.tier.contains(&tier)
     }
 }
 

@@ -7,6 +7,7 @@ use cluster_api::{
 use jiff::Timestamp;
 use kube::Resource;
 use kubeadm::api::v1beta2::{Initialization, KubeadmConfigStatus};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -23,8 +24,9 @@ pub const CERTIFICATES_AVAILABLE: &str = "CertificatesAvailable";
 #[derive(Clone, Debug)]
 pub struct Report {
     claims: Vec<Claim>,
-    /// The same for readers of v1beta1.
+    /// The same for readers of v1beta1, and what they see now.
     legacy: Vec<Condition>,
+    legacy_before: Vec<Condition>,
     secret: Option<String>,
     /// Generation that the pass made, if it changed the spec.
     generation: Option<i64>,
@@ -45,9 +47,10 @@ impl Report {
         });
         let status = facts.config.status.as_ref().filter(|_| facts.config.is_data_secret_created());
         let secret = status.map(|status| status.data_secret_name.clone()).filter(|name| !name.is_empty());
-        let mut legacy = legacy_of(facts);
+        let legacy_before = legacy_of(facts);
+        let mut legacy = legacy_before.clone();
         legacy.retain(|condition| condition.type_ != types::READY);
-        Self { claims: known.collect(), legacy, secret, generation: None, goes_on: false }
+        Self { claims: known.collect(), legacy, legacy_before, secret, generation: None, goes_on: false }
     }
 
     fn claim(&mut self, claim: Claim, legacy: Condition) {
@@ -142,18 +145,19 @@ impl Report {
             initialization: self.secret.as_ref().map(|_| Initialization { data_secret_created: Some(true) }),
             data_secret_name: self.secret.clone().unwrap_or_default(),
             observed_generation: if complete { generation } else { before.observed_generation },
-            deprecated: serde_json::from_value(self.deprecated(facts, now)).unwrap_or(before.deprecated),
+            deprecated: self.deprecated(before.deprecated, now),
         }
     }
 
     /// What readers of v1beta1 see; what else is there stays.
-    fn deprecated(&self, facts: &Facts, now: Timestamp) -> Value {
-        let mut all = deprecated_of(facts);
-        let settled = legacy::settle(&legacy_of(facts), &self.legacy, now);
-        if !settled.is_empty() {
-            all["v1beta1"]["conditions"] = json!(settled);
+    fn deprecated(&self, before: Option<Value>, now: Timestamp) -> Option<Value> {
+        let settled = legacy::settle(&self.legacy_before, &self.legacy, now);
+        if settled.is_empty() {
+            return before;
         }
-        all
+        let mut all = before.unwrap_or_default();
+        all["v1beta1"]["conditions"] = json!(settled);
+        Some(all)
     }
 
     fn ready(&self) -> Claim {
@@ -184,15 +188,10 @@ impl Report {
     }
 }
 
-fn deprecated_of(facts: &Facts) -> Value {
-    let deprecated = facts.config.status.as_ref().map(|status| &status.deprecated);
-    serde_json::to_value(deprecated).unwrap_or_default()
-}
-
 fn legacy_of(facts: &Facts) -> Vec<Condition> {
-    let mut deprecated = deprecated_of(facts);
-    let conditions = deprecated.pointer_mut("/v1beta1/conditions").map(Value::take).unwrap_or_default();
-    serde_json::from_value(conditions).unwrap_or_default()
+    let deprecated = facts.config.status.as_ref().and_then(|status| status.deprecated.as_ref());
+    let conditions = deprecated.and_then(|deprecated| deprecated.pointer("/v1beta1/conditions"));
+    conditions.and_then(|conditions| Vec::deserialize(conditions).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

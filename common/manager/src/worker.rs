@@ -189,7 +189,9 @@ impl<R: Reconciler> Worker<R> {
         );
         let started = clock.monotonic();
         async move {
-            let work = fault::within(crashes, floor::in_pass(name, key.clone(), reconciler.reconcile(&key)));
+            // A pass is large, and each layer around it would hold and move a copy of it.
+            let work = Box::pin(reconciler.reconcile(&key));
+            let work = fault::within(crashes, floor::in_pass(name, key.clone(), work));
             let work = AssertUnwindSafe(tokio::time::timeout(PASS_LIMIT, work)).catch_unwind();
             let label = ControllerLabel { controller: name };
             let result = match work.await {

@@ -16,7 +16,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Cond
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::NamespaceResourceScope,
+    core::{NamespaceResourceScope, object::HasStatus},
 };
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
@@ -119,11 +119,13 @@ impl Writer {
     }
 
     /// Applies a status, whole. Nothing is sent when the object already shows it.
-    pub async fn apply_status<K: Written>(&self, object: &K, status: &impl Serialize) -> Result<(), ReconcileError> {
+    pub async fn apply_status<K>(&self, object: &K, status: &K::Status) -> Result<(), ReconcileError>
+    where
+        K: Written + HasStatus<Status: Serialize>,
+    {
         let key = ObjectKey::of(object);
         let status = serde_json::to_value(status)?;
-        let shown = serde_json::to_value(object)?;
-        if shown.get("status").unwrap_or(&Value::Null) == &status {
+        if serde_json::to_value(object.status())? == status {
             return Ok(());
         }
         let body = json!({

@@ -23,12 +23,34 @@ const HOOK: &str = "pre-terminate.delete.hook.machine.cluster.x-k8s.io";
 pub struct Core {
     store: Store,
     workload: Arc<WorkloadCluster>,
+    /// What was there to be seen at the last look.
+    seen: Option<Seen>,
+}
+
+/// All that a look depends on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    /// Version of the management cluster.
+    management: u64,
+    /// Version of the workload cluster.
+    workload: u64,
+    is_silent: bool,
+    has_hosts: bool,
 }
 
 impl Core {
     /// Core over these objects, and what it can reach of the workload cluster.
     pub fn new(store: Store, workload: Arc<WorkloadCluster>) -> Self {
-        Self { store, workload }
+        Self { store, workload, seen: None }
+    }
+
+    fn look(&self) -> Seen {
+        Seen {
+            management: self.store.server().version(),
+            workload: self.workload.store().server().version(),
+            is_silent: self.workload.is_silent(),
+            has_hosts: self.workload.has_hosts(),
+        }
     }
 
     fn cluster(&self, cluster: &Value) {
@@ -240,13 +262,17 @@ impl Core {
 
 impl Model for Core {
     fn step(&mut self) -> Option<Duration> {
-        for machine in self.store.list(MACHINE) {
-            self.machine(&machine);
+        // Who sees what it saw the last time has done already what is to be done.
+        let seen = self.look();
+        if self.seen.replace(seen) != Some(seen) {
+            for machine in self.store.list(MACHINE) {
+                self.machine(&machine);
+            }
+            for cluster in self.store.list(CLUSTER) {
+                self.cluster(&cluster);
+            }
         }
-        for cluster in self.store.list(CLUSTER) {
-            self.cluster(&cluster);
-        }
-        // Nodes appear in another cluster, which wakes nobody here.
+        // A workload cluster begins to answer again without a change, which wakes nobody here.
         Some(Duration::from_secs(10))
     }
 }

@@ -75,6 +75,8 @@ impl Host {
 struct State {
     /// Who made the cluster.
     made_by: Option<String>,
+    /// Whether core has seen a node of it: from then on it is known to exist, for ever.
+    is_known: bool,
     hosts: BTreeMap<String, Host>,
     etcd: Etcd,
 }
@@ -153,20 +155,30 @@ impl WorkloadCluster {
         let mut state = self.state.lock();
         if state.hosts.remove(host).is_some() {
             self.journal.note(self.store.actor(), format!("host {host} is gone"), "");
-            // With its only member a cluster is gone: where no control plane provider answers for it, another may be made.
-            let is_only = state.etcd.members().iter().all(|member| member.host == host);
-            if is_only && state.made_by.as_deref() == Some(host) && !self.is_managed.load(Ordering::Relaxed) {
-                state.made_by = None;
-            }
+            self.lose_with(host, &mut state);
             self.settle(&mut state);
             drop(state);
             self.say_not_ready(host);
         }
     }
 
+    /// With its only member a cluster is gone. Another may be made in its place if nobody can know that there was one: no
+    /// control plane provider, and not core, which has not seen a node.
+    fn lose_with(&self, host: &str, state: &mut State) {
+        let is_lost = state.etcd.members().iter().all(|member| member.host == host);
+        if is_lost && !state.is_known && !self.is_managed.load(Ordering::Relaxed) {
+            state.made_by = None;
+        }
+    }
+
     /// Whether a host has been switched on and is not gone.
     pub fn has_host(&self, host: &str) -> bool {
         self.state.lock().hosts.contains_key(host)
+    }
+
+    /// Whether any host is there.
+    pub fn has_hosts(&self) -> bool {
+        !self.state.lock().hosts.is_empty()
     }
 
     /// Hosts whose boot failed for good.
@@ -181,20 +193,21 @@ impl WorkloadCluster {
         running(&self.state.lock()).into_iter().collect()
     }
 
-    /// Name of the node of an identity, while the API server answers.
+    /// Name of the node of an identity, as core finds it while the API server answers.
     pub fn node_of(&self, id: &str) -> Option<String> {
         if self.is_silent() {
             return None;
         }
         let nodes = self.store.within("").list(NODE);
         let found = nodes.iter().find(|node| text(node, "/spec/providerID") == id)?;
+        self.state.lock().is_known = true;
         Some(text(found, "/metadata/name").to_owned())
     }
 
     /// Deletes a node; false while the API server does not answer.
     pub fn delete_node(&self, name: &str) -> bool {
         // A cluster of which nothing is left cannot be asked, and need not.
-        if self.is_silent() && !self.state.lock().hosts.is_empty() {
+        if self.is_silent() && self.has_hosts() {
             return false;
         }
         self.store.within("").delete(NODE, name);
@@ -415,5 +428,43 @@ pub struct Life(pub Arc<WorkloadCluster>);
 impl Model for Life {
     fn step(&mut self) -> Option<Duration> {
         self.0.step()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{models::bootstrap, plan::Plan, world::World};
+
+    /// A world in which two machines are told to make the cluster, the second after the first is gone; answers with what is
+    /// wrong with that. Core looks for nodes meanwhile, or it does not.
+    fn made_twice(is_managed: bool, core_looks: bool) -> Option<&'static str> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(1, Arc::new(Plan::default()));
+            let workload = Arc::clone(&world.workload);
+            if is_managed {
+                workload.is_managed();
+            }
+            workload.power_on("a", "sim://a", bootstrap::init_data().as_bytes());
+            tokio::time::sleep(STAGE.1 * 2).await;
+            if core_looks {
+                assert_eq!(workload.node_of("sim://a").as_deref(), Some("a"));
+            }
+            workload.power_off("a");
+            workload.power_on("b", "sim://b", bootstrap::init_data().as_bytes());
+            let ended = tokio::time::timeout(STAGE.1 * 2, world.journal.violated()).await;
+            if ended.is_err() {
+                assert_eq!(workload.node_of("sim://b").as_deref(), Some("b"));
+            }
+            ended.ok().map(|violation| violation.rule)
+        })
+    }
+
+    #[test]
+    fn a_lost_cluster_is_made_again_only_where_nobody_knew_of_it() {
+        assert_eq!(made_twice(false, false), None);
+        assert_eq!(made_twice(false, true), Some("one cluster"));
+        assert_eq!(made_twice(true, false), Some("one cluster"));
     }
 }
