@@ -236,6 +236,7 @@ pub(super) mod tests {
             managers,
             beside_upstream: false,
             idle: 300,
+            short: false,
             foreign_secrets: 10,
         };
         let requests = |writes: usize, conflicts| Requests {
