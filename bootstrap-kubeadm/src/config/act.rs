@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use cluster_api::v1beta2::Machine;
+use cluster_api::v1beta2::{Cluster, Machine};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, ResourceExt,
@@ -158,6 +158,11 @@ impl Actor {
         if let Some(holder) = self.take_lock(facts).await? {
             report.waits_for_control_plane(holder);
             return Ok(Outcome::Requeue(WAIT_FOR_INIT));
+        }
+        if self.is_made(facts).await? {
+            self.give_lock_back(facts).await;
+            report.waits_for_control_plane("Waiting for the cache to show that the control plane is initialized");
+            return Ok(Outcome::Requeue(WAIT_FOR_RECORD));
         }
         let found = match found {
             Some(found) => found,
@@ -371,6 +376,21 @@ impl Actor {
                 Ok(Some(waits(&holder)))
             }
         }
+    }
+
+    /// Whether the cluster is made by now. Live, and by whoever holds the lock: it is free before anybody makes the cluster
+    /// and again afterwards, and a pass that was slow to come to it may still go by what it saw before.
+    async fn is_made(&self, facts: &Facts) -> Result<bool, ReconcileError> {
+        let clusters = self.writer.api::<Cluster>(&facts.cluster.namespace().unwrap_or_default());
+        let cluster = clusters.get_opt(&facts.cluster.name_any()).await?;
+        let seen_now = |cluster: Cluster| Facts { cluster: cluster.into(), ..facts.clone() };
+        Ok(cluster.is_some_and(|cluster| seen_now(cluster).is_control_plane_initialized()))
+    }
+
+    /// Releases a lock that was taken after the one of the machine that made the cluster.
+    async fn give_lock_back(&self, facts: &Facts) {
+        self.unlocked.lock().remove(&facts.cluster.uid().unwrap_or_default());
+        self.release_lock(facts).await;
     }
 
     /// The cluster is made: nobody needs the lock any more. A failure is of no consequence: it goes with the cluster.

@@ -269,6 +269,19 @@ async fn a_machine_waits_for_the_holder_of_the_lock_until_that_is_gone() {
     assert!(world.stub.get(DATA).is_some());
 }
 
+/// A pass that was slow to come to the lock finds it free again: who made the cluster needs it no more.
+#[tokio::test]
+async fn a_free_lock_is_given_back_where_the_cluster_is_made_by_now() {
+    let world = World::new(fast_keys()).await;
+    let initialized = json!({"initialization": {"controlPlaneInitialized": true}});
+    let cluster = json!({"metadata": {"name": "c", "namespace": "ns"}, "spec": {}, "status": initialized});
+    world.stub.put("/apis/cluster.x-k8s.io/v1beta2/namespaces/ns/clusters/c", cluster);
+    let (outcome, status) = world.pass().await;
+    assert_eq!(outcome.unwrap(), Outcome::Requeue(WAIT_FOR_RECORD));
+    assert_eq!(said(&status, "DataSecretAvailable").0, "False");
+    assert!(world.stub.get(LOCK).is_none() && world.stub.get(DATA).is_none());
+}
+
 #[tokio::test]
 async fn a_lock_that_nobody_can_read_is_for_a_person() {
     let world = World::new(fast_keys()).await;
