@@ -21,6 +21,8 @@ pub(super) enum Shape {
     Blobs,
     /// JSON in a message of its own.
     Json,
+    /// A number or a text, in a message of its own.
+    NumberOrText,
 }
 
 /// A field.
@@ -192,4 +194,36 @@ pub(super) const UNKNOWN: &[Field] = &[
     one(2, "raw", Shape::Bytes),
     text(3, "contentEncoding"),
     text(4, "contentType"),
+];
+
+pub(super) const SERVICE: &[Field] = &[METADATA, one(2, "spec", Shape::Message(SERVICE_SPEC))];
+
+const SERVICE_SPEC: &[Field] = &[
+    list(1, "ports", Shape::Message(SERVICE_PORT)),
+    one(2, "selector", Shape::Texts),
+    text(3, "clusterIP"),
+    text(4, "type"),
+    list(5, "externalIPs", Shape::Text),
+    text(7, "sessionAffinity"),
+    text(8, "loadBalancerIP"),
+    list(9, "loadBalancerSourceRanges", Shape::Text),
+    text(10, "externalName"),
+    text(11, "externalTrafficPolicy"),
+    one(12, "healthCheckNodePort", Shape::Number),
+    one(13, "publishNotReadyAddresses", Shape::Switch),
+    pointer(17, "ipFamilyPolicy", Shape::Text),
+    list(18, "clusterIPs", Shape::Text),
+    list(19, "ipFamilies", Shape::Text),
+    pointer(20, "allocateLoadBalancerNodePorts", Shape::Switch),
+    pointer(21, "loadBalancerClass", Shape::Text),
+    pointer(22, "internalTrafficPolicy", Shape::Text),
+];
+
+const SERVICE_PORT: &[Field] = &[
+    text(1, "name"),
+    text(2, "protocol"),
+    one(3, "port", Shape::Number),
+    one(4, "targetPort", Shape::NumberOrText),
+    one(5, "nodePort", Shape::Number),
+    pointer(6, "appProtocol", Shape::Text),
 ];
