@@ -227,3 +227,36 @@ const SERVICE_PORT: &[Field] = &[
     one(5, "nodePort", Shape::Number),
     pointer(6, "appProtocol", Shape::Text),
 ];
+
+pub(super) const SELF_REVIEW: &[Field] = &[METADATA];
+
+pub(super) const TOKEN_REVIEW: &[Field] = &[METADATA, one(2, "spec", Shape::Message(TOKEN))];
+
+const TOKEN: &[Field] = &[text(1, "token"), list(2, "audiences", Shape::Text)];
+
+pub(super) const RULES_REVIEW: &[Field] = &[METADATA, one(2, "spec", Shape::Message(PLACE))];
+
+const PLACE: &[Field] = &[text(1, "namespace")];
+
+/// What is asked of oneself has no user and no groups.
+pub(super) const ACCESS_REVIEW: &[Field] = &[METADATA, one(2, "spec", Shape::Message(ACCESS))];
+
+const ACCESS: &[Field] = &[
+    pointer(1, "resourceAttributes", Shape::Message(RESOURCE_ATTRIBUTES)),
+    pointer(2, "nonResourceAttributes", Shape::Message(PATH_ATTRIBUTES)),
+    text(3, "user"),
+    list(4, "groups", Shape::Text),
+    text(6, "uid"),
+];
+
+const RESOURCE_ATTRIBUTES: &[Field] = &[
+    text(1, "namespace"),
+    text(2, "verb"),
+    text(3, "group"),
+    text(4, "version"),
+    text(5, "resource"),
+    text(6, "subresource"),
+    text(7, "name"),
+];
+
+const PATH_ATTRIBUTES: &[Field] = &[text(1, "path"), text(2, "verb")];

@@ -52,6 +52,12 @@ fn fields(version: &str, kind: &str) -> Option<&'static [Field]> {
         ("v1", "Service") => messages::SERVICE,
         ("v1", "ServiceAccount") => messages::SERVICE_ACCOUNT,
         ("v1", "Namespace") => messages::NAMESPACE,
+        ("authentication.k8s.io/v1", "SelfSubjectReview") => messages::SELF_REVIEW,
+        ("authentication.k8s.io/v1", "TokenReview") => messages::TOKEN_REVIEW,
+        ("authorization.k8s.io/v1", "SelfSubjectRulesReview") => messages::RULES_REVIEW,
+        ("authorization.k8s.io/v1", "SelfSubjectAccessReview" | "SubjectAccessReview" | "LocalSubjectAccessReview") => {
+            messages::ACCESS_REVIEW
+        }
         ("coordination.k8s.io/v1", "Lease") => messages::LEASE,
         ("rbac.authorization.k8s.io/v1", "Role") => messages::ROLE,
         ("rbac.authorization.k8s.io/v1", "ClusterRole") => messages::CLUSTER_ROLE,

@@ -80,7 +80,7 @@ fn mount_token(pod: &mut Value, others: &dyn Others) {
     let volume = format!("kube-api-access-{}", others.name_suffix());
     let mut is_mounted = false;
     for list in ["containers", "initContainers"] {
-        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+        for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             let mounts = container["volumeMounts"].as_array().into_iter().flatten();
             if mounts.into_iter().any(|mount| mount["mountPath"] == TOKEN_PATH) {
                 continue;
@@ -174,6 +174,7 @@ mod tests {
         let spec = admitted(json!({"containers": [{"name": "c"}]})).unwrap();
         assert_eq!((&spec["serviceAccountName"], &spec["serviceAccount"]), (&json!("default"), &json!("default")));
         assert_eq!(spec["volumes"][0]["name"], "kube-api-access-bcdfg");
+        assert_eq!(spec.get("initContainers"), None);
         assert_eq!(spec["containers"][0]["volumeMounts"][0]["mountPath"], TOKEN_PATH);
         assert_eq!((&spec["priority"], &spec["preemptionPolicy"]), (&json!(0), &json!("PreemptLowerPriority")));
         assert_eq!(spec["tolerations"].as_array().unwrap().len(), 2);
