@@ -1,5 +1,5 @@
-//! The built-in kinds that are served: topology of their fields (after client-go's apply configurations), what is
-//! defaulted, and what only the server sets.
+//! The built-in kinds that are served: topology of their fields (after client-go's apply configurations), how each behaves,
+//! and what only the server sets.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,9 +8,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     apply::schema::{ListKey, Schema},
-    certificates, crd, object,
+    certificates, crd, defaults,
+    errors::FieldError,
+    object,
     registry::{Behaviour, Registry, Resource},
-    workloads,
+    validation,
+    workloads::{self, begin_with},
 };
 
 /// Group of `CustomResourceDefinition`.
@@ -31,7 +34,7 @@ fn build() -> Registry {
     let mut lease = kind("coordination.k8s.io", "Lease", "leases", true, []);
     lease.behaviour.updates_unconditionally = false;
     lease.behaviour.creates_on_update = true;
-    registry.install(lease);
+    registry.install(validated(lease, validation::validate_lease, |_, _| Vec::new()));
     let budget = kind(
         "policy",
         "PodDisruptionBudget",
@@ -39,9 +42,12 @@ fn build() -> Registry {
         true,
         [("spec", Schema::record([("selector", Schema::Leaf)]))],
     );
-    let mut budget = short(budget, &["pdb"]);
+    let mut budget = named(budget, &["pdb"], &[]);
     budget.behaviour = Behaviour { has_status: true, has_generation: true, ..Behaviour::default() };
-    registry.install(budget);
+    budget.prepare = Some(begin_with(
+        || json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}),
+    ));
+    registry.install(validated(budget, validation::validate_budget, |_, _| Vec::new()));
     registry.install(certificates::resource());
     others(&mut registry);
     registry
@@ -61,8 +67,10 @@ pub(crate) fn kind<const N: usize>(
     Resource::new(group, "v1", name, plural, is_namespaced, schema)
 }
 
-pub(crate) fn short(mut resource: Resource, names: &[&str]) -> Resource {
-    resource.short_names = names.iter().map(|name| (*name).to_owned()).collect();
+/// A resource with other names and the groups of resources that it belongs to.
+pub(crate) fn named(mut resource: Resource, short: &[&str], categories: &[&str]) -> Resource {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    (resource.short_names, resource.categories) = (texts(short), texts(categories));
     resource
 }
 
@@ -71,11 +79,32 @@ pub(crate) fn selectable(mut resource: Resource, fields: &[&str]) -> Resource {
     resource
 }
 
+/// A resource whose objects are filled in.
+pub(crate) fn defaulted(mut resource: Resource, fill_in: fn(&mut Value)) -> Resource {
+    resource.default = Some(Arc::new(move |object, _| {
+        fill_in(object);
+        Ok(())
+    }));
+    resource
+}
+
+/// A resource whose objects and their changes are looked at.
+pub(crate) fn validated(
+    mut resource: Resource,
+    object: fn(&Value) -> Vec<FieldError>,
+    change: fn(&Value, &Value) -> Vec<FieldError>,
+) -> Resource {
+    resource.validate = Some(Arc::new(move |new, _| object(new)));
+    resource.validate_update = Some(Arc::new(change));
+    resource
+}
+
 fn core(registry: &mut Registry) {
     registry.install(namespaces());
     let config_map =
         kind("", "ConfigMap", "configmaps", true, [("data", Schema::map()), ("binaryData", Schema::map())]);
-    registry.install(short(config_map, &["cm"]));
+    let config_map = named(config_map, &["cm"], &[]);
+    registry.install(validated(config_map, validation::validate_keys, validation::validate_keys_update));
     registry.install(secrets());
     registry.install(pods());
     registry.install(nodes());
@@ -83,30 +112,40 @@ fn core(registry: &mut Registry) {
     let mut account =
         kind("", "ServiceAccount", "serviceaccounts", true, [("secrets", Schema::keyed(["name"], Schema::Leaf))]);
     account.behaviour.returns_deleted = true;
-    registry.install(short(account, &["sa"]));
+    registry.install(named(account, &["sa"], &[]));
     let event = kind("", "Event", "events", true, [("involvedObject", Schema::Leaf), ("related", Schema::Leaf)]);
     let mut event = selectable(
-        short(event, &["ev"]),
+        named(event, &["ev"], &[]),
         &[
             "involvedObject.kind",
             "involvedObject.namespace",
             "involvedObject.name",
             "involvedObject.uid",
             "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
             "reason",
+            "reportingComponent",
+            "source",
             "type",
         ],
     );
     event.behaviour.creates_on_update = true;
-    registry.install(event);
+    registry.install(defaulted(event, defaults::default_event));
 }
 
 fn namespaces() -> Resource {
     let mut namespace =
-        short(kind("", "Namespace", "namespaces", false, [("status", Schema::record([conditions()]))]), &["ns"]);
+        named(kind("", "Namespace", "namespaces", false, [("status", Schema::record([conditions()]))]), &["ns"], &[]);
     namespace = selectable(namespace, &["status.phase"]);
-    namespace.behaviour =
-        Behaviour { has_status: true, updates_unconditionally: true, returns_deleted: true, ..Behaviour::default() };
+    namespace.behaviour = Behaviour {
+        has_status: true,
+        updates_unconditionally: true,
+        returns_deleted: true,
+        has_label_names: true,
+        deletes_one_by_one: true,
+        ..Behaviour::default()
+    };
     namespace.default = Some(Arc::new(|namespace, _| {
         let name = object::name(namespace).to_owned();
         if !name.is_empty() {
@@ -148,7 +187,7 @@ fn secrets() -> Resource {
         let data = fields.get("data").and_then(Value::as_object).into_iter().flatten();
         data.filter_map(|(_, value)| value.as_str()).try_for_each(check_base64)
     }));
-    secret
+    validated(secret, validation::validate_keys, validation::validate_keys_update)
 }
 
 fn check_base64(text: &str) -> Result<(), String> {
@@ -215,7 +254,7 @@ fn pods() -> Resource {
     ]);
     let pod = kind("", "Pod", "pods", true, [("spec", pod_spec()), ("status", status)]);
     let mut pod = selectable(
-        short(pod, &["po"]),
+        named(pod, &["po"], &["all"]),
         &[
             "spec.nodeName",
             "spec.restartPolicy",
@@ -224,6 +263,7 @@ fn pods() -> Resource {
             "spec.hostNetwork",
             "status.phase",
             "status.podIP",
+            "status.podIPs",
             "status.nominatedNodeName",
         ],
     );
@@ -235,48 +275,13 @@ fn pods() -> Resource {
         grace: Some(pod_grace),
         ..Behaviour::default()
     };
-    pod.categories = vec!["all".into()];
-    pod.default = Some(Arc::new(|pod, _| {
-        if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
-            for (name, value) in [
-                ("dnsPolicy", json!("ClusterFirst")),
-                ("enableServiceLinks", json!(true)),
-                ("restartPolicy", json!("Always")),
-                ("schedulerName", json!("default-scheduler")),
-                ("securityContext", json!({})),
-                ("terminationGracePeriodSeconds", json!(30)),
-            ] {
-                spec.entry(name).or_insert(value);
-            }
-            default_containers(spec);
-        }
-        Ok(())
-    }));
     pod.prepare = Some(Arc::new(|pod, old| {
         if old.is_none() {
-            pod["status"] = json!({"phase": "Pending"});
+            defaults::new_pod_status(pod);
         }
     }));
-    pod
-}
-
-fn default_containers(spec: &mut Map<String, Value>) {
-    for list in ["containers", "initContainers"] {
-        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let Some(container) = container.as_object_mut() else { continue };
-            let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
-            let tag = image.rsplit('/').next().unwrap_or_default().split_once(':').map(|(_, tag)| tag);
-            let policy = if tag.is_none_or(|tag| tag == "latest") { "Always" } else { "IfNotPresent" };
-            for (name, value) in [
-                ("imagePullPolicy", json!(policy)),
-                ("resources", json!({})),
-                ("terminationMessagePath", json!("/dev/termination-log")),
-                ("terminationMessagePolicy", json!("File")),
-            ] {
-                container.entry(name).or_insert(value);
-            }
-        }
-    }
+    let pod = defaulted(pod, defaults::default_pod);
+    validated(pod, validation::validate_pod, validation::validate_pod_update)
 }
 
 /// A pod that runs nowhere, or runs no more, needs no grace.
@@ -297,10 +302,15 @@ fn nodes() -> Resource {
     ]);
     let spec = Schema::record([("podCIDRs", Schema::Set)]);
     let node = kind("", "Node", "nodes", false, [("spec", spec), ("status", status)]);
-    let mut node = selectable(short(node, &["no"]), &["spec.unschedulable"]);
+    let mut node = selectable(named(node, &["no"], &[]), &["spec.unschedulable"]);
     node.behaviour =
         Behaviour { has_status: true, creates_status: true, updates_unconditionally: true, ..Behaviour::default() };
-    node
+    node.prepare = Some(Arc::new(|node, old| {
+        if old.is_none() {
+            defaults::new_node_status(node);
+        }
+    }));
+    validated(node, |_| Vec::new(), validation::validate_node_update)
 }
 
 fn services() -> Resource {
@@ -313,32 +323,12 @@ fn services() -> Resource {
     };
     let spec = Schema::record([("ports", ports), ("selector", Schema::Leaf)]);
     let service = kind("", "Service", "services", true, [("spec", spec), ("status", Schema::record([conditions()]))]);
-    let mut service = selectable(short(service, &["svc"]), &["spec.clusterIP", "spec.type"]);
-    service.default = Some(Arc::new(|service, _| {
-        default_service(service);
-        Ok(())
-    }));
-    service.categories = vec!["all".into()];
+    let mut service = selectable(named(service, &["svc"], &["all"]), &["spec.clusterIP", "spec.type"]);
     service.behaviour =
         Behaviour { has_status: true, updates_unconditionally: true, returns_deleted: true, ..Behaviour::default() };
-    service
-}
-
-/// `pkg/apis/core/v1/defaults.go`; addresses are given by whoever serves a cluster.
-fn default_service(service: &mut Value) {
-    let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    spec.entry("type").or_insert_with(|| json!("ClusterIP"));
-    spec.entry("sessionAffinity").or_insert_with(|| json!("None"));
-    if spec["type"] != "ExternalName" {
-        spec.entry("internalTrafficPolicy").or_insert_with(|| json!("Cluster"));
-    }
-    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        let Some(port) = port.as_object_mut() else { continue };
-        port.entry("protocol").or_insert_with(|| json!("TCP"));
-        if let Some(number) = port.get("port").cloned() {
-            port.entry("targetPort").or_insert(number);
-        }
-    }
+    service.prepare = Some(begin_with(|| json!({"loadBalancer": {}})));
+    let service = defaulted(service, defaults::default_service);
+    validated(service, validation::validate_service, validation::validate_service_update)
 }
 
 fn rbac(registry: &mut Registry) {
@@ -350,32 +340,67 @@ fn rbac(registry: &mut Registry) {
     ] {
         let mut kind = kind("rbac.authorization.k8s.io", name, plural, is_namespaced, [("roleRef", Schema::Leaf)]);
         kind.behaviour.has_path_names = true;
-        registry.install(kind);
+        registry.install(if name.ends_with("Binding") {
+            validated(defaulted(kind, defaults::default_binding), |_| Vec::new(), validation::validate_binding_update)
+        } else {
+            kind
+        });
     }
 }
 
-/// Kinds that drains, volumes and kubelets ask for, and of which nothing but storage is known.
+/// Kinds of which little more than storage is known: those that drains, volumes and kubelets ask for, and those whose objects
+/// others read.
 fn others(registry: &mut Registry) {
-    for (group, name, plural, short_name, is_namespaced, has_status) in [
-        ("", "Endpoints", "endpoints", "ep", true, false),
-        ("", "PersistentVolume", "persistentvolumes", "pv", false, true),
-        ("", "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", true, true),
-        ("discovery.k8s.io", "EndpointSlice", "endpointslices", "", true, false),
-        ("storage.k8s.io", "CSINode", "csinodes", "", false, false),
-        ("storage.k8s.io", "StorageClass", "storageclasses", "sc", false, false),
-        ("storage.k8s.io", "VolumeAttachment", "volumeattachments", "", false, true),
-    ] {
-        let mut kind = kind(group, name, plural, is_namespaced, []);
-        kind.short_names = Some(short_name).filter(|name| !name.is_empty()).map(str::to_owned).into_iter().collect();
-        kind.behaviour.has_status = has_status;
-        registry.install(kind);
-    }
+    const STORAGE: &str = "storage.k8s.io";
+    let plain = |registry: &mut Registry, group, name, plural, short: &[&str], is_namespaced| {
+        registry.install(named(kind(group, name, plural, is_namespaced, []), short, &[]));
+    };
+    plain(registry, "", "Endpoints", "endpoints", &["ep"], true);
+    plain(registry, "", "PodTemplate", "podtemplates", &[], true);
+    plain(registry, "apps", "ControllerRevision", "controllerrevisions", &[], true);
+    plain(registry, STORAGE, "CSINode", "csinodes", &[], false);
+    plain(registry, STORAGE, "CSIStorageCapacity", "csistoragecapacities", &[], true);
+    plain(registry, STORAGE, "VolumeAttributesClass", "volumeattributesclasses", &["vac"], false);
+    let slice = kind("discovery.k8s.io", "EndpointSlice", "endpointslices", true, []);
+    registry.install(defaulted(slice, defaults::default_endpoint_slice));
+    let range = named(kind("", "LimitRange", "limitranges", true, []), &["limits"], &[]);
+    registry.install(defaulted(range, defaults::default_limit_range));
+    let mut class = named(kind("scheduling.k8s.io", "PriorityClass", "priorityclasses", false, []), &["pc"], &[]);
+    class.behaviour.has_generation = true;
+    registry.install(defaulted(class, defaults::default_priority_class));
+    let class = named(kind(STORAGE, "StorageClass", "storageclasses", false, []), &["sc"], &[]);
+    registry.install(defaulted(class, defaults::default_storage_class));
+    let driver = kind(STORAGE, "CSIDriver", "csidrivers", false, []);
+    registry.install(defaulted(driver, defaults::default_csi_driver));
+    let mut quota = named(kind("", "ResourceQuota", "resourcequotas", true, []), &["quota"], &[]);
+    (quota.behaviour.has_status, quota.behaviour.returns_deleted) = (true, true);
+    quota.prepare = Some(begin_with(|| json!({})));
+    registry.install(quota);
+    let mut attachment = kind(STORAGE, "VolumeAttachment", "volumeattachments", false, []);
+    attachment.behaviour.has_status = true;
+    registry.install(validated(attachment, validation::validate_attachment, |_, _| Vec::new()));
+    let volume = named(kind("", "PersistentVolume", "persistentvolumes", false, []), &["pv"], &[]);
+    registry.install(claimed(volume, defaults::default_volume, defaults::new_volume_status));
+    let claim = named(kind("", "PersistentVolumeClaim", "persistentvolumeclaims", true, []), &["pvc"], &[]);
+    registry.install(claimed(claim, defaults::default_claim, defaults::new_claim_status));
+}
+
+/// Volumes and claims begin with a phase.
+fn claimed(resource: Resource, fill_in: fn(&mut Value), begin: fn(&mut Value)) -> Resource {
+    let mut resource = defaulted(resource, fill_in);
+    (resource.behaviour.has_status, resource.behaviour.returns_deleted) = (true, true);
+    resource.prepare = Some(Arc::new(move |object, old| {
+        if old.is_none() {
+            begin(object);
+        }
+    }));
+    resource
 }
 
 fn definitions() -> Resource {
     let names = Schema::record([("shortNames", Schema::Leaf), ("categories", Schema::Leaf)]);
     let status = Schema::record([conditions()]);
-    let mut definition = short(
+    let mut definition = named(
         kind(
             API_EXTENSIONS,
             "CustomResourceDefinition",
@@ -384,8 +409,8 @@ fn definitions() -> Resource {
             [("spec", Schema::record([("names", names), ("versions", Schema::Leaf)])), ("status", status)],
         ),
         &["crd", "crds"],
+        &["api-extensions"],
     );
     definition.behaviour = Behaviour { has_generation: true, has_status: true, ..Behaviour::default() };
-    definition.validate = Some(Arc::new(|definition, _| crd::validate(definition)));
-    definition
+    validated(defaulted(definition, defaults::default_definition), crd::validate, |_, _| Vec::new())
 }

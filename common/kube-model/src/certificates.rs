@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     apply::schema::Schema,
-    builtin::{conditions, kind, selectable, short},
+    builtin::{conditions, kind, named, selectable},
     errors::FieldError,
     object,
     registry::{Behaviour, Resource},
@@ -27,7 +27,7 @@ pub fn resource() -> Resource {
         false,
         [("spec", spec), ("status", Schema::record([conditions()]))],
     );
-    let mut csr = selectable(short(csr, &["csr"]), &["spec.signerName"]);
+    let mut csr = selectable(named(csr, &["csr"], &[]), &["spec.signerName"]);
     csr.behaviour = Behaviour {
         has_status: true,
         has_approval: true,

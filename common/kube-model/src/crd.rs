@@ -76,6 +76,7 @@ pub fn resource(definition: &Arc<Value>, convert: Option<Convert>) -> Option<Res
         short_names: texts(spec.pointer("/names/shortNames")),
         is_namespaced: text("/scope")? == "Namespaced",
         categories: texts(spec.pointer("/names/categories")),
+        foreign: Vec::new(),
         versions: defined
             .versions
             .iter()
@@ -103,6 +104,8 @@ pub fn resource(definition: &Arc<Value>, convert: Option<Convert>) -> Option<Res
         })),
         default: Some(amend(Arc::clone(&defined), Structural::fill_in)),
         prepare: None,
+        admit: None,
+        validate_update: None,
         defined: Some(Arc::clone(&defined)),
         validate: Some(Arc::new(move |object, version| {
             defined.version(version).map(|version| version.structural.validate(object)).unwrap_or_default()

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     certificates,
     registry::{Registry, Resource},
+    server::{BINDING, EVICTION, SCALE},
 };
 
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -18,7 +19,14 @@ pub fn version(git_version: &str) -> Value {
     json!({
         "major": major, "minor": minor, "gitVersion": git_version, "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",
+        "emulationMajor": major, "emulationMinor": minor, "minCompatibilityMajor": major,
+        "minCompatibilityMinor": before(minor),
     })
+}
+
+/// The minor version before another one: the oldest that is lived with.
+fn before(minor: &str) -> String {
+    minor.parse::<u32>().map(|minor| minor.saturating_sub(1).to_string()).unwrap_or_default()
 }
 
 /// `/api`.
@@ -71,25 +79,20 @@ pub fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<
         .map(|(_, resource)| resource.as_ref())
         .filter(served)
         .flat_map(|resource| {
+            let is_known = |verb: &&str| match *verb {
+                "create" => true,
+                "deletecollection" => !resource.behaviour.deletes_one_by_one && !resource.behaviour.is_asked,
+                _ => !resource.behaviour.is_asked,
+            };
+            let verbs: Vec<&str> = VERBS.into_iter().filter(is_known).collect();
             let mut main = json!({
                 "name": resource.plural, "singularName": resource.singular, "namespaced": resource.is_namespaced,
-                "kind": resource.kind, "verbs": VERBS, "shortNames": resource.short_names,
+                "kind": resource.kind, "verbs": verbs, "shortNames": resource.short_names,
             });
             if !resource.categories.is_empty() {
                 main["categories"] = json!(resource.categories);
             }
-            let subresource = |name: &str, is_served: bool| {
-                is_served.then(|| {
-                    json!({
-                        "name": format!("{}/{name}", resource.plural), "singularName": "",
-                        "namespaced": resource.is_namespaced, "kind": resource.kind,
-                        "verbs": ["get", "patch", "update"],
-                    })
-                })
-            };
-            let approval = subresource(certificates::APPROVAL, resource.behaviour.has_approval);
-            let status = subresource("status", resource.behaviour.has_status);
-            std::iter::once(main).chain(approval).chain(status)
+            std::iter::once(main).chain(subresources(resource))
         })
         .collect();
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
@@ -98,4 +101,38 @@ pub fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<
             "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
         })
     })
+}
+
+/// What is served below the objects of a resource.
+fn subresources(resource: &Resource) -> Vec<Value> {
+    const CHANGE: &[&str] = &["get", "patch", "update"];
+    let is_pod = resource.group.is_empty() && resource.plural == "pods";
+    let own = |name: &str| (name.to_owned(), resource.kind.clone(), None, CHANGE);
+    let other = |name: &str, kind: &str, version, verbs| (name.to_owned(), kind.to_owned(), version, verbs);
+    let mut found: Vec<(String, String, Option<(&str, &str)>, &[&str])> = Vec::new();
+    if resource.behaviour.has_approval {
+        found.push(own(certificates::APPROVAL));
+    }
+    if resource.behaviour.has_status {
+        found.push(own("status"));
+    }
+    if resource.behaviour.has_scale {
+        found.push(other(SCALE, "Scale", Some(("autoscaling", "v1")), CHANGE));
+    }
+    if is_pod {
+        found.push(other(BINDING, "Binding", None, &["create"]));
+        found.push(other(EVICTION, "Eviction", Some(("policy", "v1")), &["create"]));
+    }
+    found.extend(resource.foreign.iter().map(|foreign| other(foreign.name, foreign.kind, None, foreign.verbs)));
+    let shown = found.into_iter().map(|(name, kind, version, verbs)| {
+        let mut shown = json!({
+            "name": format!("{}/{name}", resource.plural), "singularName": "", "namespaced": resource.is_namespaced,
+            "kind": kind, "verbs": verbs,
+        });
+        if let Some((group, version)) = version {
+            (shown["group"], shown["version"]) = (json!(group), json!(version));
+        }
+        shown
+    });
+    shown.collect()
 }

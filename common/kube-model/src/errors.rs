@@ -30,6 +30,17 @@ impl FieldError {
         Self { field: field.into(), reason: "FieldValueInvalid", body }
     }
 
+    /// The same with a value in Go's own notation.
+    pub fn invalid_shown(field: impl Into<String>, shown: &str, detail: &str) -> Self {
+        let body = format!("Invalid value: {shown}: {detail}");
+        Self { field: field.into(), reason: "FieldValueInvalid", body }
+    }
+
+    /// A reference to something that is not there.
+    pub fn not_found(field: impl Into<String>, value: &serde_json::Value) -> Self {
+        Self { field: field.into(), reason: "FieldValueNotFound", body: format!("Not found: {value}") }
+    }
+
     /// A field that must be there.
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
         let body = if detail.is_empty() { "Required value".into() } else { format!("Required value: {detail}") };
@@ -257,7 +268,7 @@ impl ApiError {
     #[must_use]
     pub fn with_cause(mut self, reason: &str, message: &str, field: &str) -> Self {
         let cause = StatusCause {
-            field: Some(field.to_owned()),
+            field: Some(field.to_owned()).filter(|field| !field.is_empty()),
             message: Some(message.to_owned()),
             reason: Some(reason.to_owned()),
         };
@@ -278,6 +289,15 @@ impl ApiError {
         Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {available}"))
     }
 
+    /// 406: an object in no form that the client accepts.
+    pub fn no_acceptable_form() -> Self {
+        const FORMS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {FORMS}");
+        let mut error = Self::new(406, "NotAcceptable", message);
+        error.details(|_| {});
+        error
+    }
+
     /// 413: a body of more bytes than that.
     pub fn too_large(limit: usize) -> Self {
         Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
@@ -295,6 +315,13 @@ impl ApiError {
         let message =
             format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// 415: a patch of a type that there is none of.
+    pub fn unsupported_patch() -> Self {
+        let mut error = Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type".into());
+        error.details(|_| {});
+        error
     }
 
     /// 429: come again later; after so many seconds, or whenever it suits.
@@ -320,6 +347,11 @@ impl ApiError {
         error
     }
 
+    /// 500: a resource version that is no number.
+    pub fn unreadable_number(text: &str) -> Self {
+        Self::plain(&format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))
+    }
+
     /// 504: a version was asked for that is not there yet.
     pub fn too_large_version(asked: u64, current: u64) -> Self {
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
@@ -327,7 +359,6 @@ impl ApiError {
             Self::new(504, "Timeout", message).with_cause("ResourceVersionTooLarge", "Too large resource version", "");
         error.details(|details| {
             details.retry_after_seconds = Some(1);
-            details.causes.iter_mut().flatten().for_each(|cause| cause.field = None);
         });
         error
     }

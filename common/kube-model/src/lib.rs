@@ -5,9 +5,9 @@
 //! collection, and errors worded alike, because clients and people match on them. It has no clock and no randomness of
 //! its own: [`Sources`] gives both, so that a simulation that repeats its seed repeats everything.
 //!
-//! It is enough for an unmodified kubectl: tables, OpenAPI documents and checks of fields are there. It knows no
-//! authentication, no admission webhooks, no CEL, patterns or formats of custom resources, of the specs of built-in kinds
-//! no more than which fields there are and no scale subresource. Of protobuf it reads what
+//! It is enough for an unmodified kubectl: tables, OpenAPI documents and checks of fields are there. Objects of built-in
+//! kinds are decoded, filled in and checked for what people get wrong. It knows no authentication, no admission webhooks,
+//! and no CEL, patterns or formats of custom resources. Of protobuf it reads what
 //! controllers write to other clusters, and writes nothing but the OpenAPI document: clients that ask for it get JSON,
 //! which they ask for too.
 //!
@@ -28,15 +28,18 @@ mod apply;
 mod builtin;
 mod certificates;
 mod crd;
+mod defaults;
 #[cfg(feature = "transport")]
 mod discovery;
 mod errors;
 mod faults;
+mod go;
 mod meta;
 mod object;
 #[cfg(feature = "transport")]
 mod openapi;
 mod patch;
+mod quantity;
 mod registry;
 mod schemas;
 mod selectors;
@@ -48,6 +51,7 @@ mod structural;
 mod table;
 #[cfg(feature = "transport")]
 pub mod transport;
+mod validation;
 mod watch;
 mod workloads;
 
@@ -56,11 +60,14 @@ pub use crate::{
     errors::{ApiError, FieldError, Qualified},
     faults::{After, Before, Call, Delivery, Faults},
     patch::Patch,
-    registry::{Amend, Behaviour, Convert, Prepare, Registry, Resource, ResourceId, Validate, Version},
+    registry::{
+        Admit, Amend, Behaviour, Convert, Others, Prepare, Registry, Resource, ResourceId, Subresource, Validate,
+        ValidateUpdate, Version,
+    },
     selectors::selects,
     server::{
         DeleteParams, Deleted, FieldChecks, FieldValidation, List, ListParams, Options, Propagation, Server, Snapshot,
-        Sources, Target, WriteParams,
+        Sources, Target, Veto, WriteParams,
     },
     stored::Stored,
     watch::WatchStream,

@@ -27,12 +27,15 @@ const ANNOTATION_BYTES: usize = 256 * 1024;
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
                          and must start and end with an alphanumeric character (e.g. 'example.com', regex used for \
                          validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
+                     and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+                     '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const LABEL_NAME: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
                           with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for \
                           validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \
-                           '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value', \
-                            or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+                           '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or \
+                           'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
 /// Drops what decoding into `ObjectMeta` drops: unknown fields, nulls, and empty lists, maps and texts. An empty list of
 /// managed fields stays: it asks for them to be forgotten.
@@ -77,8 +80,9 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
     } else if resource.behaviour.has_path_names {
         errors.extend(path_name(name).map(|why| FieldError::invalid("metadata.name", name, why)));
-    } else if !is_subdomain(name) {
-        errors.push(FieldError::invalid("metadata.name", name, SUBDOMAIN));
+    } else {
+        let wrong = if resource.behaviour.has_label_names { label(name) } else { subdomain(name) };
+        errors.extend(wrong.into_iter().map(|why| FieldError::invalid("metadata.name", name, why)));
     }
     if resource.is_namespaced && object::namespace(object).is_empty() {
         errors.push(FieldError::required("metadata.namespace", ""));
@@ -101,6 +105,23 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// What keeps a text from being a domain (`IsDNS1123Subdomain`).
+pub fn subdomain(text: &str) -> Vec<&'static str> {
+    let is_long = (text.len() > 253).then_some("must be no more than 253 characters");
+    is_long.into_iter().chain((!has_domain_form(text)).then_some(SUBDOMAIN)).collect()
+}
+
+/// What keeps a text from being one part of a domain (`IsDNS1123Label`).
+fn label(text: &str) -> Vec<&'static str> {
+    let is_long = (text.len() > 63).then_some("must be no more than 63 characters");
+    let form = match has_domain_form(text) {
+        true if text.contains('.') => Some("must not contain dots"),
+        true => None,
+        false => Some(LABEL),
+    };
+    is_long.into_iter().chain(form).collect()
+}
+
 /// What keeps a name from being part of a path (`apimachinery/pkg/api/validation/path`).
 fn path_name(name: &str) -> Option<String> {
     if [".", ".."].contains(&name) {
@@ -109,8 +130,13 @@ fn path_name(name: &str) -> Option<String> {
     ['/', '%'].into_iter().find(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'"))
 }
 
-/// What is wrong with a change of metadata.
+/// What is wrong with a change of metadata: told twice, by the rules of all kinds and by each kind's own.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let errors = changes(new, old);
+    errors.iter().chain(&errors).cloned().collect()
+}
+
+fn changes(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if object::is_deleting(old) {
         let before = object::finalizers(old);
@@ -145,12 +171,7 @@ fn validate_maps(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (key, value) in texts("labels") {
         errors.extend(qualified_name(key).map(|why| FieldError::invalid("metadata.labels", key, why)));
-        if value.len() > 63 {
-            errors.push(FieldError::invalid("metadata.labels", value, "must be no more than 63 bytes"));
-        }
-        if !value.is_empty() && !is_label_name(value) {
-            errors.push(FieldError::invalid("metadata.labels", value, LABEL_VALUE));
-        }
+        errors.extend(label_value(value).map(|why| FieldError::invalid("metadata.labels", value, why)));
     }
     let mut bytes = 0;
     for (key, value) in texts("annotations") {
@@ -179,10 +200,10 @@ fn validate_owners(object: &Value) -> Vec<FieldError> {
         if owner.get("controller").and_then(Value::as_bool) == Some(true) {
             let current = format!("{}/{}", text("kind"), text("name"));
             match &controller {
-                Some(first) => errors.push(FieldError::invalid(
+                Some(first) => errors.push(FieldError::invalid_shown(
                     "metadata.ownerReferences",
-                    object.pointer("/metadata/ownerReferences").cloned().unwrap_or_default(),
-                    format!(
+                    &owners_shown(object),
+                    &format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} \
                          and {current}"
                     ),
@@ -194,14 +215,43 @@ fn validate_owners(object: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// References to owners in the order of the fields of their type.
+fn owners_shown(object: &Value) -> String {
+    const FIELDS: [&str; 6] = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+    let shown = object::owners(object).map(|owner| {
+        let fields = FIELDS.iter().filter_map(|field| Some(format!("{:?}:{}", field, owner.get(*field)?)));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+    });
+    format!("[{}]", shown.collect::<Vec<_>>().join(","))
+}
+
+/// Whether a text can be a label's key; otherwise why not.
+pub fn label_key(text: &str) -> Option<&'static str> {
+    qualified_name(text)
+}
+
+/// Whether a text can be a label's value; otherwise why not.
+pub fn label_value(text: &str) -> Option<&'static str> {
+    match text {
+        "" => None,
+        text if text.len() > 63 => Some("must be no more than 63 bytes"),
+        text if !is_label_name(text) => Some(LABEL_VALUE),
+        _ => None,
+    }
+}
+
 fn is_subdomain(name: &str) -> bool {
+    name.len() <= 253 && has_domain_form(name)
+}
+
+fn has_domain_form(name: &str) -> bool {
     let is_label = |label: &str| {
         let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         edge(label.chars().next())
             && edge(label.chars().last())
             && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
     };
-    name.len() <= 253 && name.split('.').all(is_label)
+    name.split('.').all(is_label)
 }
 
 fn is_label_name(name: &str) -> bool {

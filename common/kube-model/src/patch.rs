@@ -21,8 +21,8 @@ pub enum Patch {
 pub fn patched(schema: &Schema, mut object: Value, patch: &Patch) -> Result<Value, ApiError> {
     match patch {
         Patch::Json(operations) => {
-            let operations: json_patch::Patch = serde_json::from_value(operations.clone())
-                .map_err(|why| ApiError::bad_request(format!("error decoding patch: {why}")))?;
+            let operations: json_patch::Patch =
+                serde_json::from_value(operations.clone()).map_err(|_| ApiError::unprocessable())?;
             json_patch::patch(&mut object, &operations).map_err(|_| ApiError::unprocessable())?;
         }
         Patch::Merge(patch) => json_patch::merge(&mut object, patch),
@@ -252,7 +252,7 @@ mod tests {
     fn faulty_patches_are_refused() {
         let refused = |patch: Patch| patched(&schema(), json!({"a": 1}), &patch).unwrap_err().code();
         assert_eq!(refused(Patch::Json(json!([{"op": "remove", "path": "/b"}]))), 422);
-        assert_eq!(refused(Patch::Json(json!({"op": "remove"}))), 400);
+        assert_eq!(refused(Patch::Json(json!([{"op": "burn", "path": "/a"}]))), 422);
         assert_eq!(refused(Patch::Strategic(json!({"spec": {"containers": [{"image": "x"}]}}))), 400);
         assert_eq!(refused(Patch::Strategic(json!({"$patch": "explode"}))), 400);
     }

@@ -20,6 +20,19 @@ pub type Prepare = Arc<dyn Fn(&mut Value, Option<&Value>) + Send + Sync>;
 /// What is wrong with an object, in the version of the request, whose name is given.
 pub type Validate = Arc<dyn Fn(&Value, &str) -> Vec<FieldError> + Send + Sync>;
 
+/// What is wrong with a change of an object, given the new and the stored one in the stored version.
+pub type ValidateUpdate = Arc<dyn Fn(&Value, &Value) -> Vec<FieldError> + Send + Sync>;
+/// Admission of a new object: fills in what depends on other objects, or refuses it. What it fills in has no owner.
+pub type Admit = Arc<dyn Fn(&mut Value, &dyn Others) -> Result<(), ApiError> + Send + Sync>;
+
+/// What an admission may know beside its object.
+pub trait Others {
+    /// Another object, by group, kind, namespace and name.
+    fn get(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
+    /// The end of a generated name.
+    fn name_suffix(&self) -> String;
+}
+
 /// A served version of a kind.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -51,8 +64,27 @@ pub struct Behaviour {
     pub returns_deleted: bool,
     /// Names are whatever a path can hold: those of roles have colons.
     pub has_path_names: bool,
+    /// Names are one part of a domain: dots are none of theirs.
+    pub has_label_names: bool,
+    /// Objects are deleted one by one, never as a collection.
+    pub deletes_one_by_one: bool,
+    /// How many there are to be of what it keeps can be read and set apart from the rest.
+    pub has_scale: bool,
+    /// Objects are questions: they are answered when they are created, by whoever is in front of the server, and never kept.
+    pub is_asked: bool,
     /// Deletion waits for somebody else, as for the kubelet of a pod: seconds that the object itself asks for.
     pub grace: Option<fn(&Value) -> i64>,
+}
+
+/// A subresource that somebody in front of a server answers, as discovery shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subresource {
+    /// Its name.
+    pub name: &'static str,
+    /// Kind of what is sent or answered.
+    pub kind: &'static str,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
 }
 
 /// A resource: a kind under its plural.
@@ -70,6 +102,8 @@ pub struct Resource {
     pub short_names: Vec<String>,
     /// Groups of resources to which it belongs, such as `all`, for discovery.
     pub categories: Vec<String>,
+    /// Subresources that others answer, for discovery.
+    pub foreign: Vec<Subresource>,
     /// Whether its objects live in namespaces.
     pub is_namespaced: bool,
     /// Served versions, the preferred one first.
@@ -90,8 +124,12 @@ pub struct Resource {
     pub default: Option<Amend>,
     /// What the server sets.
     pub prepare: Option<Prepare>,
+    /// Admission.
+    pub admit: Option<Admit>,
     /// Validation.
     pub validate: Option<Validate>,
+    /// Validation of changes.
+    pub validate_update: Option<ValidateUpdate>,
     /// What that definition says of its versions.
     pub(crate) defined: Option<Arc<Definition>>,
 }
@@ -106,6 +144,7 @@ impl Resource {
             singular: kind.to_lowercase(),
             short_names: Vec::new(),
             categories: Vec::new(),
+            foreign: Vec::new(),
             is_namespaced,
             versions: vec![Version { name: version.into(), schema }],
             stored: version.into(),
@@ -116,7 +155,9 @@ impl Resource {
             decode: None,
             default: None,
             prepare: None,
+            admit: None,
             validate: None,
+            validate_update: None,
             defined: None,
         }
     }
@@ -201,6 +242,11 @@ impl Registry {
     /// The resource of a group and plural, in whatever version.
     pub fn known(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.resources.get(self.by_path.get(group)?.get(plural)?.0)
+    }
+
+    /// Whether there are resources of a group.
+    pub fn has_group(&self, group: &str) -> bool {
+        self.by_path.contains_key(group)
     }
 
     /// The resource of a path, when it serves that version.

@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-use crate::{errors::ApiError, object, registry::Resource};
+use crate::{
+    errors::{ApiError, FieldError},
+    meta, object,
+    registry::Resource,
+};
 
 /// What a selector asks of one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +51,7 @@ pub struct Selector {
 impl Selector {
     /// Reads both selectors of a request; empty ones select all.
     pub fn parse(resource: &Resource, labels: &str, fields: &str) -> Result<Self, ApiError> {
-        let labels =
-            parse_labels(labels).map_err(|why| ApiError::bad_request(format!("unable to parse requirement: {why}")))?;
+        let labels = parse_labels(labels).map_err(ApiError::bad_request)?;
         let fields = parse_fields(fields)?;
         for (path, ..) in &fields {
             let is_known = path == "metadata.name"
@@ -56,15 +59,13 @@ impl Selector {
                 || resource.selectable.contains(path);
             if !is_known {
                 // Kinds without fields of their own answer with the general text.
-                return Err(ApiError::bad_request(
-                    if resource.behaviour.is_custom || !resource.selectable.is_empty() {
-                        format!("field label not supported: {path}")
-                    } else {
-                        format!(
-                            "{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-                        )
-                    },
-                ));
+                return Err(ApiError::bad_request(if resource.group == "batch" && !resource.selectable.is_empty() {
+                    format!("field label {path:?} not supported for {}", resource.kind)
+                } else if resource.behaviour.is_custom || !resource.selectable.is_empty() {
+                    format!("field label not supported: {path}")
+                } else {
+                    format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                }));
             }
         }
         Ok(Self { labels, fields })
@@ -101,6 +102,8 @@ const SWITCHES: [&str; 2] = ["spec.hostNetwork", "spec.unschedulable"];
 
 /// The text of a field; a missing one is empty.
 fn field_value(object: &Value, path: &str) -> String {
+    // Events name who reported them by the component of their source.
+    let path = if path == "source" { "source.component" } else { path };
     let value = path.split('.').try_fold(object, |value, name| value.get(name));
     match value {
         None | Some(Value::Null) if SWITCHES.contains(&path) => "false".to_owned(),
@@ -152,7 +155,8 @@ fn parse_labels(text: &str) -> Result<Vec<(String, LabelRule)>, String> {
 fn parse_label_term(term: &str) -> Result<(String, LabelRule), String> {
     let one = |value: &str| vec![value.trim().to_owned()];
     let number = |value: &str| {
-        value.trim().parse().map_err(|_| format!("for 'Gt', 'Lt' operators, the value must be an integer: {value:?}"))
+        let wrong = "unable to parse requirement: for 'Gt', 'Lt' operators, the value must be an integer";
+        value.trim().parse().map_err(|_| format!("{wrong}: {value:?}"))
     };
     let (key, rule) = if let Some(key) = term.strip_prefix('!') {
         (key, LabelRule::Missing)
@@ -164,23 +168,61 @@ fn parse_label_term(term: &str) -> Result<(String, LabelRule), String> {
         (key, LabelRule::GreaterThan(number(value)?))
     } else if let Some((key, value)) = term.split_once('<') {
         (key, LabelRule::LessThan(number(value)?))
-    } else if let Some((head, values)) = term.split_once('(') {
-        let values = values.strip_suffix(')').ok_or("expected: ')'")?;
-        let values = values.split(',').map(|value| value.trim().to_owned()).collect();
-        let mut words = head.split_whitespace();
-        match (words.next(), words.next(), words.next()) {
-            (Some(key), Some("in"), None) => (key, LabelRule::In(values)),
-            (Some(key), Some("notin"), None) => (key, LabelRule::NotIn(values)),
-            _ => return Err(format!("found '{term}', expected: in, notin, =, ==, !=, gt, lt")),
-        }
     } else {
-        (term, LabelRule::Exists)
+        parse_words(term)?
     };
     let key = key.trim();
-    if key.is_empty() || key.contains(char::is_whitespace) {
-        return Err(format!("found '{term}', expected: !, identifier, or 'end of string'"));
+    if key.is_empty() {
+        let found = term.trim_start_matches('!').chars().next().unwrap_or_default();
+        return Err(format!("found '{found}', expected: !, identifier, or 'end of string'"));
     }
+    let mut words = key.split_whitespace().skip(1);
+    if let Some(word) = words.next() {
+        return Err(format!("unable to parse requirement: found '{word}', expected: in, notin, =, ==, !=, gt, lt"));
+    }
+    check_term(key, &rule)?;
     Ok((key.to_owned(), rule))
+}
+
+/// A key alone, or one with the values that are allowed or not.
+fn parse_words(term: &str) -> Result<(&str, LabelRule), String> {
+    let (head, values) = term.split_once('(').map_or((term, None), |(head, values)| (head, Some(values)));
+    let words: Vec<&str> = head.split_whitespace().collect();
+    let wrong = |found: &str, expected: &str| Err(format!("unable to parse requirement: found '{found}'{expected}"));
+    let (key, is_in) = match words.as_slice() {
+        [_] if values.is_none() => return Ok((term, LabelRule::Exists)),
+        [key, "in"] => (*key, true),
+        [key, "notin"] => (*key, false),
+        [_, "in" | "notin", next, ..] => return wrong(next, " expected: '('"),
+        [_, next, ..] => return wrong(next, ", expected: in, notin, =, ==, !=, gt, lt"),
+        [_] => return wrong("(", ", expected: in, notin, =, ==, !=, gt, lt"),
+        [] => return Ok((term, LabelRule::Exists)),
+    };
+    let Some(values) = values else { return wrong("", " expected: '('") };
+    let Some(values) = values.strip_suffix(')') else { return wrong("", ", expected: ',', or ')'") };
+    let values = values.split(',').map(|value| value.trim().to_owned()).collect();
+    Ok((key, if is_in { LabelRule::In(values) } else { LabelRule::NotIn(values) }))
+}
+
+/// Refuses what no label can be.
+fn check_term(key: &str, rule: &LabelRule) -> Result<(), String> {
+    let wrong = |at: &str, value: &str, why: &str| {
+        let error = FieldError::invalid(at, value, why);
+        Err(format!("unable to parse requirement: {error}"))
+    };
+    if let Some(why) = meta::label_key(key) {
+        return wrong("<nil>", key, why);
+    }
+    let values = match rule {
+        LabelRule::In(values) | LabelRule::NotIn(values) => values.as_slice(),
+        _ => &[],
+    };
+    for (index, value) in values.iter().enumerate() {
+        if let Some(why) = meta::label_value(value) {
+            return wrong(&format!("values[{index}][{key}]"), value, why);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -226,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused() {
-        for bad in ["a in b", "a in (b", "=x", "a b"] {
+        for bad in ["a in b", "a in (b", "=x", "a b", "-x=1", "x=/"] {
             assert_eq!(Selector::parse(&pods(), bad, "").unwrap_err().code(), 400, "{bad}");
         }
     }

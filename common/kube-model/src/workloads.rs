@@ -1,15 +1,15 @@
-//! The kinds that make pods: their fields and what is defaulted (`pkg/apis/apps/v1/defaults.go`, `pkg/apis/batch/v1`).
+//! The kinds that make pods: their fields and how they behave.
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     apply::schema::Schema,
-    builtin::{conditions, kind, pod_spec, short},
-    errors::FieldError,
-    object,
+    builtin::{conditions, defaulted, kind, named, pod_spec, validated},
+    defaults, object,
     registry::{Behaviour, Registry, Resource},
+    validation,
 };
 
 /// Labels by which the pods of a job are told from others, the older names beside the newer ones.
@@ -17,20 +17,21 @@ const JOB_UID: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-ui
 const JOB_NAME: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 
 pub fn install(registry: &mut Registry) {
-    for (name, plural, short_name) in [
-        ("DaemonSet", "daemonsets", "ds"),
-        ("Deployment", "deployments", "deploy"),
-        ("ReplicaSet", "replicasets", "rs"),
-    ] {
-        registry.install(short(workload("apps", name, plural), &[short_name]));
-    }
-    let mut set = short(workload("apps", "StatefulSet", "statefulsets"), &["sts"]);
-    set.default = Some(Arc::new(|set, _| {
-        default_stateful_set(set);
-        Ok(())
-    }));
-    registry.install(set);
+    registry.install(deployments());
+    registry.install(daemon_sets());
+    let set = named(workload("apps", "ReplicaSet", "replicasets"), &["rs"], &["all"]);
+    let mut set = defaulted(set, defaults::default_replica_set);
+    set.prepare = Some(begin_with(|| json!({"replicas": 0})));
+    set.behaviour.has_scale = true;
+    registry.install(validated(set, validation::validate_replica_set, validation::validate_selector_update));
+    let set = named(workload("apps", "StatefulSet", "statefulsets"), &["sts"], &["all"]);
+    let mut set = defaulted(set, defaults::default_stateful_set);
+    set.prepare = Some(begin_with(|| json!({"replicas": 0, "availableReplicas": 0})));
+    set.behaviour.has_scale = true;
+    registry.install(validated(set, validation::validate_stateful_set, validation::validate_selector_update));
     registry.install(jobs());
+    let job = named(workload("batch", "CronJob", "cronjobs"), &["cj"], &["all"]);
+    registry.install(defaulted(job, defaults::default_cron_job));
 }
 
 fn workload(group: &str, name: &str, plural: &str) -> Resource {
@@ -38,71 +39,63 @@ fn workload(group: &str, name: &str, plural: &str) -> Resource {
     let spec = Schema::record([("selector", Schema::Leaf), ("template", template)]);
     let status = Schema::record([conditions()]);
     let mut workload = kind(group, name, plural, true, [("spec", spec), ("status", status)]);
-    workload.categories = vec!["all".into()];
+    workload.prepare = Some(begin_with(|| json!({})));
     workload.behaviour =
         Behaviour { has_generation: true, has_status: true, updates_unconditionally: true, ..Behaviour::default() };
     workload
 }
 
-fn fill(spec: &mut Map<String, Value>, defaults: &[(&str, Value)]) {
-    for (name, value) in defaults {
-        spec.entry(*name).or_insert_with(|| value.clone());
-    }
+/// Sets the first status of an object.
+pub(crate) fn begin_with(status: fn() -> Value) -> crate::registry::Prepare {
+    Arc::new(move |object, old| {
+        if old.is_none() {
+            object["status"] = status();
+        }
+    })
 }
 
-fn default_stateful_set(set: &mut Value) {
-    let Some(spec) = set.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    fill(
-        spec,
-        &[
-            ("podManagementPolicy", json!("OrderedReady")),
-            ("replicas", json!(1)),
-            ("revisionHistoryLimit", json!(10)),
-            ("updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})),
-            ("persistentVolumeClaimRetentionPolicy", json!({"whenDeleted": "Retain", "whenScaled": "Retain"})),
-        ],
-    );
+fn deployments() -> Resource {
+    let deployment = named(workload("apps", "Deployment", "deployments"), &["deploy"], &["all"]);
+    let mut deployment = defaulted(deployment, defaults::default_deployment);
+    deployment.behaviour.has_scale = true;
+    validated(deployment, validation::validate_deployment, validation::validate_selector_update)
+}
+
+/// The annotation counts templates, as `metadata.generation` counts all changes.
+fn daemon_sets() -> Resource {
+    const TEMPLATE: &str = "deprecated.daemonset.template.generation";
+    let set = named(workload("apps", "DaemonSet", "daemonsets"), &["ds"], &["all"]);
+    let mut set = defaulted(set, defaults::default_daemon_set);
+    set.prepare = Some(Arc::new(|set, old| {
+        let generation = match old {
+            None => {
+                set["status"] = json!({
+                    "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0,
+                });
+                1
+            }
+            Some(old) => {
+                let known = old["metadata"]["annotations"][TEMPLATE].as_str().and_then(|text| text.parse().ok());
+                let known: u64 = known.unwrap_or(1);
+                known + u64::from(old["spec"]["template"] != set["spec"]["template"])
+            }
+        };
+        set["metadata"]["annotations"][TEMPLATE] = json!(generation.to_string());
+    }));
+    validated(set, validation::validate_daemon_set, validation::validate_selector_update)
 }
 
 fn jobs() -> Resource {
-    let mut job = workload("batch", "Job", "jobs");
-    job.default = Some(Arc::new(|job, _| {
-        default_job(job);
-        Ok(())
-    }));
+    let job = named(workload("batch", "Job", "jobs"), &[], &["all"]);
+    let mut job = defaulted(job, defaults::default_job);
+    job.selectable = vec!["status.successful".into()];
     job.prepare = Some(Arc::new(|job, old| {
         if old.is_none() {
             select_own_pods(job);
+            job["status"] = json!({});
         }
     }));
-    job.validate = Some(Arc::new(|job, _| {
-        let policy = job.pointer("/spec/template/spec/restartPolicy").and_then(Value::as_str).unwrap_or_default();
-        let is_wrong = !["OnFailure", "Never"].contains(&policy);
-        let wrong = is_wrong.then(|| {
-            FieldError::required("spec.template.spec.restartPolicy", "valid values: \"OnFailure\", \"Never\"")
-        });
-        wrong.into_iter().collect()
-    }));
-    job
-}
-
-fn default_job(job: &mut Value) {
-    let Some(spec) = job.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    // Without either there is one of one; with a parallelism alone, one success ends them all.
-    if !spec.contains_key("completions") && !spec.contains_key("parallelism") {
-        spec.insert("completions".into(), json!(1));
-    }
-    fill(
-        spec,
-        &[
-            ("parallelism", json!(1)),
-            ("backoffLimit", json!(6)),
-            ("completionMode", json!("NonIndexed")),
-            ("manualSelector", json!(false)),
-            ("podReplacementPolicy", json!("TerminatingOrFailed")),
-            ("suspend", json!(false)),
-        ],
-    );
+    validated(job, validation::validate_job, |_, _| Vec::new())
 }
 
 /// A job's pods are told from others by its UID, unless its maker says how.
@@ -111,6 +104,7 @@ fn select_own_pods(job: &mut Value) {
         return;
     }
     let (Some(uid), name) = (object::uid(job).map(str::to_owned), object::name(job).to_owned()) else { return };
+    let follows = job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"];
     let spec = &mut job["spec"];
     spec["selector"] = json!({"matchLabels": {JOB_UID[0]: uid}});
     if !spec["template"]["metadata"]["labels"].is_object() {
@@ -122,5 +116,9 @@ fn select_own_pods(job: &mut Value) {
     }
     for label in JOB_NAME {
         labels[label] = json!(name);
+    }
+    // Labels that it has of its pods are all of theirs.
+    if follows {
+        job["metadata"]["labels"] = job["spec"]["template"]["metadata"]["labels"].clone();
     }
 }

@@ -104,11 +104,16 @@ pub(super) fn routes(resource: &Resource, version: &str) -> Vec<Route> {
     let everywhere = format!("{prefix}/{version}/{}", resource.plural);
     let mut routes = Vec::new();
     let (collection, places) = if resource.is_namespaced {
-        routes.push(Route { path: everywhere, places: Vec::new(), operations: &[LISTED] });
+        if !resource.behaviour.is_asked {
+            routes.push(Route { path: everywhere, places: Vec::new(), operations: &[LISTED] });
+        }
         (format!("{prefix}/{version}/namespaces/{{namespace}}/{}", resource.plural), vec!["namespace"])
     } else {
         (everywhere, Vec::new())
     };
+    if resource.behaviour.is_asked {
+        return vec![Route { path: collection, places, operations: &[POST] }];
+    }
     let mut named = places.clone();
     named.push("name");
     let object = format!("{collection}/{{name}}");

@@ -5,18 +5,24 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use k8s_openapi::{
     Resource,
     api::{
-        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
-        batch::v1::Job,
+        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        authentication::v1::{SelfSubjectReview, TokenReview},
+        authorization::v1::{
+            LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
+        },
+        autoscaling::v1::Scale,
+        batch::v1::{CronJob, Job},
         certificates::v1::CertificateSigningRequest,
         coordination::v1::Lease,
         core::v1::{
-            ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
-            Service, ServiceAccount,
+            Binding, ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim,
+            Pod, PodTemplate, ResourceQuota, Secret, Service, ServiceAccount,
         },
         discovery::v1::EndpointSlice,
         policy::v1::{Eviction, PodDisruptionBudget},
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
-        storage::v1::{CSINode, StorageClass, VolumeAttachment},
+        scheduling::v1::PriorityClass,
+        storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, ObjectMeta, Status},
@@ -123,7 +129,10 @@ fn generate() -> Definitions {
         PodDisruptionBudget
     );
     add!(ClusterRole, ClusterRoleBinding, Role, RoleBinding, CSINode, StorageClass, VolumeAttachment, Eviction);
-    add!(CertificateSigningRequest, CustomResourceDefinition);
+    add!(CertificateSigningRequest, CustomResourceDefinition, ControllerRevision, CronJob, LimitRange, PodTemplate);
+    add!(SelfSubjectReview, TokenReview, LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview);
+    add!(SubjectAccessReview);
+    add!(ResourceQuota, PriorityClass, CSIDriver, CSIStorageCapacity, VolumeAttributesClass, Scale, Binding);
     let Collector { mut generator, kinds } = collector;
     generator.subschema_for::<DeleteOptions>();
     generator.subschema_for::<ListMeta>();

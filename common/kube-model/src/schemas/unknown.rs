@@ -18,10 +18,8 @@ pub fn drop_unknown(resource: &Resource, version: &str, object: &mut Value) -> V
     let Some(schema) = schema(resource, version) else { return Vec::new() };
     walk.visit(schema, None, object, true);
     let mut found = walk.found;
-    if walk.is_structural {
-        // Metadata are decoded first.
-        found.sort_by_key(|path| (!path.starts_with("metadata."), path.clone()));
-    }
+    // Metadata come first in a body, as a rule, and of custom resources they are decoded first.
+    found.sort_by_key(|path| !path.starts_with("metadata."));
     found.truncate(MOST);
     found
 }
@@ -163,7 +161,7 @@ mod tests {
             "spec": {"containers": [{"name": "x"}, {"name": "y", "imagee": "z", "resources": {"limits": {"cpu": 1}}}]},
         });
         let found = drop_unknown(&built_in("", "Pod"), "v1", &mut pod);
-        assert_eq!(found, ["extra", "metadata.owner", "spec.containers[1].imagee"]);
+        assert_eq!(found, ["metadata.owner", "extra", "spec.containers[1].imagee"]);
         assert_eq!(pod.get("extra"), None);
         assert!(drop_unknown(&built_in("", "Pod"), "v1", &mut pod).is_empty());
     }

@@ -1,6 +1,6 @@
 //! The garbage collector and the namespace controller, one step at a time.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -219,6 +219,82 @@ impl State {
             if !waits {
                 self.commit(id, None);
             }
+        } else {
+            let left: Vec<(ObjectId, Arc<Stored>)> = content(self)
+                .into_iter()
+                .filter_map(|id| Some((id.clone(), Arc::clone(self.store.get(&id)?))))
+                .collect();
+            self.show_remaining(id, namespace, &left, clock);
         }
     }
+
+    /// Says in a namespace's conditions what it waits for.
+    fn show_remaining(&mut self, id: &ObjectId, namespace: &Stored, left: &[(ObjectId, Arc<Stored>)], clock: &Clock) {
+        let resource = |id: &ObjectId| {
+            let resource = self.registry.get(id.0);
+            resource.map(|resource| format!("{}.{}", resource.plural, resource.group)).unwrap_or_default()
+        };
+        let kinds = counted(left.iter().map(|(id, _)| resource(id)), |kind, count| {
+            format!("{kind} has {count} resource instances")
+        });
+        let finalizers = left.iter().flat_map(|(_, object)| object::finalizers(object)).map(str::to_owned);
+        let finalizers = counted(finalizers, |name, count| format!("{name} in {count} resource instances"));
+        let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+            let known = namespace["status"]["conditions"].as_array().into_iter().flatten();
+            let since = known.into_iter().find(|known| known["type"] == kind && known["status"] == status);
+            let since = since.map_or_else(|| json!(clock.text()), |known| known["lastTransitionTime"].clone());
+            json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
+        };
+        let mut conditions = vec![
+            condition(
+                "NamespaceDeletionDiscoveryFailure",
+                "False",
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
+            condition(
+                "NamespaceDeletionGroupVersionParsingFailure",
+                "False",
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+            ),
+            condition(
+                "NamespaceDeletionContentFailure",
+                "False",
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+            condition(
+                "NamespaceContentRemaining",
+                "True",
+                "SomeResourcesRemain",
+                &format!("Some resources are remaining: {kinds}"),
+            ),
+        ];
+        conditions.push(if finalizers.is_empty() {
+            condition(
+                "NamespaceFinalizersRemaining",
+                "False",
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+            )
+        } else {
+            let why = format!("Some content in the namespace has finalizers remaining: {finalizers}");
+            condition("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain", &why)
+        });
+        let mut object = namespace.fields().as_ref().clone();
+        object["status"]["conditions"] = json!(conditions);
+        if object != **namespace {
+            self.commit(id, Some((object, Arc::clone(namespace.managers()))));
+        }
+    }
+}
+
+/// How often each text occurs, in words.
+fn counted(texts: impl Iterator<Item = String>, say: impl Fn(&str, usize) -> String) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for text in texts {
+        *counts.entry(text).or_default() += 1;
+    }
+    counts.iter().map(|(text, count)| say(text, *count)).collect::<Vec<_>>().join(", ")
 }

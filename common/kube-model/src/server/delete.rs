@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Clock, List, ListParams, Server, State, Target};
 use crate::{
-    errors::ApiError,
+    errors::{ApiError, Qualified},
     object,
     registry::Resource,
     selectors::Selector,
@@ -18,6 +18,8 @@ use crate::{
 
 /// Waits until dependents have lost their owner.
 pub(super) const ORPHAN: &str = "orphan";
+/// Namespaces without which nothing works (`NamespaceLifecycle`).
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// Waits until dependents that block it are gone.
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 
@@ -84,6 +86,9 @@ impl Server {
     ) -> Result<List, ApiError> {
         self.change(|state, clock| {
             let found = state.find(target)?;
+            if found.resource.behaviour.deletes_one_by_one {
+                return Err(ApiError::method_not_allowed());
+            }
             let selector = Selector::parse(&found.resource, &list.labels, &list.fields)?;
             let selected = state.list(&found, target, list, &selector)?;
             for object in &selected.items {
@@ -162,6 +167,10 @@ impl State {
         params: &DeleteParams,
         clock: &Clock,
     ) -> Result<(Arc<Stored>, bool), ApiError> {
+        if IMMORTAL.contains(&object::name(live)) {
+            let namespaces = Qualified { group: "", resource: "namespaces" };
+            return Err(ApiError::forbidden(namespaces, object::name(live), "this namespace may not be deleted"));
+        }
         if object::is_deleting(live) {
             return Ok((Arc::clone(live), false));
         }

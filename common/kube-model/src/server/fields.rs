@@ -71,9 +71,10 @@ impl FieldChecks {
 
     /// Checks the object of a create or an update, and takes out what is not known.
     pub(super) fn check_body(&self, resource: &Resource, version: &str, object: &mut Value) -> Result<(), ApiError> {
-        let Some(why) = self.check(resource, version, object) else { return Ok(()) };
         let kind = &resource.kind;
-        Err(ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")))
+        self.check(resource, version, object).map_err(|why| {
+            ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+        })
     }
 
     /// Checks a patched object, and takes out what is not known.
@@ -84,7 +85,7 @@ impl FieldChecks {
         patch: &Patch,
         object: &mut Value,
     ) -> Result<(), ApiError> {
-        let shown = self.is_strict().then(|| match patch {
+        let shown = match patch {
             Patch::Strategic(patch) => {
                 // What is to be removed is dropped while it is merged.
                 let mut patch = patch.clone();
@@ -92,36 +93,34 @@ impl FieldChecks {
                 go_map(&patch)
             }
             _ => object.to_string(),
-        });
-        match (self.check(resource, version, object), shown) {
-            (Some(why), Some(shown)) => {
-                let error = FieldError::invalid("patch", shown, why);
-                Err(ApiError::invalid(Qualified { group: "", resource: "" }, "", &[error]))
-            }
-            _ => Ok(()),
-        }
+        };
+        self.check(resource, version, object).map_err(|why| {
+            let error = FieldError::invalid("patch", shown, why);
+            ApiError::invalid(Qualified { group: "", resource: "" }, "", &[error])
+        })
     }
 
-    /// The strict decoding error, if there is one.
-    fn check(&self, resource: &Resource, version: &str, object: &mut Value) -> Option<String> {
+    /// Decodes an object; the error may be one that only strict decoding knows.
+    fn check(&self, resource: &Resource, version: &str, object: &mut Value) -> Result<(), String> {
         // Another kind is refused for being that.
         let is =
             |field: &str, wanted: &str| object.get(field).and_then(Value::as_str).is_none_or(|given| given == wanted);
         if !is("kind", &resource.kind) || !is("apiVersion", &resource.api_version(version)) {
-            return None;
+            return Ok(());
         }
+        schemas::decode(resource, object)?;
         let unknown = schemas::drop_unknown(resource, version, object);
         let duplicate = self.duplicates.iter().map(|path| format!("duplicate field {path:?}"));
         let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
         let found: Vec<_> = duplicate.chain(unknown).collect();
         match self.validation {
-            _ if found.is_empty() => None,
-            FieldValidation::Ignore => None,
+            _ if found.is_empty() => Ok(()),
+            FieldValidation::Ignore => Ok(()),
             FieldValidation::Warn => {
                 self.warnings.lock().extend(found);
-                None
+                Ok(())
             }
-            FieldValidation::Strict => Some(format!("strict decoding error: {}", found.join(", "))),
+            FieldValidation::Strict => Err(format!("strict decoding error: {}", found.join(", "))),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The server: verbs over the store, without a transport.
 
+mod bind;
 mod collect;
 mod delete;
 mod evict;
 mod fields;
 mod read;
+mod scale;
 mod snapshot;
 mod write;
 
@@ -15,11 +17,13 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 pub use self::{
+    bind::BINDING,
     delete::{DeleteParams, Deleted, Propagation},
     fields::{FieldChecks, FieldValidation},
     read::{List, ListParams},
+    scale::{Rescale, SCALE},
     snapshot::Snapshot,
-    write::WriteParams,
+    write::{Veto, WriteParams},
 };
 use crate::{
     apply::managed::Managers,
@@ -34,7 +38,7 @@ use crate::{
 };
 
 /// The subresource that deletes a pod on behalf of a drain.
-const EVICTION: &str = "eviction";
+pub const EVICTION: &str = "eviction";
 
 /// What a request is about: the parts of its path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,6 +165,12 @@ impl Server {
         self.state.lock().registry.find(&target.group, &target.version, &target.plural).map(|(_, resource)| resource)
     }
 
+    /// Whether anything of a group is served.
+    #[cfg(feature = "transport")]
+    pub(crate) fn has_group(&self, group: &str) -> bool {
+        self.state.lock().registry.has_group(group)
+    }
+
     /// The present time.
     #[cfg(feature = "transport")]
     pub(crate) fn now(&self) -> Timestamp {
@@ -250,12 +260,16 @@ impl State {
     fn find(&self, target: &Target) -> Result<Found, ApiError> {
         let found = self.registry.find(&target.group, &target.version, &target.plural);
         let (id, resource) = found.ok_or_else(ApiError::no_such_path)?;
+        if resource.behaviour.is_asked {
+            return Err(ApiError::method_not_allowed());
+        }
         let has_namespace = !target.namespace.is_empty();
         let is_known = match target.subresource.as_str() {
             "" => true,
             "status" => resource.behaviour.has_status,
             certificates::APPROVAL => resource.behaviour.has_approval,
-            EVICTION => resource.group.is_empty() && resource.plural == "pods",
+            EVICTION | BINDING => resource.group.is_empty() && resource.plural == "pods",
+            SCALE => resource.behaviour.has_scale,
             _ => false,
         };
         // A single object and any write need the namespace; lists and watches may go over all.

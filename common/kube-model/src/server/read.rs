@@ -11,6 +11,7 @@ use super::{Found, Server, State, Target};
 use crate::{
     errors::{ApiError, FieldError, Qualified},
     faults::Call,
+    go,
     registry::Resource,
     selectors::Selector,
     storage::key,
@@ -116,7 +117,8 @@ impl Token {
         let refused =
             |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid{why}"));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|why| refused(format!(": {why}")))?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|why| refused(format!(": {why}")))?;
+        let token: Self =
+            serde_json::from_slice(&bytes).map_err(|why| refused(format!(": {}", go::json_error(&why, &bytes))))?;
         match token {
             Self { ref v, .. } if v != "meta.k8s.io/v1" => {
                 Err(refused(format!(": server does not recognize this encoded version {v}")))
@@ -139,16 +141,14 @@ enum At {
 }
 
 impl ListParams {
-    fn version(&self) -> Result<Option<u64>, ApiError> {
-        if self.resource_version.is_empty() {
+    /// The version that is asked for, or why that is none.
+    fn version(&self) -> Result<Option<u64>, String> {
+        let given = &self.resource_version;
+        if given.is_empty() {
             return Ok(None);
         }
-        self.resource_version.parse().map(Some).map_err(|_| {
-            let given = &self.resource_version;
-            ApiError::bad_request(format!(
-                "invalid resource version: resourceVersion: Invalid value: {given:?}: strconv.ParseUint: parsing \
-                 {given:?}: invalid syntax"
-            ))
+        given.parse().map(Some).map_err(|_| {
+            format!("resourceVersion: Invalid value: {given:?}: strconv.ParseUint: parsing {given:?}: invalid syntax")
         })
     }
 
@@ -241,7 +241,7 @@ impl Server {
         let found = state.find(target)?;
         let selector = Selector::parse(&found.resource, &params.labels, &params.fields)?;
         params.check_watch()?;
-        let version = params.version()?;
+        let version = params.version().map_err(|why| ApiError::plain(&why))?;
         let current = state.store.version();
         let starts_with_all = params.send_initial_events.unwrap_or(version.is_none_or(|version| version == 0));
         if params.send_initial_events == Some(true)
@@ -292,7 +292,8 @@ impl State {
         selector: &Selector,
     ) -> Result<List, ApiError> {
         let current = self.store.version();
-        let version = params.version()?;
+        let unreadable = |why| ApiError::bad_request(format!("invalid resource version: {why}"));
+        let version = params.version().map_err(unreadable)?;
         let (at, start) = if params.continue_token.is_empty() {
             if let Some(asked) = version.filter(|asked| *asked > current) {
                 return Err(ApiError::too_large_version(asked, current));

@@ -14,7 +14,8 @@ use crate::{
     errors::{ApiError, FieldError, Qualified, STALE},
     meta, object,
     patch::{self, Patch},
-    registry::{Amend, Resource},
+    registry::{Amend, Others, Resource},
+    schemas::Definitions,
     storage::{ObjectId, key},
     stored::Stored,
     watch::View,
@@ -24,6 +25,17 @@ use crate::{
 const NAME_ATTEMPTS: usize = 8;
 /// Longest prefix of a generated name, in bytes: five characters follow, and 63 are allowed in all.
 const GENERATED_PREFIX: usize = 58;
+
+/// Looks at what a write would make of an object, given the object as it is stored and as it would be, and may refuse it:
+/// an admission by those who know who is asking.
+#[derive(Clone)]
+pub struct Veto(pub Arc<dyn Fn(Option<&Value>, &Value) -> Result<(), ApiError> + Send + Sync>);
+
+impl std::fmt::Debug for Veto {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Veto")
+    }
+}
 
 /// Parameters of a write.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +48,14 @@ pub struct WriteParams {
     pub force: Option<bool>,
     /// What becomes of fields that the kind does not have; without it they are kept where nothing else drops them.
     pub fields: Option<FieldChecks>,
+    /// Who may refuse it.
+    pub veto: Option<Veto>,
+}
+
+impl WriteParams {
+    fn admit(&self, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
+        self.veto.as_ref().map_or(Ok(()), |veto| veto.0(old, new))
+    }
 }
 
 /// One write under way.
@@ -228,9 +248,7 @@ impl Job<'_> {
         let given = fields.entry("apiVersion").or_insert_with(|| json!(expected));
         if *given != expected {
             let given = given.as_str().unwrap_or_default().to_owned();
-            return Err(ApiError::bad_request(format!(
-                "the API version in the data ({given}) does not match the expected API version ({expected})"
-            )));
+            return Err(self.another_version(&given, fields.get("kind")));
         }
         let given = fields.entry("kind").or_insert_with(|| json!(kind));
         if *given != kind {
@@ -259,6 +277,23 @@ impl Job<'_> {
         })
     }
 
+    fn another_version(&self, given: &str, kind: Option<&Value>) -> ApiError {
+        let Resource { group, behaviour, kind: own, .. } = self.resource();
+        let kind = kind.and_then(Value::as_str).unwrap_or(own);
+        let (given_group, version) = given.rsplit_once('/').unwrap_or(("", given));
+        let is_known = version == "v1" && Definitions::built_in().kind(given_group, kind).is_some();
+        if behaviour.is_custom || given_group != group.as_str() || is_known {
+            let expected = self.api_version();
+            return ApiError::bad_request(format!(
+                "the API version in the data ({given}) does not match the expected API version ({expected})"
+            ));
+        }
+        ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {own}: no kind {kind:?} is registered for version {given:?} \
+             in scheme \"pkg/runtime/scheme.go:111\""
+        ))
+    }
+
     fn another_kind(&self, given: &str, name: &str) -> ApiError {
         let Resource { group, kind, behaviour, .. } = self.resource();
         if behaviour.is_custom {
@@ -267,8 +302,9 @@ impl Job<'_> {
         }
         let version = &self.target.version;
         ApiError::bad_request(format!(
-            "{given} in version {version:?} cannot be handled as a {kind}: converting ({given}) to ({kind}): unknown \
-             conversion"
+            "{given} in version {version:?} cannot be handled as a {kind}: converting ({version}.{given}) to \
+             ({}.{kind}): unknown conversion",
+            group.split('.').next().filter(|package| !package.is_empty()).unwrap_or("core")
         ))
     }
 
@@ -437,7 +473,7 @@ impl State {
         let resource = job.resource();
         let name = object::name(&object).to_owned();
         self.check_namespace(resource, &name, &job.target.namespace)?;
-        if object::meta(&object, "resourceVersion").is_some() {
+        if object::meta(&object, "resourceVersion").is_some() && !job.params.is_dry_run {
             return Err(ApiError::plain("resourceVersion should not be set on objects to be created"));
         }
         for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
@@ -449,6 +485,10 @@ impl State {
             object::set_meta(&mut object, "generation", json!(1));
         }
         let is_generated = object::meta(&object, "generateName").is_some();
+        if let Some(admit) = &resource.admit {
+            admit(&mut object, &Present { state: self, sources: job.sources })?;
+        }
+        job.params.admit(None, &object)?;
         let mut stored = job.stored(object)?;
         if resource.behaviour.has_status && !resource.behaviour.creates_status {
             object::copy_field(&mut stored, &Value::Null, "status");
@@ -496,7 +536,11 @@ impl State {
             let generation = object::meta_number(live, "generation").unwrap_or_default();
             object::set_meta(&mut stored, "generation", json!(generation + 1));
         }
-        let errors = meta::validate_update(&stored, live);
+        job.params.admit(Some(live), &stored)?;
+        let mut errors = meta::validate_update(&stored, live);
+        if let Some(validate) = &resource.validate_update {
+            errors.extend(validate(&stored, live));
+        }
         job.validate(resource.to_version(&stored, &job.target.version)?.as_ref(), errors)?;
         let id = job.object_id();
         let managers = Arc::new(managers);
@@ -515,6 +559,23 @@ impl State {
         }
         let change = self.commit(&id, Some((stored, managers)));
         job.answer(change.new.as_ref().ok_or_else(|| ApiError::internal("a stored object is gone"))?)
+    }
+}
+
+/// The objects that there are beside a new one.
+struct Present<'a> {
+    state: &'a State,
+    sources: &'a dyn Sources,
+}
+
+impl Others for Present<'_> {
+    fn get(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        let id = self.state.registry.find_kind(group, kind)?;
+        self.state.store.get(&(id, key(namespace, name))).map(|object| Arc::clone(object.fields()))
+    }
+
+    fn name_suffix(&self) -> String {
+        self.sources.name_suffix()
     }
 }
 
@@ -552,6 +613,7 @@ fn check_version(job: &Job<'_>, live: &Value, new: &Value) -> Result<(), ApiErro
             Err(ApiError::invalid(job.resource().qualified(), &job.target.name, &[error]))
         }
         version if version == object::meta(live, "resourceVersion") => Ok(()),
+        Some(version) if version.parse::<u64>().is_err() => Err(ApiError::unreadable_number(version)),
         Some(_) => Err(job.conflict(STALE)),
     }
 }

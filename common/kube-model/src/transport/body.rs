@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use super::{
     protobuf::{self, Unreadable},
-    route::Query,
+    route::{Query, dry_run},
     strict_json,
 };
 use crate::{
     errors::{ApiError, FieldError, Qualified},
+    go,
     patch::Patch,
     server::{DeleteParams, Propagation},
 };
 
 /// Types of bodies that are understood.
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-/// Types of patches that are understood.
-const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
-                       application/strategic-merge-patch+json, application/apply-patch+yaml";
+/// Types of patches of custom resources, which are refused in other words.
+const CUSTOM_PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 fn content_type(request: &Request<Bytes>) -> &str {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -30,9 +30,37 @@ fn content_type(request: &Request<Bytes>) -> &str {
 /// A body, and the paths of fields that stand twice in it.
 type Read<T> = (T, Vec<String>);
 
-fn from_json(request: &Request<Bytes>) -> Result<Read<Value>, ApiError> {
-    strict_json::read(request.body())
-        .map_err(|why| ApiError::bad_request(format!("the body of the request is not JSON: {why}")))
+/// A document that should be an object of a kind.
+fn from_json(request: &Request<Bytes>, kind: &str) -> Result<Read<Value>, ApiError> {
+    let unrecognised = |why: &str| {
+        let shown = shown(request.body());
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {why} \
+             ({shown})"
+        ))
+    };
+    let (value, duplicates) =
+        strict_json::read(request.body()).map_err(|why| unrecognised(&go::json_error(&why, request.body())))?;
+    match go::json_type(&value) {
+        "object" => Ok((value, duplicates)),
+        given => Err(unrecognised(&format!("json: cannot unmarshal {given} into Go value of type {TYPE_META}"))),
+    }
+}
+
+/// Where Go reads the kind of an object.
+const TYPE_META: &str =
+    r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
+/// The beginning of a body, for a message (`summarizeData`).
+fn shown(body: &[u8]) -> String {
+    const MOST: usize = 30;
+    let begins = &body[..body.len().min(MOST)];
+    let rest = if body.len() > MOST { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".into(),
+        Some(b'{') => format!("{}{rest}", String::from_utf8_lossy(begins)),
+        Some(_) => format!("{}{rest}", begins.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+    }
 }
 
 /// JSON, which YAML contains, is read as such; the rest by the rules of YAML.
@@ -45,10 +73,10 @@ fn from_yaml(request: &Request<Bytes>) -> Result<Value, ApiError> {
 }
 
 /// The object of a create or an update.
-pub(super) fn object(request: &Request<Bytes>) -> Result<Read<Value>, ApiError> {
+pub(super) fn object(request: &Request<Bytes>, kind: &str) -> Result<Read<Value>, ApiError> {
     let with_none = |object| (object, Vec::new());
     match content_type(request) {
-        "" | "application/json" => from_json(request),
+        "" | "application/json" => from_json(request, kind),
         "application/yaml" => from_yaml(request).map(with_none),
         "application/vnd.kubernetes.protobuf" => {
             protobuf::decode(request.body()).map(with_none).map_err(|unreadable| match unreadable {
@@ -61,16 +89,22 @@ pub(super) fn object(request: &Request<Bytes>) -> Result<Read<Value>, ApiError> 
 }
 
 /// The patch of a patch.
-pub(super) fn patch(request: &Request<Bytes>) -> Result<Read<Patch>, ApiError> {
-    let patch: fn(Value) -> Patch = match content_type(request) {
-        "application/json-patch+json" => Patch::Json,
-        "application/merge-patch+json" => Patch::Merge,
-        "application/strategic-merge-patch+json" => Patch::Strategic,
+pub(super) fn patch(request: &Request<Bytes>, is_custom: bool) -> Result<Read<Patch>, ApiError> {
+    let (patch, wanted, wanted_type): (fn(Value) -> Patch, _, _) = match content_type(request) {
+        "application/json-patch+json" => (Patch::Json, "array", "[]handlers.jsonPatchOp"),
+        "application/merge-patch+json" => (Patch::Merge, "object", "map[string]interface {}"),
+        "application/strategic-merge-patch+json" => (Patch::Strategic, "object", "map[string]interface {}"),
         "application/apply-patch+yaml" => return Ok((Patch::Apply(from_yaml(request)?), Vec::new())),
-        _ => return Err(ApiError::unsupported_media_type(PATCHES)),
+        _ if is_custom => return Err(ApiError::unsupported_media_type(CUSTOM_PATCHES)),
+        _ => return Err(ApiError::unsupported_patch()),
     };
-    let (body, duplicates) = from_json(request)?;
-    Ok((patch(body), duplicates))
+    let undecodable = |why: &str| ApiError::bad_request(format!("error decoding patch: {why}"));
+    let (body, duplicates) =
+        strict_json::read(request.body()).map_err(|why| undecodable(&go::json_error(&why, request.body())))?;
+    match go::json_type(&body) {
+        given if given == wanted => Ok((patch(body), duplicates)),
+        given => Err(undecodable(&format!("json: cannot unmarshal {given} into Go value of type {wanted_type}"))),
+    }
 }
 
 /// `DeleteOptions`, as a body carries them.
@@ -90,11 +124,16 @@ struct Preconditions {
     resource_version: Option<String>,
 }
 
-/// The options of the deletion that an eviction is.
-pub(super) fn eviction(request: &Request<Bytes>) -> Result<DeleteParams, ApiError> {
-    let (mut eviction, _) = object(request)?;
+/// The options of the deletion that an eviction of a pod is.
+pub(super) fn eviction(request: &Request<Bytes>, query: &Query, pod: &str) -> Result<DeleteParams, ApiError> {
+    let is_dry_run = query.is_dry_run("CreateOptions")?;
+    let (mut eviction, _) = object(request, "Eviction")?;
+    if eviction["metadata"]["name"] != pod {
+        return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+    }
     let options = eviction.get_mut("deleteOptions").map(Value::take).unwrap_or_default();
-    if options.is_null() { Ok(DeleteParams::default()) } else { read_options(options)?.params() }
+    let params = if options.is_null() { DeleteParams::default() } else { read_options(options)?.params()? };
+    Ok(DeleteParams { is_dry_run: params.is_dry_run || is_dry_run, ..params })
 }
 
 fn read_options(options: Value) -> Result<DeleteOptions, ApiError> {
@@ -111,13 +150,14 @@ pub(super) fn delete_params(request: &Request<Bytes>, query: &Query) -> Result<D
             preconditions: None,
         }
     } else {
-        read_options(object(request)?.0)?
+        read_options(object(request, "DeleteOptions")?.0)?
     };
     options.params()
 }
 
 impl DeleteOptions {
     fn params(self) -> Result<DeleteParams, ApiError> {
+        let is_dry_run = dry_run(&self.dry_run, "DeleteOptions")?;
         let propagation = match self.propagation_policy.as_deref() {
             None => None,
             Some("Orphan") => Some(Propagation::Orphan),
@@ -136,7 +176,7 @@ impl DeleteOptions {
             resource_version: preconditions.resource_version,
             propagation,
             grace_seconds: self.grace_period_seconds,
-            is_dry_run: self.dry_run.iter().any(|stage| stage == "All"),
+            is_dry_run,
         })
     }
 }

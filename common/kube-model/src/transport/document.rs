@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 
-use super::{Answer, json, negotiate::accepts};
+use super::{Answer, json, negotiate::accepts, page_not_found};
 use crate::{
     discovery,
     errors::ApiError,
@@ -43,7 +43,13 @@ pub(super) fn answer(
         ["openapi", "v3", "apis", group, version] => return version_3(registry, group, version, request),
         _ => None,
     };
-    Ok(json(StatusCode::OK, &document.ok_or_else(ApiError::no_such_path)?))
+    match (document, path.as_slice()) {
+        (Some(document), _) => Ok(json(StatusCode::OK, &document)),
+        // Where there is an API it says that this is none of it.
+        (None, ["api", ..]) => Err(ApiError::no_such_path()),
+        (None, ["apis", group, ..]) if registry.has_group(group) => Err(ApiError::no_such_path()),
+        (None, _) => Ok(page_not_found()),
+    }
 }
 
 fn version_2(registry: &Registry, request: &Request<Bytes>) -> Result<Answer, ApiError> {

@@ -28,7 +28,7 @@ use crate::{
     errors::ApiError,
     faults::{After, Before, Call},
     object,
-    server::{Deleted, FieldChecks, Server, Target},
+    server::{BINDING, Deleted, FieldChecks, Rescale, SCALE, Server, Target, Veto, WriteParams},
     stored::Stored,
     table::{Include, Tables},
     watch::error_line,
@@ -87,19 +87,31 @@ impl HttpServer {
     fn resource(&self, call: &Call, request: &Request<Bytes>, query: &Query) -> Result<Answer, ApiError> {
         let Call { verb, target, .. } = call;
         let server = &self.server;
+        if !server.has_group(&target.group) {
+            return Ok(page_not_found());
+        }
         let shape = self.shape(target, request, query)?;
+        if target.subresource == SCALE {
+            return self.scale(call, request, query, &shape);
+        }
         match *verb {
             "get" => Ok(self.shown(StatusCode::OK, &shape, &server.read(target, shape.is_metadata_only)?)),
             "list" => {
                 let list = server.list(target, &query.list_params(shape.is_metadata_only)?)?;
                 Ok(match &shape.tables {
                     Some(tables) => json(StatusCode::OK, &tables.of_list(&list, server.now())),
-                    None => answer(StatusCode::OK, "application/json", list.to_json()),
+                    None => shape.send(StatusCode::OK, list.to_json()),
                 })
             }
             "watch" => self.watch(call, query, shape),
+            "create" if target.subresource == BINDING => {
+                let (binding, _) = body::object(request, "Binding")?;
+                let is_dry_run = query.is_dry_run("CreateOptions")?;
+                Ok(json(StatusCode::CREATED, &server.bind(target, &binding, is_dry_run)?))
+            }
             "create" if !target.subresource.is_empty() => {
-                Ok(json(StatusCode::CREATED, &server.evict(target, &body::eviction(request)?)?))
+                let eviction = body::eviction(request, query, &target.name)?;
+                Ok(json(StatusCode::CREATED, &server.evict(target, &eviction)?))
             }
             "create" | "update" | "patch" => self.write(call, request, query, &shape),
             "delete" => Ok(match server.delete(target, &body::delete_params(request, query)?)? {
@@ -109,7 +121,7 @@ impl HttpServer {
             _ => {
                 let list = query.list_params(shape.is_metadata_only)?;
                 let deleted = server.delete_collection(target, &list, &body::delete_params(request, query)?)?;
-                Ok(answer(StatusCode::OK, "application/json", deleted.to_json()))
+                Ok(shape.send(StatusCode::OK, deleted.to_json()))
             }
         }
     }
@@ -122,20 +134,26 @@ impl HttpServer {
         shape: &Shape,
     ) -> Result<Answer, ApiError> {
         let server = &self.server;
-        let params = |duplicates| query.write_params(verb, manager, duplicates);
+        let kind = server.resource(target).map(|resource| resource.kind.clone()).unwrap_or_default();
+        let veto = request.extensions().get::<Veto>();
+        let params = |duplicates| {
+            let params = query.write_params(verb, manager, duplicates)?;
+            Ok::<_, ApiError>(WriteParams { veto: veto.cloned(), ..params })
+        };
         let ((object, is_new), params) = match *verb {
             "create" => {
-                let (object, duplicates) = body::object(request)?;
+                let (object, duplicates) = body::object(request, &kind)?;
                 let params = params(duplicates)?;
                 ((server.make(target, object, &params)?, true), params)
             }
             "update" => {
-                let (object, duplicates) = body::object(request)?;
+                let (object, duplicates) = body::object(request, &kind)?;
                 let params = params(duplicates)?;
                 (server.put(target, object, &params)?, params)
             }
             _ => {
-                let (patch, duplicates) = body::patch(request)?;
+                let is_custom = server.resource(target).is_some_and(|resource| resource.behaviour.is_custom);
+                let (patch, duplicates) = body::patch(request, is_custom)?;
                 let params = params(duplicates)?;
                 (server.amend(target, &patch, &params)?, params)
             }
@@ -149,6 +167,25 @@ impl HttpServer {
             }
         }
         Ok(answer)
+    }
+
+    /// Reads or changes a scale.
+    fn scale(&self, call: &Call, request: &Request<Bytes>, query: &Query, shape: &Shape) -> Result<Answer, ApiError> {
+        let Call { verb, target, manager } = call;
+        let params = |duplicates| query.write_params(verb, manager, duplicates);
+        let scale = match *verb {
+            "get" => self.server.scale(target)?,
+            "update" => {
+                let (scale, duplicates) = body::object(request, "Scale")?;
+                self.server.rescale(target, &Rescale::Update(scale), &params(duplicates)?)?
+            }
+            "patch" => {
+                let (patch, duplicates) = body::patch(request, false)?;
+                self.server.rescale(target, &Rescale::Patch(patch), &params(duplicates)?)?
+            }
+            _ => return Err(ApiError::method_not_allowed()),
+        };
+        Ok(shape.send(StatusCode::OK, shape.cut(scale).text()))
     }
 
     fn watch(&self, call: &Call, query: &Query, shape: Shape) -> Result<Answer, ApiError> {
@@ -176,23 +213,23 @@ impl HttpServer {
     }
 
     fn shape(&self, target: &Target, request: &Request<Bytes>, query: &Query) -> Result<Shape, ApiError> {
-        let form = negotiate::form(request);
+        let form = negotiate::form(request).ok_or_else(ApiError::no_acceptable_form)?;
         let tables = match form {
             Form::Table(version) => {
                 let resource = self.server.resource(target).ok_or_else(ApiError::no_such_path)?;
                 let include = Include::parse(query.text("includeObject"))?;
                 Some(Tables::new(resource, &target.version, version, include))
             }
-            Form::Whole | Form::Metadata => None,
+            Form::Whole | Form::Yaml | Form::Metadata => None,
         };
-        Ok(Shape { is_metadata_only: form == Form::Metadata, tables })
+        Ok(Shape { is_metadata_only: form == Form::Metadata, is_yaml: form == Form::Yaml, tables })
     }
 
     /// An answer with one object, which is cut down already.
     fn shown(&self, status: StatusCode, shape: &Shape, object: &Arc<Stored>) -> Answer {
         match &shape.tables {
             Some(tables) => json(status, &tables.of_object(object, self.server.now())),
-            None => answer(status, "application/json", object.text()),
+            None => shape.send(status, object.text()),
         }
     }
 }
@@ -200,10 +237,20 @@ impl HttpServer {
 /// What a client wants to see of objects.
 struct Shape {
     is_metadata_only: bool,
+    is_yaml: bool,
     tables: Option<Tables>,
 }
 
 impl Shape {
+    /// A document that was written as JSON.
+    fn send(&self, status: StatusCode, json: Bytes) -> Answer {
+        let yaml = self.is_yaml.then(|| serde_json::from_slice::<Value>(&json).ok()).flatten();
+        match yaml.and_then(|document| serde_saphyr::to_string(&document).ok()) {
+            Some(text) => answer(status, "application/yaml", text.into()),
+            None => answer(status, "application/json", json),
+        }
+    }
+
     fn cut(&self, object: Arc<Stored>) -> Arc<Stored> {
         if self.is_metadata_only { Arc::new(object.with_fields(object::metadata_only(&object))) } else { object }
     }
@@ -233,6 +280,11 @@ where
     }
 }
 
+/// The object of a kind that a body holds, in whatever form it is sent: for those who answer what the model does not.
+pub fn object(request: &Request<Bytes>, kind: &str) -> Result<Value, ApiError> {
+    body::object(request, kind).map(|(object, _)| object)
+}
+
 fn with_type(status: StatusCode, content_type: &'static str, body: AnswerBody) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
@@ -242,6 +294,11 @@ fn with_type(status: StatusCode, content_type: &'static str, body: AnswerBody) -
 
 fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
     with_type(status, content_type, Full::new(body).boxed_unsync())
+}
+
+/// The answer where no API is.
+fn page_not_found() -> Answer {
+    answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", Bytes::from_static(b"404 page not found\n"))
 }
 
 fn json(status: StatusCode, document: &impl serde::Serialize) -> Answer {

@@ -1,25 +1,30 @@
 //! In which form a client wants its answer, by its `Accept` header (`apiserver/pkg/endpoints/handlers/negotiation`).
+//! Who asks for protobuf gets JSON: clients that can read the one read the other.
 
 use http::{Request, header};
 
-/// A form of an answer. All of them are JSON.
+/// A form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// Objects as they are.
     Whole,
+    /// The same in YAML.
+    Yaml,
     /// Their metadata alone.
     Metadata,
     /// Rows of a table of that version.
     Table(&'static str),
 }
 
-/// The first form that a client accepts and that there is; one who accepts nothing of what there is gets objects as they
-/// are.
-pub(super) fn form<B>(request: &Request<B>) -> Form {
+/// The first form that a client accepts and that there is; none for one who accepts nothing of what there is.
+pub(super) fn form<B>(request: &Request<B>) -> Option<Form> {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.is_empty() {
+        return Some(Form::Whole);
+    }
     let mut clauses: Vec<_> = accept.split(',').map(Clause::parse).collect();
     clauses.sort_by(|one, other| other.quality.total_cmp(&one.quality));
-    clauses.iter().find_map(Clause::form).unwrap_or(Form::Whole)
+    clauses.iter().find_map(Clause::form)
 }
 
 /// Whether a client accepts a media type, whatever else it accepts before.
@@ -55,8 +60,12 @@ impl<'a> Clause<'a> {
     }
 
     fn form(&self) -> Option<Form> {
-        if !["application/json", "application/*", "*/*"].contains(&self.media_type) {
-            return None;
+        let is_plain = self.target == ["", "", ""];
+        match self.media_type {
+            "application/json" | "application/*" | "*/*" => {}
+            "application/yaml" => return is_plain.then_some(Form::Yaml),
+            "application/vnd.kubernetes.protobuf" => return is_plain.then_some(Form::Whole),
+            _ => return None,
         }
         match self.target {
             ["", "", ""] => Some(Form::Whole),
@@ -74,7 +83,7 @@ impl<'a> Clause<'a> {
 mod tests {
     use super::*;
 
-    fn formed(accept: &str) -> Form {
+    fn formed(accept: &str) -> Option<Form> {
         form(&Request::builder().header("accept", accept).body(()).unwrap())
     }
 
@@ -96,9 +105,10 @@ mod tests {
                  application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
                 Form::Metadata,
             ),
-            ("text/plain", Form::Whole),
+            ("application/yaml, application/json;q=0.5", Form::Yaml),
         ] {
-            assert_eq!(formed(accept), wanted, "{accept}");
+            assert_eq!(formed(accept), Some(wanted), "{accept}");
         }
+        assert_eq!(formed("text/plain"), None);
     }
 }

@@ -5,9 +5,11 @@ use std::{collections::HashMap, time::Duration};
 use bytes::Bytes;
 use http::{Method, Request, header};
 
+use serde_json::json;
+
 use super::verb;
 use crate::{
-    errors::ApiError,
+    errors::{ApiError, FieldError, Qualified},
     server::{FieldChecks, FieldValidation, ListParams, Target, WriteParams},
 };
 
@@ -90,10 +92,16 @@ impl Query {
         let validation = FieldValidation::parse(self.text("fieldValidation"), options)?;
         Ok(WriteParams {
             manager: manager.to_owned(),
-            is_dry_run: self.text("dryRun") == "All",
+            is_dry_run: self.is_dry_run(options)?,
             force: self.flag("force"),
             fields: Some(FieldChecks::new(validation, duplicates)),
+            veto: None,
         })
+    }
+
+    /// Whether nothing is to be stored; `options` is the kind of which the parameter is a field.
+    pub fn is_dry_run(&self, options: &str) -> Result<bool, ApiError> {
+        dry_run(&[self.text("dryRun").to_owned()], options)
     }
 
     pub fn list_params(&self, is_metadata_only: bool) -> Result<ListParams, ApiError> {
@@ -115,6 +123,16 @@ impl Query {
     pub fn grace_seconds(&self) -> Result<Option<i64>, ApiError> {
         self.number("gracePeriodSeconds")
     }
+}
+
+/// Whether stages of a dry run are all stages, or none.
+pub(super) fn dry_run(stages: &[String], options: &str) -> Result<bool, ApiError> {
+    let stages: Vec<&String> = stages.iter().filter(|stage| !stage.is_empty()).collect();
+    if stages.iter().all(|stage| *stage == "All") {
+        return Ok(!stages.is_empty());
+    }
+    let error = FieldError::not_supported("dryRun", &json!(stages), &["All".to_owned()]);
+    Err(ApiError::invalid(Qualified { group: "meta.k8s.io", resource: options }, "", &[error]))
 }
 
 /// Finds out what a request is about.

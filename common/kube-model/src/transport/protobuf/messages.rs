@@ -21,6 +21,8 @@ pub(super) enum Shape {
     Blobs,
     /// JSON in a message of its own.
     Json,
+    /// A number or a text, in a message of its own.
+    NumberOrText,
 }
 
 /// A field.
@@ -193,3 +195,68 @@ pub(super) const UNKNOWN: &[Field] = &[
     text(3, "contentEncoding"),
     text(4, "contentType"),
 ];
+
+pub(super) const SERVICE: &[Field] = &[METADATA, one(2, "spec", Shape::Message(SERVICE_SPEC))];
+
+const SERVICE_SPEC: &[Field] = &[
+    list(1, "ports", Shape::Message(SERVICE_PORT)),
+    one(2, "selector", Shape::Texts),
+    text(3, "clusterIP"),
+    text(4, "type"),
+    list(5, "externalIPs", Shape::Text),
+    text(7, "sessionAffinity"),
+    text(8, "loadBalancerIP"),
+    list(9, "loadBalancerSourceRanges", Shape::Text),
+    text(10, "externalName"),
+    text(11, "externalTrafficPolicy"),
+    one(12, "healthCheckNodePort", Shape::Number),
+    one(13, "publishNotReadyAddresses", Shape::Switch),
+    pointer(17, "ipFamilyPolicy", Shape::Text),
+    list(18, "clusterIPs", Shape::Text),
+    list(19, "ipFamilies", Shape::Text),
+    pointer(20, "allocateLoadBalancerNodePorts", Shape::Switch),
+    pointer(21, "loadBalancerClass", Shape::Text),
+    pointer(22, "internalTrafficPolicy", Shape::Text),
+];
+
+const SERVICE_PORT: &[Field] = &[
+    text(1, "name"),
+    text(2, "protocol"),
+    one(3, "port", Shape::Number),
+    one(4, "targetPort", Shape::NumberOrText),
+    one(5, "nodePort", Shape::Number),
+    pointer(6, "appProtocol", Shape::Text),
+];
+
+pub(super) const SELF_REVIEW: &[Field] = &[METADATA];
+
+pub(super) const TOKEN_REVIEW: &[Field] = &[METADATA, one(2, "spec", Shape::Message(TOKEN))];
+
+const TOKEN: &[Field] = &[text(1, "token"), list(2, "audiences", Shape::Text)];
+
+pub(super) const RULES_REVIEW: &[Field] = &[METADATA, one(2, "spec", Shape::Message(PLACE))];
+
+const PLACE: &[Field] = &[text(1, "namespace")];
+
+/// What is asked of oneself has no user and no groups.
+pub(super) const ACCESS_REVIEW: &[Field] = &[METADATA, one(2, "spec", Shape::Message(ACCESS))];
+
+const ACCESS: &[Field] = &[
+    pointer(1, "resourceAttributes", Shape::Message(RESOURCE_ATTRIBUTES)),
+    pointer(2, "nonResourceAttributes", Shape::Message(PATH_ATTRIBUTES)),
+    text(3, "user"),
+    list(4, "groups", Shape::Text),
+    text(6, "uid"),
+];
+
+const RESOURCE_ATTRIBUTES: &[Field] = &[
+    text(1, "namespace"),
+    text(2, "verb"),
+    text(3, "group"),
+    text(4, "version"),
+    text(5, "resource"),
+    text(6, "subresource"),
+    text(7, "name"),
+];
+
+const PATH_ATTRIBUTES: &[Field] = &[text(1, "path"), text(2, "verb")];

@@ -49,8 +49,15 @@ fn fields(version: &str, kind: &str) -> Option<&'static [Field]> {
         ("policy/v1", "Eviction") => messages::EVICTION,
         ("v1", "Secret") => messages::SECRET,
         ("v1", "ConfigMap") => messages::CONFIG_MAP,
+        ("v1", "Service") => messages::SERVICE,
         ("v1", "ServiceAccount") => messages::SERVICE_ACCOUNT,
         ("v1", "Namespace") => messages::NAMESPACE,
+        ("authentication.k8s.io/v1", "SelfSubjectReview") => messages::SELF_REVIEW,
+        ("authentication.k8s.io/v1", "TokenReview") => messages::TOKEN_REVIEW,
+        ("authorization.k8s.io/v1", "SelfSubjectRulesReview") => messages::RULES_REVIEW,
+        ("authorization.k8s.io/v1", "SelfSubjectAccessReview" | "SubjectAccessReview" | "LocalSubjectAccessReview") => {
+            messages::ACCESS_REVIEW
+        }
         ("coordination.k8s.io/v1", "Lease") => messages::LEASE,
         ("rbac.authorization.k8s.io/v1", "Role") => messages::ROLE,
         ("rbac.authorization.k8s.io/v1", "ClusterRole") => messages::CLUSTER_ROLE,
@@ -142,12 +149,27 @@ fn value(shape: Shape, wire: &Wire<'_>, depth: usize) -> Option<Value> {
         (Shape::Switch, Wire::Number(number)) => json!(*number != 0),
         (Shape::Time | Shape::MicroTime, Wire::Bytes(bytes)) => time(shape, bytes)?,
         (Shape::Message(fields), Wire::Bytes(bytes)) => message(fields, bytes, depth)?,
+        (Shape::NumberOrText, Wire::Bytes(bytes)) => number_or_text(bytes)?,
         (Shape::Json, &Wire::Bytes(mut bytes)) => match next(&mut bytes) {
             Some((1, Wire::Bytes(raw))) => serde_json::from_slice(raw).ok()?,
             _ => Value::Null,
         },
         _ => return None,
     })
+}
+
+/// `IntOrString`: which of both it is, the number, the text.
+fn number_or_text(mut bytes: &[u8]) -> Option<Value> {
+    let (mut is_text, mut number, mut text) = (false, 0, "");
+    while !bytes.is_empty() {
+        match next(&mut bytes)? {
+            (1, Wire::Number(kind)) => is_text = kind == 1,
+            (2, Wire::Number(value)) => number = value.cast_signed(),
+            (3, Wire::Bytes(value)) => text = std::str::from_utf8(value).ok()?,
+            _ => {}
+        }
+    }
+    Some(if is_text { json!(text) } else { json!(number) })
 }
 
 fn time(shape: Shape, mut bytes: &[u8]) -> Option<Value> {

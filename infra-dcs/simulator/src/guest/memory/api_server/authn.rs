@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use aws_lc_rs::constant_time;
+use aws_lc_rs::{constant_time, digest};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, header};
 use kube_model::{Server, Target};
@@ -38,16 +38,23 @@ pub struct User {
     pub name: String,
     /// Groups.
     pub groups: Vec<String>,
+    /// Which certificate was shown.
+    pub credential: Option<String>,
 }
 
 impl User {
+    /// Somebody of that name, in these groups and no other.
+    pub fn named(name: &str, groups: Vec<String>) -> Self {
+        Self { name: name.into(), groups, credential: None }
+    }
+
     fn anonymous() -> Self {
-        Self { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()] }
+        Self::named(ANONYMOUS, vec![UNAUTHENTICATED.into()])
     }
 
     /// The kubelet of a node, once it has a certificate.
     pub fn node(name: &str) -> Self {
-        Self { name: format!("{NODE_PREFIX}{name}"), groups: vec![NODES.into()] }.authenticated()
+        Self::named(&format!("{NODE_PREFIX}{name}"), vec![NODES.into()]).authenticated()
     }
 
     /// Whether somebody belongs to a group.
@@ -144,7 +151,9 @@ impl ClientCertificate {
         let Some(name) = subject.iter_common_name().find_map(|name| text(name).ok()) else { return Self::Refused };
         let groups = subject.iter_organization().filter_map(|group| text(group).ok()).collect();
         let end = certificate.validity().not_after.timestamp();
-        Self::Valid(User { name, groups }.authenticated(), end)
+        let digest = hex::encode(digest::digest(&digest::SHA256, leaf).as_ref());
+        let user = User { credential: Some(format!("X509SHA256={digest}")), ..User::named(&name, groups) };
+        Self::Valid(user.authenticated(), end)
     }
 }
 
@@ -217,7 +226,7 @@ pub fn bootstrap_user(token: &str, server: &Server, now: i64) -> Option<User> {
         }
         groups.push(group.to_owned());
     }
-    Some(User { name: format!("system:bootstrap:{id}"), groups }.authenticated())
+    Some(User::named(&format!("system:bootstrap:{id}"), groups).authenticated())
 }
 
 /// `system:bootstrappers:` and more, in the letters of a label.

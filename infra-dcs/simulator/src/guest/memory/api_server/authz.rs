@@ -186,6 +186,17 @@ fn is_allowed_by_rbac(server: &Server, user: &User, attributes: &Attributes) -> 
     )
 }
 
+/// The rules that somebody has in a namespace, as a `SelfSubjectRulesReview` lists them.
+pub(super) fn rules(server: &Server, user: &User, namespace: &str) -> Vec<Value> {
+    let built_in = rbac::built_in_rules(user).map(Rule::document);
+    let everywhere = list(server, "clusterrolebindings", "").into_iter().map(|binding| (binding, ""));
+    let here = list(server, "rolebindings", namespace).into_iter().map(|binding| (binding, namespace));
+    let bound = everywhere.chain(here).filter(|(binding, namespace)| names(binding, user, namespace));
+    let bound = bound.flat_map(|(binding, namespace)| role_rules(server, &binding, namespace));
+    let all = if user.is_in(MASTERS) { rbac::built_in_role("cluster-admin") } else { &[] };
+    all.iter().map(Rule::document).chain(built_in).chain(bound.map(|rule| rule.document())).collect()
+}
+
 fn list(server: &Server, plural: &str, namespace: &str) -> Vec<std::sync::Arc<Value>> {
     let target = Target {
         group: GROUP.into(),
@@ -215,6 +226,11 @@ fn names(binding: &Value, user: &User, namespace: &str) -> bool {
 }
 
 fn role_allows(server: &Server, binding: &Value, namespace: &str, attributes: &Attributes) -> bool {
+    role_rules(server, binding, namespace).iter().any(|rule| rule.allows(attributes))
+}
+
+/// The rules of the role that a binding gives.
+fn role_rules(server: &Server, binding: &Value, namespace: &str) -> Vec<Rule> {
     let text = |field: &str| binding.pointer(field).and_then(Value::as_str).unwrap_or_default();
     let (kind, name) = (text("/roleRef/kind"), text("/roleRef/name"));
     let (plural, namespace) = if kind == "Role" { ("roles", namespace) } else { ("clusterroles", "") };
@@ -229,9 +245,9 @@ fn role_allows(server: &Server, binding: &Value, namespace: &str, attributes: &A
     match server.get(&target, false) {
         Ok(role) => {
             let rules = role.get("rules").and_then(Value::as_array).into_iter().flatten();
-            rules.into_iter().any(|rule| Rule::read(rule).allows(attributes))
+            rules.map(Rule::read).collect()
         }
-        Err(_) if kind == "ClusterRole" => rbac::built_in_role(name).iter().any(|rule| rule.allows(attributes)),
-        Err(_) => false,
+        Err(_) if kind == "ClusterRole" => rbac::built_in_role(name).to_vec(),
+        Err(_) => Vec::new(),
     }
 }

@@ -10,6 +10,7 @@ use super::{
     authn::User,
     authz::{Question, review},
     request::{Attributes, ResourceAttributes},
+    reviews::CREDENTIAL,
 };
 
 const GROUP: &str = "certificates.k8s.io";
@@ -44,6 +45,9 @@ pub(super) fn name(request: Request<Bytes>, user: &User, attributes: &Attributes
     if let Some(spec) = object["spec"].as_object_mut() {
         spec.remove("uid");
         spec.remove("extra");
+    }
+    if let Some(credential) = &user.credential {
+        object["spec"]["extra"] = json!({CREDENTIAL: [credential]});
     }
     let (mut parts, _) = request.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);

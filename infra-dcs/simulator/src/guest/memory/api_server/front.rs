@@ -1,6 +1,7 @@
 //! One request: who asks, whether they may, whether etcd answers, and who serves it.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
@@ -16,6 +17,7 @@ use kube_model::{
     ApiError, Server,
     transport::{AnswerBody, HttpServer, refuse},
 };
+use serde_json::json;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service, ServiceExt};
@@ -23,8 +25,9 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     Access, Config, PodPorts, Storage, admission,
     authn::{self, ClientCertificate},
-    authz, certificates, port_forward,
+    authz, certificates, logs, port_forward,
     request::Attributes,
+    reviews,
 };
 use crate::guest::memory::time::TimeSource;
 
@@ -116,26 +119,51 @@ impl Parts {
         if let Err(error) = self.ask_storage(&attributes, request.uri()).await {
             return Ok(refuse(&error));
         }
-        if let Some((namespace, pod)) = attributes.port_forward() {
+        if let Some((namespace, pod)) = attributes.of_pod("portforward") {
             return Ok(port_forward::serve(self, namespace, pod, request));
         }
-        if attributes.path == "/" {
-            let paths = Bytes::from_static(
-                br#"{"paths":["/api","/apis","/healthz","/livez","/openapi/v2","/openapi/v3","/readyz","/version"]}"#,
-            );
-            return Ok(plain(StatusCode::OK, "application/json", paths));
+        if let Some((namespace, pod)) = attributes.of_pod("log").filter(|_| attributes.verb == "get") {
+            let answer = logs::serve(&self.server, namespace, pod, request.uri());
+            return Ok(answer.unwrap_or_else(|error| refuse(&error)));
         }
-        let request = match with_body(request).await.and_then(|request| certificates::name(request, &user, &attributes))
-        {
-            Ok(request) => request.map(Full::new),
+        if attributes.path == "/" {
+            return Ok(plain(StatusCode::OK, "application/json", self.paths()));
+        }
+        let request = with_body(request).await.and_then(|request| certificates::name(request, &user, &attributes));
+        let mut request = match request {
+            Ok(request) => request,
             Err(error) => return Ok(refuse(&error)),
         };
+        let now = i64::try_from(self.time.now() / 1_000).unwrap_or(i64::MAX);
+        if let Some(answer) = reviews::answer(&self.server, &user, now, &attributes, &request) {
+            return Ok(answer.unwrap_or_else(|error| refuse(&error)));
+        }
+        if let Some(veto) = admission::veto(&user) {
+            request.extensions_mut().insert(veto);
+        }
+        let request = request.map(Full::new);
         let answer = self.http.clone().oneshot(request).await?;
         if attributes.verb != "watch" {
             return Ok(answer);
         }
         let ended = self.drain.clone().cancelled_owned();
         Ok(answer.map(|body| StreamBody::new(BodyStream::new(body).take_until(ended)).boxed_unsync()))
+    }
+
+    /// The paths that there are.
+    fn paths(&self) -> Bytes {
+        const OWN: [&str; 8] =
+            ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+        let mut paths: BTreeSet<String> = OWN.into_iter().map(str::to_owned).collect();
+        for (_, resource) in self.server.registry().iter() {
+            let group = match resource.group.as_str() {
+                "" => "/api".to_owned(),
+                group => format!("/apis/{group}"),
+            };
+            paths.extend(resource.versions.iter().map(|version| format!("{group}/{}", version.name)));
+            paths.insert(group);
+        }
+        json!({"paths": paths}).to_string().into()
     }
 
     /// Refuses what etcd would have to answer and cannot. What the watch cache knows needs no etcd.

@@ -15,15 +15,18 @@ mod authz;
 mod certificates;
 mod front;
 mod listener;
+mod logs;
 mod port_forward;
 mod rbac;
 mod request;
+mod reviews;
 #[cfg(test)]
 mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
 use futures::future::BoxFuture;
+use kube_model::Subresource;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -111,6 +114,19 @@ pub enum StartError {
 /// Sizes of the model that a cluster needs when there are a thousand of them: history costs memory.
 pub const MODEL_OPTIONS: kube_model::Options =
     kube_model::Options { history: 64, watch_queue: 256, keeps_text: false, collects_at_once: true };
+
+/// Lets a server's discovery name what is answered in front of it.
+pub fn install(server: &kube_model::Server) {
+    reviews::install(server);
+    if let Some((_, pods)) = server.registry().find("", "v1", "pods") {
+        let mut pods = pods.as_ref().clone();
+        pods.foreign = vec![
+            Subresource { name: "log", kind: "Pod", verbs: &["get"] },
+            Subresource { name: "portforward", kind: "PodPortForwardOptions", verbs: &["create", "get"] },
+        ];
+        server.install(pods);
+    }
+}
 
 impl ApiServer {
     /// Starts an API server on an address; port 0 takes a free one. When this returns, it listens.

@@ -35,6 +35,19 @@ impl Rule {
         }
     }
 
+    /// The rule as a `PolicyRule`.
+    pub fn document(&self) -> Value {
+        let fields = [
+            ("verbs", &self.verbs),
+            ("apiGroups", &self.groups),
+            ("resources", &self.resources),
+            ("resourceNames", &self.names),
+            ("nonResourceURLs", &self.paths),
+        ];
+        let given = fields.into_iter().filter(|(_, list)| !list.is_empty());
+        Value::Object(given.map(|(field, list)| (field.to_owned(), json!(list))).collect())
+    }
+
     fn paths(paths: &[&str]) -> Self {
         Self { verbs: owned(&["get"]), paths: owned(paths), ..Self::default() }
     }

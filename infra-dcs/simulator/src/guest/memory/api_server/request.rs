@@ -84,10 +84,10 @@ impl Attributes {
         self.resource.is_some() && !["get", "list", "watch"].contains(&self.verb.as_str())
     }
 
-    /// A port-forward: the namespace and name of its pod.
-    pub fn port_forward(&self) -> Option<(&str, &str)> {
+    /// A request to a subresource of a pod: the pod's namespace and name.
+    pub fn of_pod(&self, subresource: &str) -> Option<(&str, &str)> {
         let resource = self.resource.as_ref()?;
-        (resource.group.is_empty() && resource.resource == "pods" && resource.subresource == "portforward")
+        (resource.group.is_empty() && resource.resource == "pods" && resource.subresource == subresource)
             .then_some((resource.namespace.as_str(), resource.name.as_str()))
     }
 }

@@ -36,6 +36,7 @@ kinds! {
     ENDPOINTS = "" "endpoints";
     ENDPOINT_SLICES = "discovery.k8s.io" "endpointslices";
     BUDGETS = "policy" "poddisruptionbudgets";
+    PRIORITY_CLASSES = "scheduling.k8s.io" "priorityclasses";
 }
 
 /// A component's view of the API.
@@ -90,6 +91,12 @@ impl<'a> Api<'a> {
         let target = target(SIGNING_REQUESTS, "", name, "approval");
         let patch = Patch::Merge(serde_json::json!({"status": {"conditions": conditions}}));
         self.server.patch(&target, &patch, &self.params()).map(|(object, _)| object)
+    }
+
+    /// Gives a pod its node; one that has one already keeps it.
+    pub fn bind(&self, namespace: &str, name: &str, node: &str) {
+        let binding = serde_json::json!({"target": {"kind": "Node", "name": node}});
+        let _ = self.server.bind(&target(PODS, namespace, name, "binding"), &binding, false);
     }
 
     /// Deletes an object; one that is gone is a success.

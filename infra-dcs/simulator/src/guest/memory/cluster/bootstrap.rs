@@ -48,8 +48,15 @@ impl From<&str> for NotYet {
     }
 }
 
-/// Asks for a certificate or looks after the request, and writes the kubeconfig that names it.
-pub fn run(root: &mut Root, kubelet: &Kubelet, clusters: &Clusters, node: &str) -> Result<(), NotYet> {
+/// Asks for a certificate or looks after the request, whose name is kept, and writes the kubeconfig that names the
+/// certificate.
+pub fn run(
+    root: &mut Root,
+    kubelet: &Kubelet,
+    clusters: &Clusters,
+    node: &str,
+    request: &mut Option<String>,
+) -> Result<(), NotYet> {
     let asks = Kubeconfig::read(root, BOOTSTRAP_KUBECONFIG)?;
     let Identity::Token(token) = &asks.identity else { return Err("the bootstrap kubeconfig has no token".into()) };
     let pins: Vec<String> = pki::certificates_of(&asks.authority)?.iter().map(pki::Certificate::pin).collect();
@@ -60,21 +67,23 @@ pub fn run(root: &mut Root, kubelet: &Kubelet, clusters: &Clusters, node: &str) 
     let user = bootstrap_user(token, &cluster.server, cluster.now().as_second()).ok_or("Unauthorized")?;
     let key = key(root)?;
     let leaf = Leaf::client(&format!("system:node:{node}"), &["system:nodes"], cluster.now());
-    let name = certificates::digested_name(&key, &leaf, &CLIENT_USAGES);
-    let certificate = match certificates::answer(&cluster, &name) {
+    let answer = request.as_deref().map_or(Answer::Missing, |name| certificates::answer(&cluster, name));
+    let certificate = match answer {
         Answer::Issued(certificate) => certificate,
         Answer::Refused(why) => return Err(NotYet { why, cluster: Some(cluster) }),
         Answer::Waiting => {
-            let why = format!("the request {name} waits to be approved and signed");
+            let why = "the request waits to be approved and signed".to_owned();
             return Err(NotYet { why, cluster: Some(cluster) });
         }
         Answer::Missing => {
-            let signer = KUBELET_CLIENT;
-            let wanted = Wanted { name: Some(&name), signer, leaf: &leaf, usages: &CLIENT_USAGES, key: &key };
-            certificates::ask(&cluster, &user, &wanted)?;
-            return Err(NotYet { why: format!("the request {name} is made"), cluster: Some(cluster) });
+            let wanted = Wanted { signer: KUBELET_CLIENT, leaf: &leaf, usages: &CLIENT_USAGES, key: &key };
+            let name = certificates::ask(&cluster, &user, &wanted)?;
+            let why = format!("the request {name} is made");
+            *request = Some(name);
+            return Err(NotYet { why, cluster: Some(cluster) });
         }
     };
+    *request = None;
     Files::write(root, CURRENT, 0o600, format!("{certificate}{}", key.serialize_pem()).as_bytes());
     Files::remove(root, KEY);
     let mut document =

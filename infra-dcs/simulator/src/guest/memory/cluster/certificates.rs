@@ -1,12 +1,8 @@
 //! How a kubelet comes to its certificates: it makes a key, asks for a certificate by a `CertificateSigningRequest`, and
 //! waits until somebody approved it and the controller manager signed it.
 
-use aws_lc_rs::digest;
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
-use rcgen::{KeyPair, PublicKeyData};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rcgen::KeyPair;
 use serde_json::{Value, json};
 
 use super::{
@@ -27,8 +23,6 @@ const SERVING_USAGES: [&str; 2] = ["digital signature", "server auth"];
 
 /// What a kubelet asks for.
 pub struct Wanted<'a> {
-    /// Name of the request; none lets the server choose one.
-    pub name: Option<&'a str>,
     /// Who is to sign.
     pub signer: &'a str,
     /// What the certificate says; its life is the signer's.
@@ -50,11 +44,10 @@ pub fn ask(cluster: &Cluster, user: &User, wanted: &Wanted<'_>) -> Result<String
     };
     review(&cluster.server, user, question).map_err(|error| error.message().to_owned())?;
     let text = request::sign(wanted.leaf, wanted.key)?;
-    let metadata = wanted.name.map_or_else(|| json!({"generateName": "csr-"}), |name| json!({"name": name}));
     let object = json!({
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": metadata,
+        "metadata": {"generateName": "csr-"},
         "spec": {
             "request": BASE64_STANDARD.encode(text),
             "signerName": wanted.signer,
@@ -103,24 +96,6 @@ fn reason<'a>(request: &'a Value, kind: &str) -> &'a str {
     found.next().and_then(|condition| condition["reason"].as_str()).unwrap_or_default()
 }
 
-/// Name of the request for a key, so that a kubelet that starts again finds the one that it made
-/// (`pkg/kubelet/certificate/bootstrap`, `digestedName`).
-pub fn digested_name(key: &KeyPair, leaf: &Leaf, usages: &[&str]) -> String {
-    let mut stream = String::new();
-    let mut write = |bytes: &[u8]| {
-        stream.push_str(&BASE64_URL_SAFE_NO_PAD.encode(bytes));
-        stream.push('|');
-    };
-    write(&key.subject_public_key_info());
-    write(leaf.name.as_bytes());
-    leaf.organisations.iter().for_each(|organisation| write(organisation.as_bytes()));
-    for usage in usages {
-        write(usage.as_bytes());
-    }
-    let hash = digest::digest(&digest::SHA512_256, stream.as_bytes());
-    format!("node-csr-{}", BASE64_URL_SAFE_NO_PAD.encode(hash.as_ref()))
-}
-
 /// A kubelet's request for a certificate to serve with (`serverTLSBootstrap`). Nobody approves it by default.
 pub struct ServingRequest {
     name: String,
@@ -148,7 +123,7 @@ impl ServingRequest {
             }
         }
         let key = Algorithm::EcdsaP256.generate()?;
-        let wanted = Wanted { name: None, signer: KUBELET_SERVING, leaf, usages: &SERVING_USAGES, key: &key };
+        let wanted = Wanted { signer: KUBELET_SERVING, leaf, usages: &SERVING_USAGES, key: &key };
         let name = ask(cluster, &User::node(node), &wanted)?;
         *request = Some(Self { name, key });
         Ok(None)

@@ -118,6 +118,14 @@ fn ended(pod: &Value, statuses: &[Value], now: Timestamp) -> Value {
             condition["reason"] = if phase == "Failed" { "PodFailed" } else { "PodCompleted" }.into();
             condition["lastTransitionTime"] = time(now).into();
         }
+        if phase == "Succeeded" && condition["type"] == "Initialized" {
+            condition["reason"] = "PodCompleted".into();
+        }
+        // Its sandbox goes with its last container.
+        if codes.is_some() && condition["type"] == "PodReadyToStartContainers" {
+            condition["status"] = "False".into();
+            condition["lastTransitionTime"] = time(now).into();
+        }
     }
     // Fields of states that are over must go: a merge patch keeps what it does not name.
     json!({"phase": phase, "containerStatuses": statuses, "conditions": conditions})

@@ -87,6 +87,8 @@ struct State {
     cluster: Option<Arc<Cluster>>,
     /// The cluster that has been asked for a certificate.
     asked: Option<Arc<Cluster>>,
+    /// Name of the request for its own certificate.
+    request: Option<String>,
     serving: Option<ServingRequest>,
     pods: BTreeMap<String, StaticPod>,
     /// How long to wait before static pods that do not run are tried again; zero where all run.
@@ -290,7 +292,8 @@ impl Kubelet {
     fn join(&self, state: &mut State) {
         let Some(root) = &mut state.root else { return };
         if !Files::is_file(root, KUBECONFIG)
-            && let Err(NotYet { why, cluster }) = bootstrap::run(root, self, &self.clusters, &state.settings.node)
+            && let Err(NotYet { why, cluster }) =
+                bootstrap::run(root, self, &self.clusters, &state.settings.node, &mut state.request)
         {
             tracing::debug!(machine = self.machine.hostname, why, "kubelet has no certificate yet.");
             state.asked = cluster;
@@ -408,11 +411,6 @@ impl Kubelet {
             None if state.is_registered => return None,
             None => {
                 let mut object = node::object(settings, &self.machine);
-                let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
-                match object["spec"]["taints"].as_array_mut() {
-                    Some(taints) => taints.push(taint),
-                    None => object["spec"]["taints"] = json!([taint]),
-                }
                 let mut status = node::status(settings, &self.machine);
                 status["conditions"] = node::conditions(Err(node::NO_NETWORK), &now, None);
                 object["status"] = status;

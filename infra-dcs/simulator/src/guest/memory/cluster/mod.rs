@@ -32,6 +32,7 @@ use tokio::{
     time::Instant,
 };
 
+mod admission;
 mod api;
 mod bootstrap;
 mod certificates;
@@ -53,7 +54,7 @@ pub use saved::SavedCluster;
 
 use self::{api::Api, controllers::Flags, etcd::ClusterEtcd, service_addresses::ServiceAddresses};
 use super::{
-    api_server::MODEL_OPTIONS,
+    api_server::{self, MODEL_OPTIONS},
     cable::Cable,
     etcd::{EtcdCluster, Keys, Model, REQUEST_TIMEOUT, Rules},
     kubeadm::{
@@ -195,6 +196,8 @@ pub struct Cluster {
     wake: Arc<Notify>,
     kubelets: Mutex<Vec<Weak<Kubelet>>>,
     present: Mutex<Present>,
+    /// Since when pods, by UID, have to go from tainted nodes.
+    noticed: Mutex<HashMap<String, Timestamp>>,
     tickets: AtomicU64,
 }
 
@@ -258,6 +261,8 @@ impl Cluster {
         let wake = Arc::new(Notify::new());
         let server = Arc::new(server.with_faults(Arc::new(WakeOnWrite(Arc::clone(&wake)))));
         let addresses = ServiceAddresses::install(&server);
+        admission::install(&server);
+        api_server::install(&server);
         let keys = Arc::clone(&server) as Arc<dyn Keys>;
         let time = TimeSource::from(Arc::clone(&clock));
         let timeout = REQUEST_TIMEOUT.mul_f64(pace.scale.clamp(0.001, 1000.0));
@@ -274,6 +279,7 @@ impl Cluster {
             wake,
             kubelets: Mutex::default(),
             present: Mutex::default(),
+            noticed: Mutex::default(),
             tickets: AtomicU64::default(),
         });
         let changes = cluster.etcd.members.watch();
@@ -460,6 +466,7 @@ impl Cluster {
             now,
             manager: manager.as_ref().map(|(flags, _)| flags),
             schedules,
+            noticed: &self.noticed,
             heard: &heard,
         };
         let due = controllers::pass(&context).map(|due| {
@@ -553,6 +560,20 @@ impl Faults for WakeOnWrite {
     }
 }
 
+/// Classes of pods without which a cluster does not work (`pkg/apis/scheduling/v1`).
+const SYSTEM_PRIORITIES: [(&str, i64, &str); 2] = [
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+];
+
 /// What the API server makes by itself when it starts for the first time.
 fn first_objects(cluster: &Cluster, range: Cidr) {
     let Some(service_address) = range.address(1).map(|address| address.to_string()) else { return };
@@ -571,6 +592,13 @@ fn first_objects(cluster: &Cluster, range: Cidr) {
         },
     });
     let _ = api.create(api::SERVICES, "default", service);
+    for (name, value, description) in SYSTEM_PRIORITIES {
+        let class = json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+            "value": value, "description": description,
+        });
+        let _ = api.create(api::PRIORITY_CLASSES, "", class);
+    }
 }
 
 #[cfg(test)]

@@ -194,8 +194,15 @@ pub fn mirror(manifest: &Value, node: &Value, now: &str) -> Value {
 /// Status of a pod on a node: running, or kept from it.
 pub fn pod_status(pod: &Value, trouble: Option<&Trouble>, host: &str, address: &str, started: &str) -> Value {
     let ready = if trouble.is_none() { "True" } else { "False" };
+    // Mirrors of static pods have no generation.
+    let generation = pod["metadata"]["generation"].as_u64();
+    let generation = generation.filter(|_| pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null());
     let condition = |kind: &str, status: &str| {
-        let mut condition = json!({"type": kind, "status": status, "lastTransitionTime": started});
+        let mut condition =
+            json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": started});
+        if let Some(generation) = generation {
+            condition["observedGeneration"] = generation.into();
+        }
         if status == "False" {
             condition["reason"] = "ContainersNotReady".into();
             condition["message"] = "containers with unready status".into();
@@ -243,9 +250,18 @@ pub fn pod_status(pod: &Value, trouble: Option<&Trouble>, host: &str, address: &
         "hostIPs": [{"ip": host}],
         "podIP": address,
         "podIPs": [{"ip": address}],
-        "qosClass": "Burstable",
         "startTime": started,
     });
+    if let Some(generation) = generation {
+        status["observedGeneration"] = generation.into();
+    }
+    // What several containers have in sum is not said.
+    if let [only] = pod["spec"]["containers"].as_array().map_or(&[][..], Vec::as_slice) {
+        status["resources"] = only["resources"].clone();
+        if only["resources"]["requests"].is_object() {
+            status["allocatedResources"] = only["resources"]["requests"].clone();
+        }
+    }
     if !initial.is_empty() {
         status["initContainerStatuses"] = initial.into();
     }
@@ -253,36 +269,56 @@ pub fn pod_status(pod: &Value, trouble: Option<&Trouble>, host: &str, address: &
 }
 
 fn container_status(pod: &Value, container: &Value, started: &str, state: Value, is_ready: bool) -> Value {
+    let hex = |text: &str| hex::encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
     let identity = format!("{}{}{started}", pod["metadata"]["uid"], container["name"]);
-    let id = hex::encode(digest::digest(&digest::SHA256, identity.as_bytes()).as_ref());
-    json!({
+    let image = container["image"].as_str().unwrap_or_default();
+    let resources = match &container["resources"] {
+        Value::Null => json!({}),
+        resources => resources.clone(),
+    };
+    let mut status = json!({
         "name": container["name"],
-        "image": container["image"],
-        "imageID": format!("sha256:{id}"),
-        "containerID": format!("containerd://{id}"),
+        "image": image,
+        "imageID": format!("{}@sha256:{}", repository(image), hex(image)),
+        "containerID": format!("containerd://{}", hex(&identity)),
         "ready": is_ready,
         "started": is_ready,
         "restartCount": 0,
         "lastState": {},
         "state": state,
-    })
+        "resources": resources,
+        "user": {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}},
+    });
+    if container["resources"]["requests"].is_object() {
+        status["allocatedResources"] = container["resources"]["requests"].clone();
+    }
+    let mounts: Vec<Value> = container["volumeMounts"].as_array().into_iter().flatten().map(mount_status).collect();
+    if !mounts.is_empty() {
+        status["volumeMounts"] = mounts.into();
+    }
+    status
+}
+
+/// An image's name without its tag.
+fn repository(image: &str) -> &str {
+    let name = image.rsplit('/').next().unwrap_or_default();
+    let tag = name.split_once([':', '@']).map_or(0, |(before, _)| name.len() - before.len());
+    &image[..image.len() - tag]
+}
+
+fn mount_status(mount: &Value) -> Value {
+    let mut status = json!({"name": mount["name"], "mountPath": mount["mountPath"]});
+    if mount["readOnly"] == true {
+        status["readOnly"] = true.into();
+        status["recursiveReadOnly"] = "Disabled".into();
+    }
+    status
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_status_has_no_nulls_as_the_api_keeps_none_and_would_be_sent_it_again_with_each_pass() {
-        let containers = json!([{"name": "c", "image": "i:1"}]);
-        let pod = json!({"metadata": {"uid": "u"}, "spec": {"containers": containers, "initContainers": containers}});
-        let trouble = Trouble { reason: "ImagePullBackOff", message: "not found".into() };
-        for trouble in [None, Some(&trouble)] {
-            let status = pod_status(&pod, trouble, "127.0.0.1", "10.244.0.2", "2026-01-01T00:00:00Z");
-            assert!(!status.to_string().contains("null"), "{status}");
-        }
-    }
 
     #[test]
     fn conditions_keep_the_time_of_their_last_change() {
@@ -299,5 +335,13 @@ mod tests {
             (Some("Unknown"), Some("t3"))
         );
         assert_eq!(condition_status(&json!({"status": {"conditions": lost}}), "Ready"), "Unknown");
+    }
+
+    #[test]
+    fn images_are_known_by_their_repository() {
+        for (image, wanted) in [("web", "web"), ("host:5000/a/web:1.0", "host:5000/a/web"), ("a/web@sha256:0", "a/web")]
+        {
+            assert_eq!(repository(image), wanted);
+        }
     }
 }

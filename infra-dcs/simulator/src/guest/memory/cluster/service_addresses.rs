@@ -7,12 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use kube_model::{FieldError, Server};
+use kube_model::{ApiError, FieldError, Qualified, Server};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::api::{Api, SERVICES};
+use super::api::{Api, SERVICES, name};
 use crate::guest::memory::kubeadm::Cidr;
+
+const SERVICE: Qualified<'static> = Qualified { group: "", resource: "Service" };
 
 /// Which addresses are taken.
 #[derive(Default)]
@@ -32,11 +34,18 @@ impl ServiceAddresses {
         let this = Arc::new(Self::default());
         if let Some((_, service)) = server.registry().find("", "v1", "services") {
             let mut service = service.as_ref().clone();
+            let (addresses, prepare) = (Arc::clone(&this), service.prepare.take());
+            service.prepare = Some(Arc::new(move |service, old| {
+                if let Some(prepare) = &prepare {
+                    prepare(service, old);
+                }
+                addresses.0.lock().complete(service, old);
+            }));
             let addresses = Arc::clone(&this);
-            service.prepare = Some(Arc::new(move |service, old| addresses.0.lock().complete(service, old)));
-            let addresses = Arc::clone(&this);
-            service.validate =
-                Some(Arc::new(move |service, _| addresses.0.lock().check(service).into_iter().collect()));
+            service.admit = Some(Arc::new(move |service, _| match addresses.0.lock().check(service) {
+                Some(error) => Err(ApiError::invalid(SERVICE, name(service), &[error])),
+                None => Ok(()),
+            }));
             server.install(service);
         }
         this
@@ -106,8 +115,8 @@ impl State {
         let (address, range) = (given(service)?, self.range?);
         (!range.contains(address)).then(|| {
             let why = format!(
-                "failed to allocate IP {address}: the provided network does not match the current range: the provided IP \
-                 ({address}) is not in the valid range. The range of valid IPs is {range}"
+                "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of \
+                 valid IPs is {range}"
             );
             FieldError::invalid("spec.clusterIPs", json!([address.to_string()]), why)
         })

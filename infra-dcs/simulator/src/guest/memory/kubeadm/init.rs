@@ -45,8 +45,9 @@ pub async fn run(options: &Options, host: &dyn Host, files: &mut dyn Files, prin
         skipped.push("addon/kube-proxy".into());
     }
     print(format!("[init] Using Kubernetes version: {}", given.cluster.kubernetes_version));
+    let has_own_kubelet = given.kubelet.is_some();
     let configuration = kubelet::complete(given.kubelet.take(), &given.cluster);
-    let run = Run { host, given: &given, kubelet: configuration, phases: Phases::without(skipped) };
+    let run = Run { host, given: &given, kubelet: configuration, has_own_kubelet, phases: Phases::without(skipped) };
     run.before(files, print)?;
     run.start(files, print).await?;
     run.upload(files, print).await?;
@@ -59,6 +60,8 @@ struct Run<'a> {
     host: &'a dyn Host,
     given: &'a Init,
     kubelet: Value,
+    /// Whether the documents say something of kubelets.
+    has_own_kubelet: bool,
     phases: Phases,
 }
 
@@ -191,7 +194,8 @@ impl Run<'_> {
         }
         if self.phases.runs("upload-config/kubelet") {
             print("[kubelet] Creating a ConfigMap \"kubelet-config\" in namespace kube-system with the configuration for the kubelets in the cluster".to_owned());
-            self.phase(&mut client, "upload-config/kubelet", objects::kubelet_config(&self.kubelet)).await?;
+            let objects = objects::kubelet_config(&self.kubelet, self.has_own_kubelet);
+            self.phase(&mut client, "upload-config/kubelet", objects).await?;
         }
         let node = kubelet::node_name(self.registration());
         if self.phases.runs("upload-config/kubelet") {

@@ -44,6 +44,8 @@ pub fn complete(given: Option<Value>, cluster: &ClusterConfiguration) -> Value {
         "httpCheckFrequency": zero,
         "imageMaximumGCAge": zero,
         "imageMinimumGCAge": zero,
+        "crashLoopBackOff": {},
+        "logging": no_logging(),
         "memorySwap": {},
         "nodeStatusReportFrequency": zero,
         "nodeStatusUpdateFrequency": zero,
@@ -59,6 +61,12 @@ pub fn complete(given: Option<Value>, cluster: &ClusterConfiguration) -> Value {
     fill(&mut configuration, &defaults);
     configuration["rotateCertificates"] = true.into();
     configuration
+}
+
+/// How components log that were told nothing of it.
+pub fn no_logging() -> Value {
+    let buffer = || json!({"infoBufferSize": "0"});
+    json!({"flushFrequency": 0, "options": {"json": buffer(), "text": buffer()}, "verbosity": 0})
 }
 
 /// Puts what is missing.

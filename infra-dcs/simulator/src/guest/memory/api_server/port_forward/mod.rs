@@ -118,7 +118,7 @@ fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 }
 
 fn text(status: StatusCode, message: &str) -> Answer {
-    plain(status, "text/plain; charset=utf-8", Bytes::from(format!("{message}\n")))
+    plain(status, "text/plain; charset=utf-8", Bytes::from(message.to_owned()))
 }
 
 fn switching(protocol: &'static str) -> Answer {

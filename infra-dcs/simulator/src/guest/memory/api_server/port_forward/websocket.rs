@@ -41,7 +41,7 @@ pub(super) fn handshake(headers: &HeaderMap, uri: &Uri) -> Result<(Answer, Vec<u
     if offered.contains(&CHANNELS) {
         answer.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(CHANNELS));
     } else if !offered.is_empty() {
-        return Err(text(StatusCode::FORBIDDEN, "bad WebSocket subprotocol"));
+        return Err(text(StatusCode::FORBIDDEN, ""));
     }
     let accepted = derive_accept_key(key.as_bytes());
     let accepted = HeaderValue::from_str(&accepted)

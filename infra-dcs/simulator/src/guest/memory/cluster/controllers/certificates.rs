@@ -92,7 +92,7 @@ fn approve(context: &Context<'_>, request: &Value, asked: &SigningRequest) {
     }
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let groups = spec["groups"].as_array().into_iter().flatten().map(text).collect();
-    let user = User { name: text(&spec["username"]), groups };
+    let user = User::named(&text(&spec["username"]), groups);
     let own = (user.name == asked.name).then_some(("selfnodeclient", "self kubelet client"));
     let permissions = own.into_iter().chain([("nodeclient", "kubelet client")]);
     let granted = permissions.into_iter().find(|(subresource, _)| {

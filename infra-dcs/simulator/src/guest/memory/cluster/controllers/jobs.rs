@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, earliest, moment,
-    workloads::{count, is_ready, pod_of, write_status},
+    workloads::{count, is_ready, pod_of, shown, write_status},
 };
 use crate::guest::memory::cluster::api::{Api, JOBS, PODS, is_controlled_by, is_deleting, name, namespace, uid};
 
@@ -200,7 +200,10 @@ fn show(context: &Context<'_>, job: &Value, tally: &Tally, active: &[&&Arc<Value
     } else if was_suspended {
         conditions.push(condition("Suspended", "False", "JobResumed", "Job resumed"));
     }
-    let mut status = json!({"succeeded": tally.succeeded, "failed": tally.failed, "uncountedTerminatedPods": {}});
+    let mut status = json!({
+        "succeeded": shown(tally.succeeded), "failed": shown(tally.failed), "terminating": 0,
+        "uncountedTerminatedPods": {},
+    });
     if job["spec"]["suspend"] != true && !job["status"]["startTime"].is_string() {
         status["startTime"] = now.as_str().into();
     }
@@ -213,7 +216,7 @@ fn show(context: &Context<'_>, job: &Value, tally: &Tally, active: &[&&Arc<Value
             status["completionTime"] = now.as_str().into();
         }
     }
-    (status["active"], status["ready"]) = (json!(remaining.0), json!(remaining.1));
+    (status["active"], status["ready"]) = (shown(remaining.0), json!(remaining.1));
     if !conditions.is_empty() {
         status["conditions"] = conditions.into();
     }

@@ -1,10 +1,14 @@
 //! What kube-controller-manager and kube-scheduler do, one pass at a time over the objects as they are. A pass that
 //! changed something is followed by another, until nothing changes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube_model::Server;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::api::{Api, PODS};
@@ -50,6 +54,8 @@ pub struct Context<'a> {
     pub manager: Option<&'a Flags>,
     /// Whether a scheduler runs.
     pub schedules: bool,
+    /// Since when pods, by UID, have to go from tainted nodes.
+    pub noticed: &'a Mutex<HashMap<String, Timestamp>>,
     /// Nodes by name, and whether anything is still heard of them.
     pub heard: &'a BTreeMap<String, bool>,
 }

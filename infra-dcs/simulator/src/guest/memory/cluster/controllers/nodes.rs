@@ -1,32 +1,33 @@
 //! Nodes: their part of the pods' addresses, their taints, and what becomes of those that fall silent.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Context, earliest, moment};
 use crate::guest::memory::cluster::{
-    api::{NODES, PODS, is_deleting, name, namespace},
+    api::{NODES, PODS, is_deleting, name, namespace, uid},
     node,
 };
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
-/// How long pods stay on a node that is not ready or silent, unless they say otherwise.
-const TOLERATION: SignedDuration = SignedDuration::from_secs(300);
 
 /// See the module.
 pub fn pass(context: &Context<'_>) -> Option<Timestamp> {
     let all = context.api.list(NODES, "");
     let mut due = None;
+    let mut timed = HashSet::new();
     for found in &all {
         let found = allocate(context, &all, found);
         let found = notice_silence(context, found);
         let found = taint(context, found);
-        due = earliest(due, evict(context, &found));
+        let found = note_age(context, found, all.len());
+        due = earliest(due, evict(context, &found, &mut timed));
     }
+    context.noticed.lock().retain(|pod, _| timed.contains(pod));
     collect_pods(context, &all);
     due
 }
@@ -125,8 +126,26 @@ fn taint(context: &Context<'_>, found: Arc<Value>) -> Arc<Value> {
     changed.unwrap_or(found)
 }
 
-/// Deletes the pods that do not bear the node's `NoExecute` taints, each when its time is over.
-fn evict(context: &Context<'_>, found: &Value) -> Option<Timestamp> {
+/// How long kubelets may go without asking for Secrets again: the longer the more nodes there are (`pkg/controller/ttl`).
+fn note_age(context: &Context<'_>, found: Arc<Value>, nodes: usize) -> Arc<Value> {
+    const TTL: &str = "node.alpha.kubernetes.io/ttl";
+    let age = match nodes {
+        0..=100 => "0",
+        101..=500 => "15",
+        501..=1000 => "30",
+        1001..=2000 => "60",
+        _ => "300",
+    };
+    if found["metadata"]["annotations"][TTL] == age {
+        return found;
+    }
+    let patch = json!({"metadata": {"annotations": {TTL: age}}});
+    context.api.by("kube-controller-manager").merge(NODES, "", name(&found), patch).unwrap_or(found)
+}
+
+/// Deletes the pods that do not bear the node's `NoExecute` taints, each when its time is over. `timed` collects the UIDs
+/// of those whose time runs.
+fn evict(context: &Context<'_>, found: &Value, timed: &mut HashSet<String>) -> Option<Timestamp> {
     let taints = found["spec"]["taints"].as_array()?;
     let taints: Vec<&Value> = taints.iter().filter(|taint| taint["effect"] == "NoExecute").collect();
     if taints.is_empty() {
@@ -135,13 +154,12 @@ fn evict(context: &Context<'_>, found: &Value) -> Option<Timestamp> {
     let mut due = None;
     for pod in pods_on(context, name(found)).into_iter().filter(|pod| !is_deleting(pod)) {
         let tolerations = pod["spec"]["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
+        // People who taint a node do not say when: it counts from when it is noticed.
+        let noticed = context.noticed.lock().get(uid(&pod)).copied().unwrap_or(context.now);
         let ends = taints.iter().filter_map(|taint| {
             let fits: Vec<&Value> = tolerations.iter().filter(|one| super::scheduling::tolerates(one, taint)).collect();
-            let added = moment(&taint["timeAdded"]).unwrap_or(context.now);
-            let own = taint["key"] == NOT_READY || taint["key"] == UNREACHABLE;
+            let added = moment(&taint["timeAdded"]).unwrap_or(noticed);
             match fits.as_slice() {
-                // Every pod is admitted with tolerations for these two.
-                [] if own => added.checked_add(TOLERATION).ok(),
                 [] => Some(added),
                 fits if fits.iter().any(|one| !one["tolerationSeconds"].is_number()) => None,
                 fits => fits
@@ -151,7 +169,12 @@ fn evict(context: &Context<'_>, found: &Value) -> Option<Timestamp> {
                     .and_then(|seconds| added.checked_add(SignedDuration::from_secs(seconds)).ok()),
             }
         });
-        match ends.min() {
+        let end = ends.min();
+        if end.is_some() {
+            timed.insert(uid(&pod).to_owned());
+            context.noticed.lock().insert(uid(&pod).to_owned(), noticed);
+        }
+        match end {
             Some(end) if end <= context.now => {
                 context.api.by("kube-controller-manager").delete(PODS, namespace(&pod), name(&pod), None);
             }

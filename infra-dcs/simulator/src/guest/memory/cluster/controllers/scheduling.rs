@@ -1,6 +1,9 @@
 //! The scheduler: the first node that a pod may be on, the least loaded first.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 
@@ -32,22 +35,60 @@ pub fn pass(context: &Context<'_>) {
         match chosen {
             Some(node) => {
                 *load.entry(name(node).to_owned()).or_default() += 1;
-                let _ = api.merge(PODS, namespace(&pod), name(&pod), json!({"spec": {"nodeName": name(node)}}));
-                let condition = json!([{
-                    "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": context.time(),
-                }]);
-                let _ = api.merge_status(PODS, namespace(&pod), name(&pod), json!({"conditions": condition}));
+                api.bind(namespace(&pod), name(&pod), name(node));
             }
-            None if pod["status"]["conditions"].as_array().is_none_or(Vec::is_empty) => {
-                let message = format!("0/{} nodes are available.", nodes.len());
-                let condition = json!([{
-                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
-                    "lastProbeTime": null, "lastTransitionTime": context.time(),
-                }]);
-                let _ = api.merge_status(PODS, namespace(&pod), name(&pod), json!({"conditions": condition}));
+            None => {
+                let condition = json!({
+                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                    "message": refusal(&pod["spec"], &nodes), "lastProbeTime": null,
+                    "lastTransitionTime": context.time(), "observedGeneration": pod["metadata"]["generation"],
+                });
+                let known = pod["status"]["conditions"].as_array().into_iter().flatten();
+                let is_known =
+                    |known: &Value| known["type"] == "PodScheduled" && known["message"] == condition["message"];
+                if !known.into_iter().any(is_known) {
+                    let _ = api.merge_status(PODS, namespace(&pod), name(&pod), json!({"conditions": [condition]}));
+                }
             }
-            None => {}
         }
+    }
+}
+
+/// Why a pod of this spec is put on no node: how many refuse it, by the first of their reasons
+/// (`pkg/scheduler/framework`, `FitError`).
+fn refusal(spec: &Value, nodes: &[Arc<Value>]) -> String {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in nodes {
+        *reasons.entry(reason(spec, node)).or_default() += 1;
+    }
+    // As Go sorts the texts, the count in front.
+    let mut reasons: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    reasons.sort();
+    let all = nodes.len();
+    format!(
+        "0/{all} nodes are available: {}. no new claims to deallocate, preemption: 0/{all} nodes are available: {all} \
+         Preemption is not helpful for scheduling.",
+        reasons.join(", ")
+    )
+}
+
+/// What of a node is in the way of a pod first, in the order of the scheduler's plugins.
+fn reason(spec: &Value, node: &Value) -> &'static str {
+    let mut spec = spec.clone();
+    let unschedulable = json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
+    let tolerations = spec["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
+    let bears_cordon = tolerations.iter().any(|toleration| tolerates(toleration, &unschedulable));
+    if node["spec"]["unschedulable"] == true && !bears_cordon {
+        return "node(s) were unschedulable";
+    }
+    // Only the taints are left to look at.
+    if let Some(spec) = spec.as_object_mut() {
+        spec.retain(|field, _| field == "tolerations");
+    }
+    if is_eligible(&spec, node) {
+        "node(s) didn't match Pod's node affinity/selector"
+    } else {
+        "node(s) had untolerated taint(s)"
     }
 }
 
@@ -110,6 +151,24 @@ pub fn tolerates(toleration: &Value, taint: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_that_fits_nowhere_says_what_keeps_it_from_each_node() {
+        let node = |name: &str, spec: Value| {
+            Arc::new(json!({"metadata": {"name": name, "labels": {"a": name}}, "spec": spec}))
+        };
+        let nodes = [
+            node("tainted", json!({"taints": [{"key": "k", "effect": "NoSchedule"}]})),
+            node("cordoned", json!({"unschedulable": true})),
+            node("other", json!({})),
+            node("another", json!({})),
+        ];
+        let why = refusal(&json!({"nodeSelector": {"a": "none"}}), &nodes);
+        let wanted = "0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, 2 node(s) \
+                      didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/4 nodes are \
+                      available: 4 Preemption is not helpful for scheduling.";
+        assert_eq!(why, wanted);
+    }
 
     #[test]
     fn taints_keep_pods_away_unless_borne() {

@@ -22,6 +22,8 @@ const DAEMON_TOLERATIONS: [(&str, &str); 6] = [
     ("node.kubernetes.io/pid-pressure", "NoSchedule"),
     ("node.kubernetes.io/unschedulable", "NoSchedule"),
 ];
+/// Counts the templates of a Deployment.
+const REVISION: &str = "deployment.kubernetes.io/revision";
 /// Taints that only later conditions lift; the scheduler lets these pods through.
 const STARTING_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
@@ -79,12 +81,8 @@ fn deploy(context: &Context<'_>, deployment: &Value) {
         template["metadata"]["labels"]["pod-template-hash"] = hash.as_str().into();
         let mut selector = deployment["spec"]["selector"].clone();
         selector["matchLabels"]["pod-template-hash"] = hash.as_str().into();
-        let revision = sets
-            .iter()
-            .filter_map(|set| {
-                set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str()?.parse::<u64>().ok()
-            })
-            .max();
+        let revision =
+            sets.iter().filter_map(|set| set["metadata"]["annotations"][REVISION].as_str()?.parse::<u64>().ok()).max();
         let revision = (revision.unwrap_or_default() + 1).to_string();
         let set = json!({
             "apiVersion": "apps/v1",
@@ -92,7 +90,11 @@ fn deploy(context: &Context<'_>, deployment: &Value) {
             "metadata": {
                 "name": format!("{}-{hash}", name(deployment)),
                 "labels": template["metadata"]["labels"],
-                "annotations": {"deployment.kubernetes.io/revision": revision},
+                "annotations": {
+                    REVISION: revision,
+                    "deployment.kubernetes.io/desired-replicas": wanted.to_string(),
+                    "deployment.kubernetes.io/max-replicas": most(deployment, wanted).to_string(),
+                },
                 "ownerReferences": owner_reference(deployment),
             },
             "spec": {"replicas": wanted, "selector": selector, "template": template},
@@ -100,9 +102,19 @@ fn deploy(context: &Context<'_>, deployment: &Value) {
         let _ = api.create(REPLICA_SETS, namespace(deployment), set);
         return;
     };
+    let revision = &current["metadata"]["annotations"][REVISION];
+    if deployment["metadata"]["annotations"][REVISION] != *revision {
+        let annotations = json!({"metadata": {"annotations": {REVISION: revision}}});
+        let _ = api.merge(DEPLOYMENTS, namespace(deployment), name(deployment), annotations);
+    }
     let scale = |set: &Value, replicas: u64| {
         if count(&set["spec"]["replicas"], 1) != replicas {
-            let _ = api.merge(REPLICA_SETS, namespace(set), name(set), json!({"spec": {"replicas": replicas}}));
+            let annotations = json!({
+                "deployment.kubernetes.io/desired-replicas": wanted.to_string(),
+                "deployment.kubernetes.io/max-replicas": most(deployment, wanted).to_string(),
+            });
+            let patch = json!({"metadata": {"annotations": annotations}, "spec": {"replicas": replicas}});
+            let _ = api.merge(REPLICA_SETS, namespace(set), name(set), patch);
         }
     };
     scale(current, wanted);
@@ -115,27 +127,59 @@ fn deploy(context: &Context<'_>, deployment: &Value) {
     let total = |field: &str| sets.iter().map(|set| count(&set["status"][field], 0)).sum::<u64>();
     let available = total("availableReplicas");
     let is_complete = ready == wanted && total("replicas") == wanted;
-    let condition = |kind: &str, status: bool, reason: &str| {
+    let condition = |kind: &str, status: bool, reason: &str, message: &str| {
         let status = if status { "True" } else { "False" };
         let known =
             deployment["status"]["conditions"].as_array().into_iter().flatten().find(|known| known["type"] == kind);
         let since = known.filter(|known| known["status"] == status).map(|known| known["lastTransitionTime"].clone());
         let since = since.unwrap_or_else(|| context.time().into());
-        json!({"type": kind, "status": status, "reason": reason, "lastTransitionTime": since, "lastUpdateTime": since})
+        json!({
+            "type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since,
+            "lastUpdateTime": since,
+        })
     };
     let is_available = available >= wanted.saturating_sub(1).max(wanted.min(1));
-    let reasons = if is_available { "MinimumReplicasAvailable" } else { "MinimumReplicasUnavailable" };
-    let progress = if is_complete { "NewReplicaSetAvailable" } else { "ReplicaSetUpdated" };
+    let (availability, message) = if is_available {
+        ("MinimumReplicasAvailable", "Deployment has minimum availability.")
+    } else {
+        ("MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+    };
+    let set = format!("ReplicaSet {:?}", name(current));
+    let (progress, news) = if is_complete {
+        ("NewReplicaSetAvailable", format!("{set} has successfully progressed."))
+    } else {
+        ("ReplicaSetUpdated", format!("{set} is progressing."))
+    };
     let status = json!({
         "observedGeneration": deployment["metadata"]["generation"],
-        "replicas": total("replicas"),
-        "updatedReplicas": count(&current["status"]["replicas"], 0),
-        "readyReplicas": total("readyReplicas"),
-        "availableReplicas": available,
-        "unavailableReplicas": wanted.saturating_sub(available),
-        "conditions": [condition("Available", is_available, reasons), condition("Progressing", true, progress)],
+        "replicas": shown(total("replicas")),
+        "updatedReplicas": shown(count(&current["status"]["replicas"], 0)),
+        "readyReplicas": shown(total("readyReplicas")),
+        "availableReplicas": shown(available),
+        "unavailableReplicas": shown(wanted.saturating_sub(available)),
+        "terminatingReplicas": total("terminatingReplicas"),
+        "conditions": [
+            condition("Available", is_available, availability, message),
+            condition("Progressing", true, progress, &news),
+        ],
     });
     write_status(context, DEPLOYMENTS, deployment, status);
+}
+
+/// A count as a status shows it: none is left out.
+pub(super) fn shown(count: u64) -> Value {
+    if count == 0 { Value::Null } else { count.into() }
+}
+
+/// How many pods a Deployment may have while it replaces them.
+fn most(deployment: &Value, wanted: u64) -> u64 {
+    let surge = &deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"];
+    let part = surge.as_str().and_then(|text| text.strip_suffix('%')?.parse::<u64>().ok());
+    let more = match part {
+        Some(percent) => (wanted * percent).div_ceil(100),
+        None => count(surge, 0),
+    };
+    wanted + more
 }
 
 /// A pod of a template.
@@ -169,13 +213,16 @@ fn replicate(context: &Context<'_>, set: &Value, pods: &[Arc<Value>]) {
     for pod in surplus.iter().take(own.len().saturating_sub(wanted)) {
         api.delete(PODS, namespace(pod), name(pod), None);
     }
-    let ready = own.iter().filter(|pod| is_ready(pod)).count();
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let ready = number(own.iter().filter(|pod| is_ready(pod)).count());
+    let going = pods.iter().filter(|pod| is_controlled_by(pod, uid(set)) && is_deleting(pod)).count();
     let status = json!({
         "observedGeneration": set["metadata"]["generation"],
         "replicas": own.len(),
-        "fullyLabeledReplicas": own.len(),
-        "readyReplicas": ready,
-        "availableReplicas": ready,
+        "fullyLabeledReplicas": shown(number(own.len())),
+        "readyReplicas": shown(ready),
+        "availableReplicas": shown(ready),
+        "terminatingReplicas": going,
     });
     write_status(context, REPLICA_SETS, set, status);
 }
@@ -184,6 +231,7 @@ fn spread(context: &Context<'_>, set: &Value, pods: &[Arc<Value>]) {
     let api = context.api.by("kube-controller-manager");
     let template = &set["spec"]["template"];
     let hash = hash(template);
+    let generation = &set["metadata"]["annotations"]["deprecated.daemonset.template.generation"];
     let mut spec = template["spec"].clone();
     let mut tolerations = spec["tolerations"].as_array().cloned().unwrap_or_default();
     tolerations
@@ -219,8 +267,8 @@ fn spread(context: &Context<'_>, set: &Value, pods: &[Arc<Value>]) {
         if here.is_empty() {
             let mut pod = pod_of(set, template);
             pod["metadata"]["labels"]["controller-revision-hash"] = hash.as_str().into();
-            pod["spec"] = spec.clone();
-            pod["spec"]["nodeName"] = name(node).into();
+            pod["metadata"]["labels"]["pod-template-generation"] = generation.clone();
+            pod["spec"] = pinned(&spec, name(node));
             let _ = api.create(PODS, namespace(set), pod);
             continue;
         }
@@ -238,11 +286,24 @@ fn spread(context: &Context<'_>, set: &Value, pods: &[Arc<Value>]) {
         "observedGeneration": set["metadata"]["generation"],
         "desiredNumberScheduled": desired,
         "currentNumberScheduled": current,
-        "updatedNumberScheduled": updated,
+        "updatedNumberScheduled": shown(updated),
         "numberReady": ready,
-        "numberAvailable": ready,
-        "numberUnavailable": desired - ready,
+        "numberAvailable": shown(ready),
+        "numberUnavailable": shown(desired - ready),
         "numberMisscheduled": 0,
     });
     write_status(context, DAEMON_SETS, set, status);
+}
+
+/// A daemon's pod is for one node, whatever else it is picky about. The scheduler would put it there.
+fn pinned(spec: &Value, node: &str) -> Value {
+    let mut spec = spec.clone();
+    let field = json!({"key": "metadata.name", "operator": "In", "values": [node]});
+    let required = &mut spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    match required["nodeSelectorTerms"].as_array_mut() {
+        Some(terms) => terms.iter_mut().for_each(|term| term["matchFields"] = json!([field])),
+        None => *required = json!({"nodeSelectorTerms": [{"matchFields": [field]}]}),
+    }
+    spec["nodeName"] = node.into();
+    spec
 }

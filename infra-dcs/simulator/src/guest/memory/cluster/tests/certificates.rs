@@ -46,7 +46,7 @@ async fn a_joining_kubelet_asks_is_approved_and_signed_for() {
     let all = requests(&cluster, CLIENT);
     assert_eq!(all.len(), 1, "{all:?}");
     let request = &all[0];
-    assert!(name(request).starts_with("node-csr-"), "{request}");
+    assert!(name(request).starts_with("csr-"), "{request}");
     assert_eq!(request["spec"]["username"], "system:bootstrap:abcdef");
     assert_eq!(request["status"]["conditions"][0]["reason"], "AutoApproved");
     let kept = worker.read("/var/lib/kubelet/pki/kubelet-client-current.pem");

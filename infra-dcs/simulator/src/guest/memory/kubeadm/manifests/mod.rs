@@ -166,22 +166,26 @@ fn pod(name: &str, container: Value, volumes: Value, annotations: Value) -> Valu
 /// `[initialDelay, timeout, failures, period]` in seconds.
 fn probe(host: &str, path: &str, scheme: &str, [delay, timeout, failures, period]: [u64; 4]) -> Value {
     let mut probe = json!({
-        "httpGet": {"host": host, "path": path, "port": "probe-port", "scheme": scheme},
+        "httpGet": {"path": path, "port": "probe-port", "scheme": scheme},
         "timeoutSeconds": timeout,
         "failureThreshold": failures,
         "periodSeconds": period,
     });
+    if !host.is_empty() {
+        probe["httpGet"]["host"] = host.into();
+    }
     if delay > 0 {
         probe["initialDelaySeconds"] = delay.into();
     }
     probe
 }
 
+/// Where a component answers; empty for the pod's own address, where it listens on all.
 fn probe_address(component: &Component) -> String {
     let bound = component.extra_args.iter().rev().find(|argument| argument.name == "bind-address");
     match bound.map(|argument| argument.value.as_str()) {
-        None | Some("0.0.0.0") => "127.0.0.1".into(),
-        Some("::") => "::1".into(),
+        None => "127.0.0.1".into(),
+        Some("0.0.0.0" | "::") => String::new(),
         Some(address) => address.to_owned(),
     }
 }

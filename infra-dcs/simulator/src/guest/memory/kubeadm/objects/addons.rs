@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Placed, Subject, binding, config_map, one_config_map, placed, role};
+use super::{Placed, Subject, binding, component_config, config_map, one_config_map, placed, role};
 use crate::guest::memory::kubeadm::{
     config::{self, types::ClusterConfiguration},
     images,
+    kubelet::no_logging,
     pki::certificates::service_address,
     version::Version,
 };
@@ -127,16 +128,54 @@ fn deployment(image: &str, label: &Value) -> Value {
     })
 }
 
-/// Phase `addon/kube-proxy`. `server` is what the proxies speak to, `given` the user's `KubeProxyConfiguration`.
-pub fn kube_proxy(cluster: &ClusterConfiguration, server: &str, given: Option<&Value>) -> Result<Vec<Placed>, String> {
-    let mut configuration = json!({
+/// kubeadm writes down every field, most of them as what nothing stands for: the proxy fills them in.
+fn proxy_defaults(pods: &str) -> Value {
+    let rules = json!({"masqueradeAll": false, "masqueradeBit": null, "minSyncPeriod": "0s", "syncPeriod": "0s"});
+    let mut tables = rules.clone();
+    tables["localhostNodePorts"] = Value::Null;
+    json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "bindAddress": "0.0.0.0",
-        "clientConnection": {"kubeconfig": "/var/lib/kube-proxy/kubeconfig.conf"},
-        "clusterCIDR": cluster.networking.pod_subnet,
+        "bindAddressHardFail": false,
+        "clientConnection": {
+            "acceptContentTypes": "", "burst": 0, "contentType": "", "kubeconfig": "/var/lib/kube-proxy/kubeconfig.conf",
+            "qps": 0,
+        },
+        "clusterCIDR": pods,
+        "configSyncPeriod": "0s",
+        "conntrack": {
+            "maxPerCore": null, "min": null, "tcpBeLiberal": false, "tcpCloseWaitTimeout": null,
+            "tcpEstablishedTimeout": null, "udpStreamTimeout": "0s", "udpTimeout": "0s",
+        },
+        "detectLocal": {"bridgeInterface": "", "interfaceNamePrefix": ""},
+        "detectLocalMode": "",
+        "enableProfiling": false,
+        "healthzBindAddress": "",
+        "hostnameOverride": "",
+        "iptables": tables,
+        "ipvs": {
+            "excludeCIDRs": null, "minSyncPeriod": "0s", "scheduler": "", "strictARP": false, "syncPeriod": "0s",
+            "tcpFinTimeout": "0s", "tcpTimeout": "0s", "udpTimeout": "0s",
+        },
+        "logging": no_logging(),
+        "metricsBindAddress": "",
         "mode": "",
-    });
+        "nftables": rules,
+        "nodePortAddresses": null,
+        "oomScoreAdj": null,
+        "portRange": "",
+        "showHiddenMetricsForVersion": "",
+        "winkernel": {
+            "enableDSR": false, "forwardHealthCheckVip": false, "networkName": "", "rootHnsEndpointName": "",
+            "sourceVip": "",
+        },
+    })
+}
+
+/// Phase `addon/kube-proxy`. `server` is what the proxies speak to, `given` the user's `KubeProxyConfiguration`.
+pub fn kube_proxy(cluster: &ClusterConfiguration, server: &str, given: Option<&Value>) -> Result<Vec<Placed>, String> {
+    let mut configuration = proxy_defaults(&cluster.networking.pod_subnet);
     if let Some(given) = given {
         json_patch::merge(&mut configuration, given);
     }
@@ -153,7 +192,10 @@ pub fn kube_proxy(cluster: &ClusterConfiguration, server: &str, given: Option<&V
     });
     let text = |document: &Value| config::yaml(document).map_err(|error| error.to_string());
     let data = json!({"config.conf": text(&configuration)?, "kubeconfig.conf": text(&kubeconfig)?});
-    let mut map = config_map("kube-system", "kube-proxy", data);
+    let mut map = match given {
+        Some(_) => config_map("kube-system", "kube-proxy", data),
+        None => component_config("kube-proxy", data),
+    };
     map.object["metadata"]["labels"] = json!({"app": "kube-proxy"});
     let tokens = "system:bootstrappers:kubeadm:default-node-token";
     Ok(vec![

@@ -1,5 +1,6 @@
 //! Objects that `kubeadm init` puts into the cluster, by the phase that makes them.
 
+use aws_lc_rs::digest;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -45,6 +46,17 @@ fn placed(group: &str, plural: &str, namespace: &str, mut object: Value) -> Plac
 
 fn config_map(namespace: &str, name: &str, data: Value) -> Placed {
     placed("", "configmaps", namespace, json!({"kind": "ConfigMap", "metadata": {"name": name}, "data": data}))
+}
+
+/// A component's configuration, with the hash by which kubeadm knows later that it is the one it made.
+fn component_config(name: &str, data: Value) -> Placed {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let texts = data.as_object().into_iter().flatten().filter_map(|(_, text)| text.as_str());
+    texts.for_each(|text| hash.update(text.as_bytes()));
+    let hash = format!("sha256:{}", hex::encode(hash.finish()));
+    let mut map = config_map("kube-system", name, data);
+    map.object["metadata"]["annotations"] = json!({"kubeadm.kubernetes.io/component-config.hash": hash});
+    map
 }
 
 /// Who a role is bound to.
@@ -108,12 +120,16 @@ pub fn kubeadm_config(cluster: &ClusterConfiguration, kubeadm: &Version) -> Resu
     ])
 }
 
-/// Phase `upload-config/kubelet`.
-pub fn kubelet_config(configuration: &Value) -> Result<Vec<Placed>, String> {
+/// Phase `upload-config/kubelet`; `is_given` if it is not kubeadm's own.
+pub fn kubelet_config(configuration: &Value, is_given: bool) -> Result<Vec<Placed>, String> {
     let text = config::yaml(configuration).map_err(|error| error.to_string())?;
-    let name = "kubeadm:kubelet-config";
+    let (name, data) = ("kubeadm:kubelet-config", json!({"kubelet": text}));
     Ok(vec![
-        config_map("kube-system", "kubelet-config", json!({"kubelet": text})),
+        if is_given {
+            config_map("kube-system", "kubelet-config", data)
+        } else {
+            component_config("kubelet-config", data)
+        },
         role("kube-system", name, one_config_map("kubelet-config")),
         binding("kube-system", name, name, &[Subject::Group(NODES), Subject::Group(TOKENS)]),
     ])
@@ -136,7 +152,6 @@ pub fn bootstrap(
     let kubeconfig = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "preferences": {},
         "clusters": [{"name": "", "cluster": {
             "certificate-authority-data": BASE64_STANDARD.encode(authority),
             "server": server,

@@ -220,6 +220,7 @@ impl Leaf {
         subject.push(DnType::CommonName, self.name.as_str());
         params.distinguished_name = subject;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
         if self.server {
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
