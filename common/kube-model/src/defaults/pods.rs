@@ -16,7 +16,9 @@ pub fn default_pod(pod: &mut Value) {
             expose_on_host(spec);
         }
         fill(spec, [("enableServiceLinks", json!(true))]);
-        CONTAINERS.into_iter().for_each(|list| each(spec, list).for_each(request_limits));
+        for list in CONTAINERS {
+            each(spec, list).for_each(request_limits);
+        }
         default_spec(spec);
     }
     show_probe_times(pod);
@@ -46,7 +48,9 @@ fn default_spec(spec: &mut Map<String, Value>) {
         spec.insert("serviceAccount".into(), account.clone());
         spec.insert("serviceAccountName".into(), account);
     }
-    CONTAINERS.into_iter().for_each(|list| each(spec, list).for_each(default_container));
+    for list in CONTAINERS {
+        each(spec, list).for_each(default_container);
+    }
     each(spec, "volumes").for_each(default_volume);
 }
 
@@ -93,7 +97,9 @@ fn default_container(container: &mut Map<String, Value>) {
     each(container, "ports").for_each(|port| fill(port, [("protocol", json!("TCP"))]));
     for variable in each(container, "env") {
         let source = variable.get_mut("valueFrom").and_then(|source| below(source, "fieldRef"));
-        source.into_iter().for_each(|field| fill(field, [("apiVersion", json!("v1"))]));
+        if let Some(field) = source {
+            fill(field, [("apiVersion", json!("v1"))]);
+        }
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = container.get_mut(probe).and_then(Value::as_object_mut) {

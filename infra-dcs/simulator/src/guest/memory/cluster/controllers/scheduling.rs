@@ -32,24 +32,20 @@ pub fn pass(context: &Context<'_>) {
     for pod in waiting {
         let fits = nodes.iter().filter(|node| is_eligible(&pod["spec"], node));
         let chosen = fits.min_by_key(|node| (load.get(name(node)).copied().unwrap_or_default(), name(node).to_owned()));
-        match chosen {
-            Some(node) => {
-                *load.entry(name(node).to_owned()).or_default() += 1;
-                api.bind(namespace(&pod), name(&pod), name(node));
-            }
-            None => {
-                let condition = json!({
-                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                    "message": refusal(&pod["spec"], &nodes), "lastProbeTime": null,
-                    "lastTransitionTime": context.time(), "observedGeneration": pod["metadata"]["generation"],
-                });
-                let known = pod["status"]["conditions"].as_array().into_iter().flatten();
-                let is_known =
-                    |known: &Value| known["type"] == "PodScheduled" && known["message"] == condition["message"];
-                if !known.into_iter().any(is_known) {
-                    let _ = api.merge_status(PODS, namespace(&pod), name(&pod), json!({"conditions": [condition]}));
-                }
-            }
+        if let Some(node) = chosen {
+            *load.entry(name(node).to_owned()).or_default() += 1;
+            api.bind(namespace(&pod), name(&pod), name(node));
+            continue;
+        }
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": refusal(&pod["spec"], &nodes), "lastProbeTime": null,
+            "lastTransitionTime": context.time(), "observedGeneration": pod["metadata"]["generation"],
+        });
+        let known = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let is_known = |known: &Value| known["type"] == "PodScheduled" && known["message"] == condition["message"];
+        if !known.into_iter().any(is_known) {
+            let _ = api.merge_status(PODS, namespace(&pod), name(&pod), json!({"conditions": [condition]}));
         }
     }
 }

@@ -52,6 +52,33 @@ fn has_condition(object: &Value, kind: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_not_changed_is_not_written_again() {
+    let site = Site::new();
+    let (_guest, cluster) = single(&site).await;
+    let api = Api::new(&cluster.server, "test");
+    api.create(DEPLOYMENTS, "default", workload("Deployment", "web", 2, &json!({}))).unwrap();
+    let versions = || -> Vec<String> {
+        let all = [PODS, DEPLOYMENTS].into_iter().flat_map(|kind| api.list(kind, ""));
+        all.map(|object| format!("{} {}", name(&object), object["metadata"]["resourceVersion"])).collect()
+    };
+    until("all pods are ready", || {
+        let pods = api.list(PODS, "");
+        pods.len() >= 7 && pods.iter().all(|pod| has_condition(pod, "Ready"))
+    })
+    .await;
+    // What controllers conclude from it comes a little later; then nothing does.
+    let mut quiet = 0;
+    let mut before = versions();
+    until("nothing is written any more", || {
+        let now = versions();
+        quiet = if now == before { quiet + 1 } else { 0 };
+        before = now;
+        quiet == 100
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn jobs_run_to_their_end() {
     let site = Site::new();
     let (_guest, cluster) = single(&site).await;
