@@ -34,6 +34,7 @@ pub const EFFECTS: &[&str] = &[
     "remove-stale-lock",
     "release-init-lock",
     "create-certificates",
+    "take-over-certificates",
     "record-endpoint",
     "create-token",
     "record-discovery",

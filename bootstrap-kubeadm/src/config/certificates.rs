@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use cluster_api::{labels, owner};
 use jiff::Timestamp;
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::Resource;
-use kubeadm::pki::{self, Pair, Purpose};
+use kubeadm::{
+    api::v1beta2::GROUP,
+    pki::{self, Pair, Purpose},
+};
 use manager::{
     ObjectKey, Offload, ReconcileError, Writer, fault,
     secrets::{self, SecretCache},
 };
+use serde_json::json;
 
 use super::observe::Facts;
 
@@ -116,6 +120,9 @@ fn pair(secret: &Secret, needs_key: bool) -> Result<Pair, &'static str> {
 
 /// Looks up the certificates of a cluster that no control plane object looks after, and makes those that are missing.
 /// What concerns an external etcd is the user's.
+///
+/// They are read as they are now. What an earlier machine's configuration made goes with it, and that machine may just be
+/// going: this configuration, by which the cluster is made, becomes the owner.
 pub async fn find_or_make(
     facts: &Facts,
     cache: &SecretCache,
@@ -126,7 +133,11 @@ pub async fn find_or_make(
     for purpose in Use::Init.purposes(facts) {
         let key = secret_key(facts, purpose);
         let is_users = facts.has_external_etcd() && matches!(purpose, Purpose::EtcdCa | Purpose::ApiServerEtcdClient);
-        if is_users || cache.get(&key).await?.is_some() {
+        if is_users {
+            continue;
+        }
+        if let Some(secret) = cache.get_live(&key).await? {
+            take_over(facts, &secret, writer).await?;
             continue;
         }
         let settings = facts.cluster_configuration();
@@ -142,6 +153,19 @@ pub async fn find_or_make(
         fault::around("create-certificates", writer.create(&secret)).await?;
     }
     find(facts, Use::Init, cache).await
+}
+
+/// Becomes the owner of a Secret that another machine's configuration made.
+async fn take_over(facts: &Facts, secret: &Secret, writer: &Writer) -> Result<(), ReconcileError> {
+    let ours = owner::controller(facts.config.as_ref());
+    let is_anothers = |owner: &OwnerReference| {
+        owner.kind == ours.kind && owner.uid != ours.uid && owner::group_of(&owner.api_version) == GROUP
+    };
+    if owner::controller_of(&secret.metadata).is_some_and(is_anothers) {
+        let patch = json!({"metadata": {"ownerReferences": [ours]}});
+        fault::around("take-over-certificates", writer.merge(secret, patch)).await?;
+    }
+    Ok(())
 }
 
 fn secret(facts: &Facts, purpose: Purpose, pair: &Pair) -> Secret {

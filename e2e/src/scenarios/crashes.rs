@@ -59,6 +59,7 @@ const NOT_IN_A_PLAIN_LIFE: &[(&str, &str)] = &[
     ("renew-kubeconfig", "half a year"),
     ("replace-data-secret", "a data Secret that somebody deleted"),
     ("sync-metadata", "labels or annotations that change"),
+    ("take-over-certificates", "no control plane provider, and a machine that goes before it made the cluster"),
     ("vrm-adopt-volume", "volumes of VMs of old templates"),
     ("vrm-attach-media", "a site that takes no medium with the clone"),
     ("vrm-change-rule", "a rule needs two control plane machines"),

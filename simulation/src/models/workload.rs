@@ -77,6 +77,8 @@ struct State {
     made_by: Option<String>,
     /// Whether core has seen a node of it: from then on it is known to exist, for ever.
     is_known: bool,
+    /// Hosts that are never switched on.
+    given_up: BTreeSet<String>,
     hosts: BTreeMap<String, Host>,
     etcd: Etcd,
 }
@@ -129,7 +131,7 @@ impl WorkloadCluster {
     /// A host is switched on for the first time, with this identity and boot data.
     pub fn power_on(&self, host: &str, id: &str, boot_data: &[u8]) {
         let mut state = self.state.lock();
-        if state.hosts.contains_key(host) {
+        if state.hosts.contains_key(host) || state.given_up.contains(host) {
             return;
         }
         let Some(boot) = kubeadm::read(boot_data) else {
@@ -148,6 +150,11 @@ impl WorkloadCluster {
         let gives_up = Instant::now() + NEVER;
         state.hosts.insert(host.to_owned(), Host { id: id.to_owned(), boot, stage: Stage::Booting, due, gives_up });
         self.journal.changed();
+    }
+
+    /// A host that has not been switched on never is.
+    pub fn give_up(&self, host: &str) {
+        self.state.lock().given_up.insert(host.to_owned());
     }
 
     /// A host is gone.

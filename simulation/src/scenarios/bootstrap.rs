@@ -118,7 +118,8 @@ async fn interfere(world: &World, chance: &Chance, machines: &[String]) {
             sleep(chance.between(Duration::from_secs(1), Duration::from_secs(200))).await;
             world.user.merge(CLUSTER, "c", json!({"spec": {"paused": false}}));
         }
-        // A machine that has not booted yet is given up: if it held the lock, another must take it.
+        // A machine that has not booted yet is given up, and will not boot: if it held the lock, another must take it. One that
+        // had become a member of etcd beside one other would take etcd along, and no provider could help that.
         1 => {
             if let Some(name) = chance.pick(machines).filter(|name| !name.ends_with("-0")) {
                 let is_provisioned = world
@@ -126,6 +127,7 @@ async fn interfere(world: &World, chance: &Chance, machines: &[String]) {
                     .get(MACHINE, name)
                     .is_some_and(|machine| flag(&machine, "/status/initialization/infrastructureProvisioned"));
                 if !is_provisioned && !world.workload.has_host(name) {
+                    world.workload.give_up(name);
                     world.user.delete(MACHINE, name);
                 }
             }

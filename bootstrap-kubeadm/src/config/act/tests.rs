@@ -282,6 +282,37 @@ async fn a_free_lock_is_given_back_where_the_cluster_is_made_by_now() {
     assert!(world.stub.get(LOCK).is_none() && world.stub.get(DATA).is_none());
 }
 
+/// The machine that made them was given up before it made the cluster, and what its configuration owns goes with it.
+#[tokio::test]
+async fn certificates_of_a_machine_that_goes_change_hands() {
+    let world = World::new(fast_keys()).await;
+    world.passes().await;
+    let authority = format!("{SECRETS}/c-ca");
+    let mut secret = world.stub.get(&authority).unwrap();
+    let ours = secret["metadata"]["ownerReferences"].clone();
+    secret["metadata"]["ownerReferences"][0]["name"] = json!("before");
+    secret["metadata"]["ownerReferences"][0]["uid"] = json!("uid-before");
+    world.stub.put(&authority, secret.clone());
+    let etcd = format!("{SECRETS}/c-etcd");
+    let mut brought = world.stub.get(&etcd).unwrap();
+    brought["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "u", "uid": "u"}]);
+    world.stub.put(&etcd, brought.clone());
+    let facts = world.facts();
+    let made = || {
+        let now = Timestamp::now();
+        certificates::find_or_make(&facts, &world.actor.secrets, &world.actor.writer, world.actor.offload, now)
+    };
+    made().await.unwrap();
+    assert_eq!(world.stub.get(&authority).unwrap()["metadata"]["ownerReferences"], ours);
+    assert_eq!(world.stub.get(&etcd).unwrap()["metadata"]["ownerReferences"], brought["metadata"]["ownerReferences"]);
+    // However lately it was read.
+    world.stub.remove(&authority);
+    made().await.unwrap();
+    let anew = world.stub.get(&authority).unwrap();
+    assert_ne!(anew["data"]["tls.crt"], secret["data"]["tls.crt"]);
+}
+
 #[tokio::test]
 async fn a_lock_that_nobody_can_read_is_for_a_person() {
     let world = World::new(fast_keys()).await;
