@@ -165,11 +165,6 @@ async fn drain(c: &Corner) -> Result<Value> {
         ensure!(said.contains(&format!("node/{worker} drained")), "kubectl says {said}");
         let pods = ready(c, 2).await?;
         ensure!(pods.iter().all(|pod| pod["spec"]["nodeName"] != worker.as_str()), "a pod is still on {worker}");
-        // Pods of namespaces that are going are not evicted; they go by themselves.
-        let is_drained =
-            |left: &Value| items(left).iter().all(|pod| pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet");
-        let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{worker}");
-        c.until(&path, "only pods of DaemonSets left", is_drained).await?;
         Ok(())
     };
     let result: Result<()> = result.await;
