@@ -28,7 +28,7 @@ use crate::{
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "control-plane",
     horizon: Horizon { calls: 500, points: 120, time: Duration::from_secs(500), instances: 2 },
-    worlds: 300,
+    worlds: 200,
     tell: |world| tell(world).boxed(),
 };
 
