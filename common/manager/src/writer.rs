@@ -162,8 +162,7 @@ impl Writer {
     /// none.
     pub async fn merge_status<K: Written>(&self, object: &K, mut patch: Value) -> Result<(), ReconcileError> {
         patch["metadata"] = json!({"resourceVersion": object.resource_version(), "uid": object.uid()});
-        let parameters = PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() };
-        self.write_status(object, &parameters, &Patch::Merge(&patch)).await
+        self.write_status(object, &self.changes(), &Patch::Merge(&patch)).await
     }
 
     async fn write_status<K: Written>(
@@ -253,8 +252,7 @@ impl Writer {
         let key = ObjectKey::of(object);
         patch["metadata"]["resourceVersion"] = json!(object.resource_version());
         patch["metadata"]["uid"] = json!(object.uid());
-        let parameters = PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() };
-        let written = self.api::<K>(&key.namespace).patch(&key.name, &parameters, &Patch::Merge(&patch)).await?;
+        let written = self.api::<K>(&key.namespace).patch(&key.name, &self.changes(), &Patch::Merge(&patch)).await?;
         self.remember(&written);
         Ok(written)
     }
@@ -264,8 +262,7 @@ impl Writer {
     pub async fn merge_spec<K: Written>(&self, object: &K, spec: &Value) -> Result<K, ReconcileError> {
         let key = ObjectKey::of(object);
         let patch: Patch<K> = Patch::Json(spec_patch(object, spec)?);
-        let parameters = PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() };
-        match self.api::<K>(&key.namespace).patch(&key.name, &parameters, &patch).await {
+        match self.api::<K>(&key.namespace).patch(&key.name, &self.changes(), &patch).await {
             Ok(written) => {
                 self.remember(&written);
                 Ok(written)
@@ -280,8 +277,7 @@ impl Writer {
 
     /// A merge patch of what only we write, whoever else wrote the object since.
     pub async fn merge_anyway<K: Written>(&self, key: &ObjectKey, patch: &Value) -> Result<K, ReconcileError> {
-        let parameters = PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() };
-        let written = self.api::<K>(&key.namespace).patch(&key.name, &parameters, &Patch::Merge(patch)).await?;
+        let written = self.api::<K>(&key.namespace).patch(&key.name, &self.changes(), &Patch::Merge(patch)).await?;
         self.remember(&written);
         Ok(written)
     }
@@ -304,6 +300,11 @@ impl Writer {
             Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Parameters of a patch that changes fields without applying them.
+    fn changes(&self) -> PatchParams {
+        PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() }
     }
 
     fn remember<K: Written>(&self, written: &K) -> u64 {

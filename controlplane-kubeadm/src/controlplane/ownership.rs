@@ -30,8 +30,9 @@ pub fn handed_over(object: &ObjectMeta) -> Option<Vec<ManagedFieldsEntry>> {
     for field in CHANGING {
         let owned = giver.fields_v1.as_mut()?.0.pointer_mut(&format!("/f:metadata/{field}"));
         let Some(owned) = owned.and_then(Value::as_object_mut) else { continue };
-        let (kept, given): (Map<_, _>, Map<_, _>) =
-            std::mem::take(owned).into_iter().partition(|(key, _)| ORIGIN.iter().any(|origin| is_key_of(key, origin)));
+        let (kept, given): (Map<_, _>, Map<_, _>) = std::mem::take(owned)
+            .into_iter()
+            .partition(|(key, _)| name_of(key).is_some_and(|name| ORIGIN.contains(&name)));
         *owned = kept;
         handed.insert(field.to_owned(), Value::Object(given));
     }
@@ -54,9 +55,8 @@ pub fn has_no_more_than(object: &ObjectMeta, wanted: &Value) -> bool {
     let Some(fields) = manager.and_then(|entry| entry.fields_v1.as_ref()) else { return false };
     CHANGING.iter().all(|field| {
         let owned = fields.0.pointer(&format!("/f:metadata/{field}")).and_then(Value::as_object);
-        let owned: BTreeSet<_> =
-            owned.into_iter().flat_map(Map::keys).filter_map(|key| key.strip_prefix("f:")).collect();
-        let wanted = wanted["metadata"][field.trim_start_matches("f:")].as_object();
+        let owned: BTreeSet<_> = owned.into_iter().flat_map(Map::keys).filter_map(|key| name_of(key)).collect();
+        let wanted = wanted["metadata"][name_of(field).unwrap_or_default()].as_object();
         owned.iter().all(|name| ORIGIN.contains(name) || wanted.is_some_and(|wanted| wanted.contains_key(*name)))
     })
 }
@@ -69,8 +69,9 @@ pub fn is_origin_alone(fixed: &Value) -> bool {
     })
 }
 
-fn is_key_of(key: &str, name: &str) -> bool {
-    key.strip_prefix("f:") == Some(name)
+/// The field that a key of managed fields stands for.
+fn name_of(key: &str) -> Option<&str> {
+    key.strip_prefix("f:")
 }
 
 fn applied_by<'a>(object: &'a ObjectMeta, manager: &str) -> Option<&'a ManagedFieldsEntry> {
