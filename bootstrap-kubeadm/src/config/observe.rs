@@ -122,8 +122,7 @@ impl Facts {
 
     /// `host:port` of the cluster's API server, once it is known.
     pub fn endpoint(&self) -> Option<String> {
-        let endpoint = &self.cluster.spec.control_plane_endpoint;
-        endpoint.is_valid().then(|| endpoint.to_string())
+        self.cluster.spec.control_plane_endpoint.address()
     }
 
     /// The token by which the machine joins, where it joins by one.

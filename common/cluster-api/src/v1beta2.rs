@@ -95,6 +95,11 @@ impl ApiEndpoint {
     pub fn is_valid(&self) -> bool {
         !self.host.is_empty() && self.port != 0
     }
+
+    /// `host:port`, once both are set.
+    pub fn address(&self) -> Option<String> {
+        self.is_valid().then(|| self.to_string())
+    }
 }
 
 impl std::fmt::Display for ApiEndpoint {

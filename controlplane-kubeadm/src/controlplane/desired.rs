@@ -161,7 +161,8 @@ pub fn config_spec(wanted: &Wanted, role: Role) -> KubeadmConfigSpec {
     spec
 }
 
-/// The KubeadmConfig of a new machine.
+/// The KubeadmConfig of a new machine. That of the first names the endpoint that the cluster is made with: the bootstrap
+/// provider need not write it there.
 pub fn config(wanted: &Wanted, name: &str, role: Role) -> KubeadmConfig {
     let metadata = ObjectMeta {
         name: Some(name.to_owned()),
@@ -171,7 +172,14 @@ pub fn config(wanted: &Wanted, name: &str, role: Role) -> KubeadmConfig {
         owner_references: Some(vec![wanted.plain_reference()]),
         ..ObjectMeta::default()
     };
-    KubeadmConfig { metadata, spec: ConfigSpec(config_spec(wanted, role)), status: None }
+    let mut spec = config_spec(wanted, role);
+    if let (Role::Init, Some(endpoint)) = (role, &wanted.endpoint) {
+        let cluster = spec.cluster_configuration.get_or_insert_default();
+        if cluster.control_plane_endpoint.is_empty() {
+            cluster.control_plane_endpoint.clone_from(endpoint);
+        }
+    }
+    KubeadmConfig { metadata, spec: ConfigSpec(spec), status: None }
 }
 
 /// Why a template cannot be cloned.

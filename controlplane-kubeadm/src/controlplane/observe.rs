@@ -85,7 +85,7 @@ impl Observed {
         cluster: Arc<Cluster>,
         now: Timestamp,
     ) -> Result<Self, ReconcileError> {
-        let wanted = Wanted::of(&control_plane, &cluster.name_any());
+        let wanted = Wanted::of(&control_plane, &cluster);
         let key = ObjectKey::of(&*cluster);
         let all = caches.machines.by_index(BY_CLUSTER, &key.to_string());
         let mut observed = Self {

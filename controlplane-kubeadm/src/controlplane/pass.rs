@@ -130,8 +130,7 @@ impl ControlPlanes {
             return Ok(Outcome::Settled);
         }
         let was_initialized = observed.control_plane.is_initialized();
-        let endpoint = &cluster.spec.control_plane_endpoint;
-        let server = endpoint.is_valid().then(|| format!("https://{endpoint}"));
+        let server = observed.wanted.endpoint.as_ref().map(|endpoint| format!("https://{endpoint}"));
         let (certificates, kubeconfig) =
             self.secrets.provide(&observed.wanted, was_initialized, server.as_deref()).await;
         report.certificates = match certificates {

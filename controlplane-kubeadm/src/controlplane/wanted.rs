@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster_api::{
-    v1beta2::{ContractReference, MachineDeletionSpec, MachineTaint, ReadinessGate},
+    v1beta2::{Cluster, ContractReference, MachineDeletionSpec, MachineTaint, ReadinessGate},
     version::Version,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +28,8 @@ pub struct Wanted {
     pub uid: String,
     /// Name of its cluster.
     pub cluster: String,
+    /// `host:port` of its API servers, once it is known.
+    pub endpoint: Option<String>,
     /// Machines; absent until defaulted.
     pub replicas: Option<i32>,
     /// Kubernetes version, as the user wrote it.
@@ -63,7 +65,7 @@ pub const DEFAULT_NAMING: &str = "{{ .kubeadmControlPlane.name }}-{{ .random }}"
 
 impl Wanted {
     /// The spec of a control plane of a cluster.
-    pub fn of(control_plane: &KubeadmControlPlane, cluster: &str) -> Self {
+    pub fn of(control_plane: &KubeadmControlPlane, cluster: &Cluster) -> Self {
         let spec = &control_plane.spec;
         let template = &spec.machine_template;
         let metadata = template.metadata.clone().unwrap_or_default();
@@ -75,7 +77,8 @@ impl Wanted {
             name: control_plane.name_any(),
             namespace: control_plane.namespace().unwrap_or_default(),
             uid: control_plane.uid().unwrap_or_default(),
-            cluster: cluster.to_owned(),
+            cluster: cluster.name_any(),
+            endpoint: cluster.spec.control_plane_endpoint.address(),
             replicas: spec.replicas,
             version: spec.version.clone(),
             labels: metadata.labels,
@@ -170,6 +173,7 @@ pub(crate) mod tests {
             namespace: "ns".to_owned(),
             uid: "kcp-uid".to_owned(),
             cluster: "c".to_owned(),
+            endpoint: Some("10.0.0.1:6443".to_owned()),
             replicas: Some(3),
             version: "v1.34.5-3".to_owned(),
             labels: BTreeMap::from([("team".to_owned(), "a".to_owned())]),

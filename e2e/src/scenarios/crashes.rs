@@ -54,6 +54,7 @@ const NOT_IN_A_PLAIN_LIFE: &[(&str, &str)] = &[
     ("own-secret", "Secrets that a user brought"),
     ("pool-drop-claims", "a machine whose finalizer somebody took away"),
     ("pool-release-retained", "a VM that is kept"),
+    ("record-endpoint", "the control plane provider writes it"),
     ("remove-etcd-member", "a control plane that shrinks"),
     ("remove-stale-lock", "a lock whose holder is gone"),
     ("renew-kubeconfig", "half a year"),

@@ -3,7 +3,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kubeadm::api::spec::{ApiServer, Arg, ImageMeta};
 use rstest::rstest;
 
-use super::{super::wanted::tests::wanted, *};
+use super::{
+    super::{desired, wanted::tests::wanted},
+    *,
+};
 
 fn now() -> Timestamp {
     "2026-01-01T12:00:00Z".parse().unwrap()
@@ -21,7 +24,7 @@ fn machine() -> Machine {
 #[case(Role::Join)]
 fn what_was_made_from_the_spec_fits_it(#[case] role: Role) {
     let wanted = wanted();
-    let config = config_spec(&wanted, role);
+    let config = desired::config(&wanted, "m", role).spec.0;
     assert_eq!(outdated(&wanted, &machine(), Some(&config), None, now()), Vec::<String>::new());
 }
 
@@ -92,4 +95,17 @@ fn no_taints_differ_from_unsaid_taints() {
     let mut config = config_spec(&wanted, Role::Join);
     config.join_configuration.as_mut().unwrap().node_registration.as_mut().unwrap().taints = Some(Vec::new());
     assert_eq!(outdated(&wanted, &machine(), Some(&config), None, now()).len(), 1);
+}
+
+#[test]
+fn the_first_machine_names_the_endpoint_that_its_cluster_is_made_with() {
+    let endpoint = |wanted: &Wanted, role| {
+        let cluster = desired::config(wanted, "m", role).spec.0.cluster_configuration;
+        cluster.map(|cluster| cluster.control_plane_endpoint).unwrap_or_default()
+    };
+    let mut wanted = wanted();
+    assert_eq!(endpoint(&wanted, Role::Init), "10.0.0.1:6443");
+    assert_eq!(endpoint(&wanted, Role::Join), "", "only the first machine's is read");
+    wanted.config.cluster_configuration.as_mut().unwrap().control_plane_endpoint = "api.example.com:443".to_owned();
+    assert_eq!(endpoint(&wanted, Role::Init), "api.example.com:443", "the user's word stands");
 }
