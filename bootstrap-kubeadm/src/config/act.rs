@@ -1,6 +1,6 @@
 //! All effects of the `KubeadmConfig` controller, but for those on tokens (`tokens`) and certificates (`certificates`).
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use cluster_api::v1beta2::{Cluster, Machine};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -12,7 +12,6 @@ use manager::{
     Category, Manager, ObjectKey, Offload, Outcome, ReconcileError, Writer, clock::Clock, fault, random::Random,
     secrets::SecretCache, workload::WorkloadClusters,
 };
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{
@@ -23,6 +22,7 @@ use super::{
     discovery::{self, Next},
     lock::{self, Move},
     observe::{DataSecret, Facts},
+    remembered::Remembered,
     render::{self, Resolved},
     status::Report,
     tokens::Kept,
@@ -52,9 +52,6 @@ pub(super) const WAIT_FOR_INPUT: Duration = Duration::from_secs(10);
 /// Time until the caches show what was recorded.
 const WAIT_FOR_RECORD: Duration = Duration::from_millis(50);
 
-/// Clusters whose lock is known to be released, at most.
-const CROWDED: usize = 10_000;
-
 /// Performs steps.
 pub struct Actor {
     pub(super) writer: Writer,
@@ -64,8 +61,10 @@ pub struct Actor {
     pub(super) random: Arc<dyn Random>,
     pub(super) offload: Offload,
     pub(super) settings: Settings,
-    /// UIDs of clusters whose init lock is known to be released.
-    unlocked: Mutex<HashSet<String>>,
+    /// Clusters whose init lock is known to be released.
+    unlocked: Remembered,
+    /// Configs whose Secret with the boot data was there and theirs.
+    owning: Remembered,
 }
 
 impl Actor {
@@ -79,7 +78,8 @@ impl Actor {
             random: manager.random(),
             offload: manager.offload(),
             settings,
-            unlocked: Mutex::default(),
+            unlocked: Remembered::default(),
+            owning: Remembered::default(),
         }
     }
 
@@ -128,18 +128,24 @@ impl Actor {
         fault::around("write-status", self.writer.apply_status(facts.config.as_ref(), &status)).await
     }
 
-    /// What became of the Secret with the boot data, whose owner is mended on the way. Only its metadata is read.
+    /// What became of the Secret with the boot data, whose owner is mended on the way. Only its metadata is read, and once
+    /// its machine has read it, it is looked at no more.
     pub async fn look_at_data_secret(&self, facts: &Facts) -> Result<DataSecret, ReconcileError> {
+        let config = facts.config.uid().unwrap_or_default();
+        if facts.owner.is_provisioned && self.owning.contains(&config) {
+            return Ok(DataSecret::Present);
+        }
         let secrets = self.writer.api::<Secret>(&facts.config.namespace().unwrap_or_default());
         let Some(found) = secrets.get_metadata_opt(&facts.config.name_any()).await? else {
             return Ok(DataSecret::Lost);
         };
         match data_secret::owners(&found.metadata, facts) {
-            Ok(None) => {}
+            Ok(None) => self.owning.insert(config),
             Ok(Some(owners)) => {
                 let secret = Secret { metadata: found.metadata, ..Secret::default() };
                 let patch = json!({"metadata": {"ownerReferences": owners}});
                 fault::around("own-data-secret", self.writer.merge(&secret, patch)).await?;
+                self.owning.insert(config);
             }
             // The data serves its machine all the same.
             Err(reason) => tracing::warn!(reason, "The Secret with the boot data has another controller."),
@@ -390,14 +396,14 @@ impl Actor {
 
     /// Releases a lock that was taken after the one of the machine that made the cluster.
     async fn give_lock_back(&self, facts: &Facts) {
-        self.unlocked.lock().remove(&facts.cluster.uid().unwrap_or_default());
+        self.unlocked.remove(&facts.cluster.uid().unwrap_or_default());
         self.release_lock(facts).await;
     }
 
     /// The cluster is made: nobody needs the lock any more. A failure is of no consequence: it goes with the cluster.
     async fn release_lock(&self, facts: &Facts) {
         let cluster = facts.cluster.uid().unwrap_or_default();
-        if self.unlocked.lock().contains(&cluster) {
+        if self.unlocked.contains(&cluster) {
             return;
         }
         let locks = self.writer.api::<ConfigMap>(&facts.cluster.namespace().unwrap_or_default());
@@ -408,14 +414,7 @@ impl Actor {
             Err(error) if !matches!(&error, kube::Error::Api(status) if status.code == 404) => {
                 tracing::debug!(%error, "The init lock could not be released.");
             }
-            _ => {
-                let mut unlocked = self.unlocked.lock();
-                // Forgetting costs a request a cluster.
-                if unlocked.len() >= CROWDED {
-                    unlocked.clear();
-                }
-                unlocked.insert(cluster);
-            }
+            _ => self.unlocked.insert(cluster),
         }
     }
 }

@@ -8,6 +8,7 @@ mod discovery;
 mod legacy;
 mod lock;
 mod observe;
+mod remembered;
 mod render;
 mod status;
 mod tokens;

@@ -40,20 +40,23 @@ impl SecretCache {
     /// A Secret as it is now.
     pub async fn get_live(&self, key: &ObjectKey) -> Result<Option<Arc<Secret>>, ReconcileError> {
         let found = Api::<Secret>::namespaced(self.client.clone(), &key.namespace).get_opt(&key.name).await?;
+        if found.is_none() {
+            self.forget(key);
+        }
+        Ok(found.map(|secret| self.keep(key, secret)))
+    }
+
+    /// Keeps a Secret as the API server returned it.
+    pub fn keep(&self, key: &ObjectKey, mut secret: Secret) -> Arc<Secret> {
+        secret.metadata.managed_fields = None;
+        let secret = Arc::new(secret);
         let now = self.clock.monotonic();
         let mut known = self.known.lock();
         if known.len() > CROWDED {
             known.retain(|_, (read, _)| now.saturating_sub(*read) < FRESH);
         }
-        if let Some(mut secret) = found {
-            secret.metadata.managed_fields = None;
-            let secret = Arc::new(secret);
-            known.insert(key.clone(), (now, Arc::clone(&secret)));
-            Ok(Some(secret))
-        } else {
-            known.remove(key);
-            Ok(None)
-        }
+        known.insert(key.clone(), (now, Arc::clone(&secret)));
+        secret
     }
 
     /// Forgets a Secret, after it was written.

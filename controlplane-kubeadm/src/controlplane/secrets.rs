@@ -126,8 +126,8 @@ impl Secrets {
         let pair = self.make_keys(move || pki::generate(purpose, algorithm, days, now)).await?;
         let data = [("tls.crt", pair.certificate.as_bytes()), ("tls.key", pair.key.as_bytes())];
         let secret = secret(wanted, key, &data);
-        fault::around("create-certificate", self.writer.create_secret(&secret, &wanted.uid)).await?;
-        self.cache.forget(key);
+        let made = fault::around("create-certificate", self.writer.create_secret(&secret, &wanted.uid)).await?;
+        self.cache.keep(key, made);
         Ok(())
     }
 
@@ -154,8 +154,8 @@ impl Secrets {
         let Some(found) = self.cache.get(&key).await? else {
             let text = self.new_kubeconfig(wanted, server).await?;
             let secret = secret(wanted, &key, &[("value", text.as_bytes())]);
-            fault::around("create-kubeconfig", self.writer.create_secret(&secret, &wanted.uid)).await?;
-            self.cache.forget(&key);
+            let made = fault::around("create-kubeconfig", self.writer.create_secret(&secret, &wanted.uid)).await?;
+            self.cache.keep(&key, made);
             return Ok(());
         };
         self.own(wanted, &found).await?;

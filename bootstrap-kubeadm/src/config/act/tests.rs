@@ -157,8 +157,8 @@ fn fast_keys() -> Value {
 }
 
 #[tokio::test]
-async fn the_first_machine_makes_the_cluster_and_then_costs_one_read() {
-    let world = World::new(fast_keys()).await;
+async fn the_first_machine_makes_the_cluster_then_costs_one_read_and_none_once_it_runs() {
+    let mut world = World::new(fast_keys()).await;
     let (outcome, status) = world.pass().await;
     assert_eq!(outcome.unwrap(), Outcome::Settled);
     assert_eq!((said(&status, "Ready"), status.data_secret_name.as_str()), (("True", ""), "m"));
@@ -173,6 +173,10 @@ async fn the_first_machine_makes_the_cluster_and_then_costs_one_read() {
     world.stub.requests();
     world.pass().await.0.unwrap();
     assert_eq!(world.stub.requests(), [format!("GET {DATA}")]);
+    let runs = json!({"machine": {"status": {"initialization": {"infrastructureProvisioned": true}}}});
+    json_patch::merge(&mut world.change, &runs);
+    world.pass().await.0.unwrap();
+    assert_eq!(world.stub.requests(), Vec::<String>::new());
 }
 
 /// Wherever a process dies while it makes a cluster, the next one ends with one cluster.
