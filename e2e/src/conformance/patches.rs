@@ -96,13 +96,15 @@ fn owners(object: &Value) -> Value {
     let managed = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     // Controllers come when they come.
     let managed = managed.filter(|entry| entry["manager"] != "kube-controller-manager");
+    // By manager: an API server lists them by the second in which they wrote last.
     let owners = managed.map(|entry| {
-        json!({
-            "manager": entry["manager"], "operation": entry["operation"], "fields": entry["fieldsV1"],
-            "subresource": entry["subresource"],
-        })
+        let manager = entry["manager"].as_str().unwrap_or_default().to_owned();
+        let owner = json!({
+            "operation": entry["operation"], "fields": entry["fieldsV1"], "subresource": entry["subresource"],
+        });
+        (manager, owner)
     });
-    json!(owners.collect::<Vec<_>>())
+    Value::Object(owners.collect())
 }
 
 /// Who applies owns; what is applied no more goes.

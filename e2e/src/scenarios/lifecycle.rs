@@ -26,21 +26,21 @@ pub async fn whole(
     for shape in shapes {
         steps::available(environment, shape, progress).await?;
     }
-    used_and_deleted(environment, shapes, purpose.map(|_| Purpose::Compare), progress).await
+    used_and_deleted(environment, shapes, purpose, progress).await
 }
 
-/// Creates a cluster, leaves it alone, uses and deletes it.
+/// Creates a cluster, leaves it alone, uses it, holds it against what a real one answers, and deletes it.
 pub async fn left_alone(
     environment: &mut Environment,
     shapes: &[Shape],
-    purpose: Option<Purpose>,
+    purpose: Purpose,
     progress: &Progress,
 ) -> Result<()> {
     for shape in shapes {
         steps::create(environment, shape, progress).await?;
         idle::costs_nothing(environment, shape, progress).await?;
     }
-    used_and_deleted(environment, shapes, purpose, progress).await
+    used_and_deleted(environment, shapes, Some(purpose), progress).await
 }
 
 async fn used_and_deleted(

@@ -37,7 +37,7 @@ pub struct Options {
     /// Run only scenarios whose name contains this text
     #[arg(long)]
     pub filter: Option<String>,
-    /// Also run what CI's budget cannot hold, and hold finished clusters against the conformance records
+    /// Also run what CI's budget cannot hold, and hold a second cluster against the conformance records
     #[arg(long)]
     pub soak: bool,
     /// Take the answers of the first cluster that is held against the conformance records as the new records
@@ -78,9 +78,9 @@ struct Scenario {
 
 #[derive(Clone, Copy)]
 enum Run {
-    /// Create, use, hold against the conformance records, delete.
+    /// Create, use, delete; with `--soak`, hold against the conformance records before that.
     Whole,
-    /// The same, and look on while nothing is to do.
+    /// The same, look on while nothing is to do, and hold against the conformance records.
     LeftAlone,
     /// Create, scale workers and control plane up and down, delete.
     Scale,
@@ -169,9 +169,8 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
     let mut environment = Environment::start(options.environment(), ground, inputs, &balancers, progress).await?;
     for scenario in chosen {
         let started = Instant::now();
-        let purpose = (options.record || options.soak).then(|| Purpose::of(options.record));
         let result = tokio::select! {
-            result = scenario.run(&mut environment, &version, purpose, progress) => result,
+            result = scenario.run(&mut environment, &version, options, progress) => result,
             () = ::process::terminated() => {
                 environment.stop().await;
                 return Err(anyhow!("interrupted"));
@@ -228,13 +227,18 @@ impl Scenario {
         &self,
         environment: &mut Environment,
         version: &str,
-        purpose: Option<Purpose>,
+        options: &Options,
         progress: &Progress,
     ) -> Result<()> {
+        let purpose = Purpose::of(options.record);
         let shapes = self.shapes(version, environment.ground);
         let shapes = &shapes;
         match self.run {
-            Run::Whole => lifecycle::whole(environment, shapes, purpose, progress).await?,
+            Run::Whole => {
+                // The other cluster of three and two says the same, but for how its machines boot.
+                let purpose = options.soak.then_some(Purpose::Compare);
+                lifecycle::whole(environment, shapes, purpose, progress).await?;
+            }
             Run::LeftAlone => lifecycle::left_alone(environment, shapes, purpose, progress).await?,
             Run::Scale => lifecycle::scale(environment, shapes, progress).await?,
             Run::BadInput => bad_input::is_named_and_recovered_from(environment, shapes, progress).await?,
