@@ -5,13 +5,20 @@ use std::{path::Path, sync::Arc, task, time::Duration};
 use futures::future::BoxFuture;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full};
+use hyper_rustls::HttpsConnector;
+use hyper_timeout::TimeoutConnector;
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use kube::{
     Client, Config,
-    client::{Body, ClientBuilder, DynBody},
+    client::{Body, ClientBuilder, ConfigExt, DynBody},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use rustls::{ClientConfig, client::Resumption};
 use serde_json::json;
-use tower::{BoxError, Layer, Service};
+use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use crate::metrics::{Metrics, RequestLabels};
 
@@ -19,6 +26,9 @@ use crate::metrics::{Metrics, RequestLabels};
 const CONNECT: Duration = Duration::from_secs(5);
 /// Limit of one request and its answer.
 const CALL: Duration = Duration::from_secs(15);
+/// Size of what a connection to a workload cluster reads into, in bytes: by itself it grows with the longest answer, and
+/// stays.
+const READ: usize = 16 * 1024;
 
 /// The clients could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +60,21 @@ pub type OwnClient = Arc<dyn Fn() -> Result<Client, ClientError> + Send + Sync>;
 /// Makes the clients of the workload cluster that a configuration leads to.
 pub type Dial = Arc<dyn Fn(Config) -> Result<Clients, ClientError> + Send + Sync>;
 
-/// Dials as this user agent.
+/// Dials as this user agent. There may be a thousand workload clusters: the two clients of one share what they know of TLS,
+/// which is one server, and keep little else. What few kubeconfigs ask for, a proxy or another name of the server, is
+/// left to kube.
 pub fn dial(user_agent: &str) -> Dial {
     let user_agent = user_agent.to_owned();
-    Arc::new(move |config| clients(config, &user_agent, None))
+    Arc::new(move |config| {
+        if config.proxy_url.is_some() || config.tls_server_name.is_some() {
+            return clients(config, &user_agent, None);
+        }
+        let mut tls = config.rustls_client_config()?;
+        tls.resumption = Resumption::in_memory_sessions(1);
+        let tls = Arc::new(tls);
+        let (calling, lasting) = pair(config, &user_agent);
+        Ok(Clients { call: build_small(&calling, &tls)?, stream: build_small(&lasting, &tls)? })
+    })
 }
 
 /// Where and as whom to connect: a file, or what the environment offers.
@@ -68,10 +89,16 @@ pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClientError> {
 
 /// The two clients of a configuration. Requests are counted where metrics are given.
 pub fn clients(config: Config, user_agent: &str, metrics: Option<&Arc<Metrics>>) -> Result<Clients, ClientError> {
+    let (calling, lasting) = pair(config, user_agent);
+    Ok(Clients { call: build(calling, metrics)?, stream: build(lasting, metrics)? })
+}
+
+/// Configurations of the two clients.
+fn pair(config: Config, user_agent: &str) -> (Config, Config) {
     let lasting = limited(config, user_agent, None);
     let mut calling = lasting.clone();
     calling.read_timeout = Some(CALL);
-    Ok(Clients { call: build(calling, metrics)?, stream: build(lasting, metrics)? })
+    (calling, lasting)
 }
 
 /// Makes clients of a configuration whose calls have this limit.
@@ -98,6 +125,30 @@ fn build(config: Config, metrics: Option<&Arc<Metrics>>) -> Result<Client, Clien
     let host = config.cluster_url.authority().map_or("", http::uri::Authority::as_str).into();
     let observe = Observe { metrics: metrics.cloned(), host };
     Ok(ClientBuilder::try_from(config)?.with_layer(&observe).build())
+}
+
+/// The same as kube builds, without tracing and compression.
+fn build_small(config: &Config, tls: &Arc<ClientConfig>) -> Result<Client, ClientError> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    let mut connector = TimeoutConnector::new(HttpsConnector::from((http, Arc::clone(tls))));
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let client: legacy::Client<_, Body> =
+        legacy::Client::builder(TokioExecutor::new()).http1_read_buf_exact_size(READ).build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .map_response(|answer: http::Response<_>| {
+            answer.map(|body| Box::new(BodyExt::map_err(body, BoxError::from)) as Box<DynBody>)
+        })
+        .service(client);
+    let observe = Observe { metrics: None, host: Arc::from("") };
+    Ok(ClientBuilder::new(service, config.default_namespace.clone()).with_layer(&observe).build())
 }
 
 /// Counts answers, and makes the wait that a server asks for by header part of its error: the API server's overload

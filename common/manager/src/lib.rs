@@ -62,5 +62,5 @@ pub use crate::{
     running::Running,
     webhook::Webhooks,
     worker::{Reconciler, Requeue},
-    writer::Writer,
+    writer::{Writer, Written},
 };

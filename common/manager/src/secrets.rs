@@ -8,8 +8,10 @@ use parking_lot::Mutex;
 
 use crate::{ObjectKey, ReconcileError, clock::Clock};
 
-/// How long a Secret that exists is believed.
+/// How long a Secret that exists is believed, where nothing else is said.
 const FRESH: Duration = Duration::from_secs(20);
+/// How long certificates and kubeconfigs are believed: they are rotated once in a while, and asked for all the time.
+pub const KEYS: Duration = Duration::from_secs(60);
 /// Entries above which stale ones are dropped.
 const CROWDED: usize = 4096;
 
@@ -28,9 +30,14 @@ impl SecretCache {
 
     /// A Secret, at most [`FRESH`] old. That one is missing is never remembered: its appearance is noticed at once.
     pub async fn get(&self, key: &ObjectKey) -> Result<Option<Arc<Secret>>, ReconcileError> {
+        self.get_within(FRESH, key).await
+    }
+
+    /// The same, of another age: [`KEYS`].
+    pub async fn get_within(&self, age: Duration, key: &ObjectKey) -> Result<Option<Arc<Secret>>, ReconcileError> {
         let now = self.clock.monotonic();
         if let Some((read, secret)) = self.known.lock().get(key)
-            && now.saturating_sub(*read) < FRESH
+            && now.saturating_sub(*read) < age
         {
             return Ok(Some(Arc::clone(secret)));
         }
@@ -53,7 +60,7 @@ impl SecretCache {
         let now = self.clock.monotonic();
         let mut known = self.known.lock();
         if known.len() > CROWDED {
-            known.retain(|_, (read, _)| now.saturating_sub(*read) < FRESH);
+            known.retain(|_, (read, _)| now.saturating_sub(*read) < KEYS);
         }
         known.insert(key.clone(), (now, Arc::clone(&secret)));
         secret

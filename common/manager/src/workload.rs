@@ -104,7 +104,7 @@ impl WorkloadClusters {
     /// The connection to a cluster, by the key of its Cluster.
     pub async fn connect(&self, cluster: &ObjectKey) -> Result<WorkloadClient, ConnectError> {
         let name = format!("{}-kubeconfig", cluster.name);
-        let Some(secret) = self.secrets.get(&cluster.sibling(&name)).await? else {
+        let Some(secret) = self.secrets.get_within(secrets::KEYS, &cluster.sibling(&name)).await? else {
             self.known.lock().remove(cluster);
             return Err(Unreachable::NoKubeconfig(name).into());
         };

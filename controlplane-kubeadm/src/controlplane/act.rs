@@ -11,8 +11,8 @@ use cluster_api::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::ResourceExt;
-use kubeadm::api::v1beta2 as bootstrap;
-use manager::{Category, ObjectKey, ReconcileError, Writer, fault, workload::WorkloadClient};
+use kubeadm::api::v1beta2::{self as bootstrap, KubeadmConfig};
+use manager::{Category, ObjectKey, ReconcileError, Writer, Written, fault, workload::WorkloadClient};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -302,8 +302,7 @@ impl Actor {
         if !machine.annotations().contains_key(CLEANUP_HOOK) {
             return Ok(());
         }
-        let patch = json!({"metadata": {"annotations": {CLEANUP_HOOK: null}}});
-        fault::around("remove-hook", self.writer.merge(machine, patch)).await.map(drop)
+        fault::around("remove-hook", self.annotate(machine, json!({CLEANUP_HOOK: null}))).await
     }
 
     /// Moves etcd's leadership to the first heir that takes it.
@@ -366,11 +365,16 @@ impl Actor {
     }
 
     /// Notes on a KubeadmConfig when the API server's certificate expires.
-    pub async fn note_expiry(&self, config: &str, namespace: &str, expiry: Timestamp) -> Result<(), ReconcileError> {
-        let reference = config_of(config);
+    pub async fn note_expiry(&self, config: &KubeadmConfig, expiry: Timestamp) -> Result<(), ReconcileError> {
         let text = expiry.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let patch = json!({"metadata": {"annotations": {cluster_api::labels::CERTIFICATES_EXPIRY: text}}});
-        fault::around("note-certificate-expiry", self.foreign.merge(&reference, namespace, &patch)).await
+        let note = json!({cluster_api::labels::CERTIFICATES_EXPIRY: text});
+        fault::around("note-certificate-expiry", self.annotate(config, note)).await
+    }
+
+    /// Sets annotations that are ours alone; `null` takes one away.
+    async fn annotate<K: Written>(&self, object: &K, annotations: Value) -> Result<(), ReconcileError> {
+        let patch = json!({"metadata": {"uid": object.uid(), "annotations": annotations}});
+        self.writer.merge_anyway::<K>(&ObjectKey::of(object), &patch).await.map(drop)
     }
 }
 

@@ -367,7 +367,7 @@ impl ControlPlanes {
             let port = bind_port(&config.spec.0);
             match self.actor.pods.certificate_expiry(client, &node, port).await {
                 Ok(expiry) => {
-                    self.actor.note_expiry(&config.name_any(), &observed.wanted.namespace, expiry).await?;
+                    self.actor.note_expiry(&config, expiry).await?;
                 }
                 // Its API server is not registered yet, or starts again: it is looked at a little later.
                 Err(error) => {

@@ -18,7 +18,7 @@ use manager::{
     Category, Manager, ObjectKey, Offload, ReconcileError, Writer,
     clock::Clock,
     fault,
-    secrets::{SecretCache, value},
+    secrets::{KEYS, SecretCache, value},
 };
 use parking_lot::Mutex;
 use rustls::ClientConfig;
@@ -111,7 +111,7 @@ impl Secrets {
         let name = purpose.secret_name(&wanted.cluster);
         let key = ObjectKey::new(&wanted.namespace, &name);
         let users = purpose == Purpose::ApiServerEtcdClient || purpose == Purpose::EtcdCa && !wanted.has_managed_etcd();
-        match self.cache.get(&key).await? {
+        match self.cache.get_within(KEYS, &key).await? {
             Some(secret) => self.own(wanted, &secret).await?,
             None if initialized || users => return Ok(Some(name)),
             None => self.make(wanted, purpose, &key).await?,
@@ -151,7 +151,7 @@ impl Secrets {
     /// Sees that the administrator's kubeconfig exists and lasts.
     async fn kubeconfig(&self, wanted: &Wanted, server: &str) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, kubeconfig::secret_name(&wanted.cluster));
-        let Some(found) = self.cache.get(&key).await? else {
+        let Some(found) = self.cache.get_within(KEYS, &key).await? else {
             let text = self.new_kubeconfig(wanted, server).await?;
             let secret = secret(wanted, &key, &[("value", text.as_bytes())]);
             let made = fault::around("create-kubeconfig", self.writer.create_secret(&secret, &wanted.uid)).await?;
@@ -193,7 +193,7 @@ impl Secrets {
 
     async fn pair(&self, wanted: &Wanted, purpose: Purpose) -> Result<Pair, ReconcileError> {
         let name = purpose.secret_name(&wanted.cluster);
-        let found = self.cache.get(&ObjectKey::new(&wanted.namespace, &name)).await?;
+        let found = self.cache.get_within(KEYS, &ObjectKey::new(&wanted.namespace, &name)).await?;
         let found = found
             .ok_or_else(|| ReconcileError::new(Category::Waiting(MISSING), format!("Secret {name} does not exist")))?;
         let text =
