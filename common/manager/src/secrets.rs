@@ -12,15 +12,21 @@ use crate::{ObjectKey, ReconcileError, clock::Clock};
 const FRESH: Duration = Duration::from_secs(20);
 /// How long certificates and kubeconfigs are believed: they are rotated once in a while, and asked for all the time.
 pub const KEYS: Duration = Duration::from_secs(60);
-/// Entries above which stale ones are dropped.
-const CROWDED: usize = 4096;
 
 /// A small cache of Secrets, shared by all passes of a process; cheap to clone.
 #[derive(Clone)]
 pub struct SecretCache {
     client: Client,
     clock: Arc<dyn Clock>,
-    known: Arc<Mutex<HashMap<ObjectKey, (Duration, Arc<Secret>)>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// When each was read, and what it was.
+    secrets: HashMap<ObjectKey, (Duration, Arc<Secret>)>,
+    /// When those that nobody would be given any more were dropped last.
+    swept: Duration,
 }
 
 impl SecretCache {
@@ -36,7 +42,7 @@ impl SecretCache {
     /// The same, of another age: [`KEYS`].
     pub async fn get_within(&self, age: Duration, key: &ObjectKey) -> Result<Option<Arc<Secret>>, ReconcileError> {
         let now = self.clock.monotonic();
-        if let Some((read, secret)) = self.known.lock().get(key)
+        if let Some((read, secret)) = self.known.lock().secrets.get(key)
             && now.saturating_sub(*read) < age
         {
             return Ok(Some(Arc::clone(secret)));
@@ -59,16 +65,17 @@ impl SecretCache {
         let secret = Arc::new(secret);
         let now = self.clock.monotonic();
         let mut known = self.known.lock();
-        if known.len() > CROWDED {
-            known.retain(|_, (read, _)| now.saturating_sub(*read) < KEYS);
+        if now.saturating_sub(known.swept) >= KEYS {
+            known.secrets.retain(|_, (read, _)| now.saturating_sub(*read) < KEYS);
+            known.swept = now;
         }
-        known.insert(key.clone(), (now, Arc::clone(&secret)));
+        known.secrets.insert(key.clone(), (now, Arc::clone(&secret)));
         secret
     }
 
     /// Forgets a Secret, after it was written.
     pub fn forget(&self, key: &ObjectKey) {
-        self.known.lock().remove(key);
+        self.known.lock().secrets.remove(key);
     }
 }
 

@@ -1,7 +1,11 @@
 //! The only place that changes anything: machines and what belongs to them in the management cluster, etcd and kubeadm's
 //! configuration in the workload cluster. Each effect is safe to repeat, and named so that tests can crash around it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use cluster_api::{
     conditions::{self, Claim},
@@ -65,14 +69,15 @@ pub struct Actor {
     pub(super) writer: Writer,
     pub(super) foreign: Arc<Foreign>,
     pub(super) pods: Arc<dyn Pods>,
-    /// What was applied last to an object, by its UID: an apply that changes nothing is not sent.
-    applied: Mutex<HashMap<String, Value>>,
+    /// Digest of what was applied last to an object, by its UID: an apply that changes nothing is not sent.
+    applied: Mutex<HashMap<String, u64>>,
+    digests: RandomState,
 }
 
 impl Actor {
     /// Over the process's writer.
     pub fn new(writer: Writer, foreign: Arc<Foreign>, pods: Arc<dyn Pods>) -> Self {
-        Self { writer, foreign, pods, applied: Mutex::default() }
+        Self { writer, foreign, pods, applied: Mutex::default(), digests: RandomState::new() }
     }
 
     /// Brings what may change in place to the machines and what belongs to them.
@@ -85,7 +90,7 @@ impl Actor {
             let wanted = desired::existing_machine(&observed.wanted, machine);
             if self.is_due(machine.uid(), &json!(wanted), &json!(**machine)) {
                 fault::around("sync-machine", self.writer.apply(&wanted, None)).await?;
-                self.note_applied(machine.uid(), json!(wanted));
+                self.note_applied(machine.uid(), &json!(wanted));
             }
             self.sync_metadata(observed, machine).await?;
         }
@@ -115,7 +120,7 @@ impl Actor {
             let Some(metadata) = metadata else { continue };
             let body = self.metadata_body(&reference, &observed.wanted, metadata).await?;
             if self.is_due(metadata.uid.clone(), &body, &json!({"metadata": metadata})) {
-                self.change_metadata(&reference, &observed.wanted, body).await?;
+                self.change_metadata(&reference, &observed.wanted, &body).await?;
             }
         }
         Ok(())
@@ -127,12 +132,12 @@ impl Actor {
         &self,
         reference: &ContractReference,
         wanted: &Wanted,
-        body: Value,
+        body: &Value,
     ) -> Result<(), ReconcileError> {
         let Some(live) = self.foreign.live_metadata(reference, &wanted.namespace).await? else { return Ok(()) };
         let all = ["labels", "annotations"].map(|field| (field, body["metadata"][field].clone()));
         let is_there = contains(&json!({"metadata": live}), &json!({"metadata": Value::from_iter(all)}));
-        if is_there && ownership::has_no_more_than(&live, &body) {
+        if is_there && ownership::has_no_more_than(&live, body) {
             self.note_applied(live.uid, body);
             return Ok(());
         }
@@ -146,13 +151,13 @@ impl Actor {
     /// Whether an apply would change anything: something is not there as wanted, or more was wanted before.
     fn is_due(&self, uid: Option<String>, wanted: &Value, current: &Value) -> bool {
         let applied = self.applied.lock();
-        let same = uid.and_then(|uid| applied.get(&uid)).is_some_and(|before| before == wanted);
+        let same = uid.and_then(|uid| applied.get(&uid)).is_some_and(|before| *before == self.digests.hash_one(wanted));
         !same || !contains(current, wanted)
     }
 
-    fn note_applied(&self, uid: Option<String>, body: Value) {
+    fn note_applied(&self, uid: Option<String>, body: &Value) {
         if let Some(uid) = uid {
-            self.applied.lock().insert(uid, body);
+            self.applied.lock().insert(uid, self.digests.hash_one(body));
         }
     }
 
@@ -190,7 +195,7 @@ impl Actor {
         fault::around("create-config", self.make(&config_of(name), wanted, config)).await?;
         let machine = desired::new_machine(wanted, name, failure_domain, &reference.kind, remediation);
         if let Some(made) = fault::around("create-machine", self.writer.apply(&machine, None)).await? {
-            self.note_applied(made.uid(), json!(desired::existing_machine(wanted, &made)));
+            self.note_applied(made.uid(), &json!(desired::existing_machine(wanted, &made)));
         }
         Ok(())
     }
@@ -226,12 +231,12 @@ impl Actor {
         if ownership::is_origin_alone(&fixed) {
             let made = self.foreign.apply(reference, &key, &body, FIELD_MANAGER).await?;
             let body = self.metadata_body(reference, wanted, &made).await?;
-            self.note_applied(made.uid, body);
+            self.note_applied(made.uid, &body);
             return Ok(());
         }
         let made = self.foreign.apply(reference, &key, &fixed, FIELD_MANAGER).await?;
         let body = self.metadata_body(reference, wanted, &made).await?;
-        fault::around("label-infrastructure", self.put_metadata(reference, wanted, &made, body)).await
+        fault::around("label-infrastructure", self.put_metadata(reference, wanted, &made, &body)).await
     }
 
     /// Gives an object the labels and annotations that may change: those of [`Actor::metadata_body`].
@@ -240,10 +245,10 @@ impl Actor {
         reference: &ContractReference,
         wanted: &Wanted,
         metadata: &ObjectMeta,
-        body: Value,
+        body: &Value,
     ) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, &reference.name);
-        self.foreign.apply(reference, &key, &body, METADATA_MANAGER).await?;
+        self.foreign.apply(reference, &key, body, METADATA_MANAGER).await?;
         self.note_applied(metadata.uid.clone(), body);
         Ok(())
     }
