@@ -83,3 +83,59 @@ impl SecretCache {
 pub fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|bytes| bytes.0.as_slice())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use kube::client::Body;
+    use serde_json::json;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// A cache, and how often it asked.
+    fn cache() -> (SecretCache, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let server = tower::service_fn(move |_: http::Request<Body>| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "ns"}});
+            async move { Ok::<_, Infallible>(http::Response::new(Body::from(secret.to_string().into_bytes()))) }
+        });
+        (SecretCache::new(Client::new(server, "ns"), Arc::new(SystemClock)), asked)
+    }
+
+    fn keys_of(cache: &SecretCache) -> Vec<String> {
+        cache.known.lock().secrets.keys().map(|key| key.name.clone()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_is_read_again_once_it_is_too_old_for_who_asks() {
+        let (cache, asked) = cache();
+        let key = ObjectKey::new("ns", "s");
+        cache.keep(&key, Secret::default());
+        cache.get(&key).await.unwrap();
+        advance(FRESH).await;
+        cache.get_within(KEYS, &key).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 0, "what was just written is known");
+        cache.get(&key).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        cache.forget(&key);
+        cache.get_within(KEYS, &key).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_would_be_given_is_not_kept() {
+        let (cache, _) = cache();
+        cache.keep(&ObjectKey::new("ns", "old"), Secret::default());
+        advance(KEYS).await;
+        cache.keep(&ObjectKey::new("ns", "new"), Secret::default());
+        assert_eq!(keys_of(&cache), ["new"]);
+    }
+}
