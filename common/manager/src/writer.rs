@@ -336,7 +336,7 @@ fn is_failed_test(status: &kube::core::Status) -> bool {
 }
 
 /// Stands for a body. Maps are sorted, so the same object has the same digest within a process.
-fn digest(body: &Value) -> u64 {
+pub fn digest(body: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     body.to_string().hash(&mut hasher);
     hasher.finish()

@@ -1,11 +1,7 @@
 //! The only place that changes anything: machines and what belongs to them in the management cluster, etcd and kubeadm's
 //! configuration in the workload cluster. Each effect is safe to repeat, and named so that tests can crash around it.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use cluster_api::{
     conditions::{self, Claim},
@@ -16,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::ResourceExt;
 use kubeadm::api::v1beta2::{self as bootstrap, KubeadmConfig};
-use manager::{Category, ObjectKey, ReconcileError, Writer, Written, fault, workload::WorkloadClient};
+use manager::{Category, ObjectKey, ReconcileError, Writer, Written, fault, workload::WorkloadClient, writer::digest};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -71,13 +67,12 @@ pub struct Actor {
     pub(super) pods: Arc<dyn Pods>,
     /// Digest of what was applied last to an object, by its UID: an apply that changes nothing is not sent.
     applied: Mutex<HashMap<String, u64>>,
-    digests: RandomState,
 }
 
 impl Actor {
     /// Over the process's writer.
     pub fn new(writer: Writer, foreign: Arc<Foreign>, pods: Arc<dyn Pods>) -> Self {
-        Self { writer, foreign, pods, applied: Mutex::default(), digests: RandomState::new() }
+        Self { writer, foreign, pods, applied: Mutex::default() }
     }
 
     /// Brings what may change in place to the machines and what belongs to them.
@@ -88,9 +83,10 @@ impl Actor {
                 continue;
             }
             let wanted = desired::existing_machine(&observed.wanted, machine);
-            if self.is_due(machine.uid(), &json!(wanted), &json!(**machine)) {
+            let body = json!(wanted);
+            if self.is_due(machine.uid(), &body, &json!(**machine)) {
                 fault::around("sync-machine", self.writer.apply(&wanted, None)).await?;
-                self.note_applied(machine.uid(), &json!(wanted));
+                self.note_applied(machine.uid(), &body);
             }
             self.sync_metadata(observed, machine).await?;
         }
@@ -151,13 +147,13 @@ impl Actor {
     /// Whether an apply would change anything: something is not there as wanted, or more was wanted before.
     fn is_due(&self, uid: Option<String>, wanted: &Value, current: &Value) -> bool {
         let applied = self.applied.lock();
-        let same = uid.and_then(|uid| applied.get(&uid)).is_some_and(|before| *before == self.digests.hash_one(wanted));
+        let same = uid.and_then(|uid| applied.get(&uid)).is_some_and(|before| *before == digest(wanted));
         !same || !contains(current, wanted)
     }
 
     fn note_applied(&self, uid: Option<String>, body: &Value) {
         if let Some(uid) = uid {
-            self.applied.lock().insert(uid, self.digests.hash_one(body));
+            self.applied.lock().insert(uid, digest(body));
         }
     }
 

@@ -111,7 +111,7 @@ impl Observed {
     }
 
     fn sort(&mut self, all: Vec<Arc<Machine>>) {
-        let ready = self.cluster.is_infrastructure_provisioned() && self.cluster.spec.control_plane_endpoint.is_valid();
+        let ready = self.cluster.is_infrastructure_provisioned() && self.wanted.endpoint.is_some();
         for machine in all {
             let controller = owner::controller_of(&machine.metadata);
             if controller.is_some_and(|controller| controller.uid == self.wanted.uid) {
