@@ -9,8 +9,13 @@ use kube::{
     api::{ApiResource, DynamicObject, PropagationPolicy},
 };
 use manager::{
-    Category, Manager, ObjectKey, Offload, Outcome, ReconcileError, Writer, clock::Clock, fault, random::Random,
-    secrets::SecretCache, workload::WorkloadClusters,
+    Category, Manager, ObjectKey, Offload, Outcome, ReconcileError, Writer,
+    clock::Clock,
+    fault,
+    random::Random,
+    remembered::{OBJECTS, Remembered},
+    secrets::SecretCache,
+    workload::WorkloadClusters,
 };
 use serde_json::{Value, json};
 
@@ -22,7 +27,6 @@ use super::{
     discovery::{self, Next},
     lock::{self, Move},
     observe::{DataSecret, Facts},
-    remembered::Remembered,
     render::{self, Resolved},
     status::Report,
     tokens::Kept,
@@ -62,9 +66,9 @@ pub struct Actor {
     pub(super) offload: Offload,
     pub(super) settings: Settings,
     /// Clusters whose init lock is known to be released.
-    unlocked: Remembered,
+    unlocked: Remembered<String>,
     /// Configs whose Secret with the boot data was there and theirs.
-    owning: Remembered,
+    owning: Remembered<String>,
 }
 
 impl Actor {
@@ -78,8 +82,8 @@ impl Actor {
             random: manager.random(),
             offload: manager.offload(),
             settings,
-            unlocked: Remembered::default(),
-            owning: Remembered::default(),
+            unlocked: Remembered::new(OBJECTS),
+            owning: Remembered::new(OBJECTS),
         }
     }
 
@@ -132,7 +136,7 @@ impl Actor {
     /// its machine has read it, it is looked at no more.
     pub async fn look_at_data_secret(&self, facts: &Facts) -> Result<DataSecret, ReconcileError> {
         let config = facts.config.uid().unwrap_or_default();
-        if facts.owner.is_provisioned && self.owning.contains(&config) {
+        if facts.owner.is_provisioned && self.owning.get(&config).is_some() {
             return Ok(DataSecret::Present);
         }
         let secrets = self.writer.api::<Secret>(&facts.config.namespace().unwrap_or_default());
@@ -140,12 +144,12 @@ impl Actor {
             return Ok(DataSecret::Lost);
         };
         match data_secret::owners(&found.metadata, facts) {
-            Ok(None) => self.owning.insert(config),
+            Ok(None) => self.owning.insert(config, ()),
             Ok(Some(owners)) => {
                 let secret = Secret { metadata: found.metadata, ..Secret::default() };
                 let patch = json!({"metadata": {"ownerReferences": owners}});
                 fault::around("own-data-secret", self.writer.merge(&secret, patch)).await?;
-                self.owning.insert(config);
+                self.owning.insert(config, ());
             }
             // The data serves its machine all the same.
             Err(reason) => tracing::warn!(reason, "The Secret with the boot data has another controller."),
@@ -403,7 +407,7 @@ impl Actor {
     /// The cluster is made: nobody needs the lock any more. A failure is of no consequence: it goes with the cluster.
     async fn release_lock(&self, facts: &Facts) {
         let cluster = facts.cluster.uid().unwrap_or_default();
-        if self.unlocked.contains(&cluster) {
+        if self.unlocked.get(&cluster).is_some() {
             return;
         }
         let locks = self.writer.api::<ConfigMap>(&facts.cluster.namespace().unwrap_or_default());
@@ -414,7 +418,7 @@ impl Actor {
             Err(error) if !matches!(&error, kube::Error::Api(status) if status.code == 404) => {
                 tracing::debug!(%error, "The init lock could not be released.");
             }
-            _ => self.unlocked.insert(cluster),
+            _ => self.unlocked.insert(cluster, ()),
         }
     }
 }

@@ -8,7 +8,6 @@ mod discovery;
 mod legacy;
 mod lock;
 mod observe;
-mod remembered;
 mod render;
 mod status;
 mod tokens;

@@ -122,8 +122,8 @@ fn limited(mut config: Config, user_agent: &str, read: Option<Duration>) -> Conf
 }
 
 fn build(config: Config, metrics: Option<&Arc<Metrics>>) -> Result<Client, ClientError> {
-    let host = config.cluster_url.authority().map_or("", http::uri::Authority::as_str).into();
-    let observe = Observe { metrics: metrics.cloned(), host };
+    let host = config.cluster_url.authority().map_or("", http::uri::Authority::as_str);
+    let observe = Observe { counted: metrics.map(|metrics| (Arc::clone(metrics), host.into())) };
     Ok(ClientBuilder::try_from(config)?.with_layer(&observe).build())
 }
 
@@ -147,7 +147,7 @@ fn build_small(config: &Config, tls: &Arc<ClientConfig>) -> Result<Client, Clien
             answer.map(|body| Box::new(BodyExt::map_err(body, BoxError::from)) as Box<DynBody>)
         })
         .service(client);
-    let observe = Observe { metrics: None, host: Arc::from("") };
+    let observe = Observe { counted: None };
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).with_layer(&observe).build())
 }
 
@@ -155,8 +155,8 @@ fn build_small(config: &Config, tls: &Arc<ClientConfig>) -> Result<Client, Clien
 /// answers are plain text, in which kube would lose it.
 #[derive(Clone)]
 struct Observe {
-    metrics: Option<Arc<Metrics>>,
-    host: Arc<str>,
+    /// Where answers are counted, and as whose.
+    counted: Option<(Arc<Metrics>, Arc<str>)>,
 }
 
 impl<S> Layer<S> for Observe {
@@ -192,9 +192,9 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
-            if let Some(metrics) = &observe.metrics {
+            if let Some((metrics, host)) = observe.counted {
                 let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
-                let labels = RequestLabels { method: method.into(), code, host: observe.host };
+                let labels = RequestLabels { method: method.into(), code, host };
                 metrics.requests.get_or_create(&labels).inc();
             }
             explained(answer?).await

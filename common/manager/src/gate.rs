@@ -3,7 +3,7 @@
 //! The caller's token is reviewed, then whether its user may `get` (or `put`) the path. Answers are remembered for a
 //! short time, by a digest of the token.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -12,27 +12,27 @@ use k8s_openapi::api::{
     authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
 };
 use kube::{Api, Client, api::PostParams};
-use parking_lot::Mutex;
 
-use crate::clock::Clock;
+use crate::{clock::Clock, remembered::Remembered};
 
 /// Limit of one review.
 const REVIEW: Duration = Duration::from_secs(5);
 /// How long a grant and a refusal are remembered.
-const REMEMBERED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
-/// Answers remembered above which all are forgotten.
-const CROWDED: usize = 1024;
+const KEPT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
+/// Answers remembered, at most: anyone may ask.
+const ANSWERS: usize = 1024;
 
 /// Lets callers in, or not.
 pub(crate) struct Gate {
     client: Client,
     clock: Arc<dyn Clock>,
-    known: Mutex<HashMap<Vec<u8>, (Duration, Result<(), StatusCode>)>>,
+    /// Until when an answer holds, and what it was.
+    known: Remembered<Vec<u8>, (Duration, Result<(), StatusCode>)>,
 }
 
 impl Gate {
     pub(crate) fn new(client: Client, clock: Arc<dyn Clock>) -> Self {
-        Self { client, clock, known: Mutex::default() }
+        Self { client, clock, known: Remembered::new(ANSWERS) }
     }
 
     /// Whether a request may be answered; otherwise with which status it is refused.
@@ -46,10 +46,10 @@ impl Gate {
         }
         let asked = asked.finish().as_ref().to_vec();
         let now = self.clock.monotonic();
-        if let Some((until, verdict)) = self.known.lock().get(&asked)
-            && now < *until
+        if let Some((until, verdict)) = self.known.get(&asked)
+            && now < until
         {
-            return *verdict;
+            return verdict;
         }
         // A review that failed is no verdict: it is not remembered.
         let verdict = match tokio::time::timeout(REVIEW * 2, self.review(method, path, token)).await {
@@ -60,12 +60,8 @@ impl Gate {
             }
             Err(_) => return Err(StatusCode::SERVICE_UNAVAILABLE),
         };
-        let remembered = if verdict.is_ok() { REMEMBERED.0 } else { REMEMBERED.1 };
-        let mut known = self.known.lock();
-        if known.len() >= CROWDED {
-            known.clear();
-        }
-        known.insert(asked, (now + remembered, verdict));
+        let kept = if verdict.is_ok() { KEPT.0 } else { KEPT.1 };
+        self.known.insert(asked, (now + kept, verdict));
         verdict
     }
 
@@ -158,7 +154,7 @@ mod tests {
             asked(&gate, "/metrics", Some("reader")).await.unwrap();
         }
         assert_eq!(reviews.load(Ordering::SeqCst), 2);
-        tokio::time::sleep(REMEMBERED.0).await;
+        tokio::time::sleep(KEPT.0).await;
         asked(&gate, "/metrics", Some("reader")).await.unwrap();
         assert_eq!(reviews.load(Ordering::SeqCst), 4);
     }

@@ -41,6 +41,7 @@ pub mod metrics;
 mod offload;
 pub mod queue;
 pub mod random;
+pub mod remembered;
 mod running;
 pub mod secrets;
 mod tls;

@@ -5,7 +5,6 @@
 
 use std::{
     any::TypeId,
-    collections::HashMap,
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
@@ -18,7 +17,6 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::{NamespaceResourceScope, object::HasStatus},
 };
-use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -28,6 +26,7 @@ use crate::{
     error::is_not_found,
     floor::{Expected, Floor},
     informer::version_number,
+    remembered::{OBJECTS, Remembered},
 };
 
 /// A kind that can be written.
@@ -62,7 +61,7 @@ pub struct Writer {
     manager: &'static str,
     floor: Arc<Floor>,
     clock: Arc<dyn Clock>,
-    applied: Arc<Mutex<HashMap<(TypeId, ObjectKey), Applied>>>,
+    applied: Arc<Remembered<(TypeId, ObjectKey), Applied>>,
 }
 
 /// A digest of what was applied last, and the version that came of it.
@@ -72,18 +71,15 @@ struct Applied {
     version: u64,
 }
 
-/// Objects remembered above which all are forgotten: that costs one apply each, and bounds the memory.
-const CROWDED: usize = 1 << 16;
-
 impl Writer {
     pub(crate) fn new(client: Client, manager: &'static str, floor: Arc<Floor>, clock: Arc<dyn Clock>) -> Self {
-        Self { client, manager, floor, clock, applied: Arc::default() }
+        Self { client, manager, floor, clock, applied: Arc::new(Remembered::new(OBJECTS)) }
     }
 
     /// The same writer under another field manager.
     #[must_use]
     pub fn with_manager(&self, manager: &'static str) -> Self {
-        Self { manager, applied: Arc::default(), ..self.clone() }
+        Self { manager, applied: Arc::new(Remembered::new(OBJECTS)), ..self.clone() }
     }
 
     /// Client of the management API server, for live reads.
@@ -104,17 +100,13 @@ impl Writer {
         let known = (TypeId::of::<K>(), key.clone());
         let digest = digest(&body);
         let version = current.map(|current| version_number(current.resource_version().as_deref()));
-        if version.is_some_and(|version| self.applied.lock().get(&known) == Some(&Applied { digest, version })) {
+        if version.is_some_and(|version| self.applied.get(&known) == Some(Applied { digest, version })) {
             return Ok(None);
         }
         let parameters = PatchParams::apply(self.manager).force();
         let written = self.api::<K>(&key.namespace).patch(&key.name, &parameters, &Patch::Apply(&body)).await?;
         let version = self.remember(&written);
-        let mut applied = self.applied.lock();
-        if applied.len() > CROWDED {
-            applied.clear();
-        }
-        applied.insert(known, Applied { digest, version });
+        self.applied.insert(known, Applied { digest, version });
         Ok(Some(written))
     }
 
@@ -292,7 +284,7 @@ impl Writer {
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.api::<K>(&key.namespace).delete(&key.name, &parameters).await {
             Ok(_) => {
-                self.applied.lock().remove(&(TypeId::of::<K>(), key.clone()));
+                self.applied.remove(&(TypeId::of::<K>(), key.clone()));
                 let version = version_number(object.resource_version().as_deref());
                 self.floor.wrote::<K>(key, Expected::GoneOrAfter(version), self.clock.monotonic());
                 Ok(())

@@ -1,7 +1,7 @@
 //! The only place that changes anything: machines and what belongs to them in the management cluster, etcd and kubeadm's
 //! configuration in the workload cluster. Each effect is safe to repeat, and named so that tests can crash around it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use cluster_api::{
     conditions::{self, Claim},
@@ -12,8 +12,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::ResourceExt;
 use kubeadm::api::v1beta2::{self as bootstrap, KubeadmConfig};
-use manager::{Category, ObjectKey, ReconcileError, Writer, Written, fault, workload::WorkloadClient, writer::digest};
-use parking_lot::Mutex;
+use manager::{
+    Category, ObjectKey, ReconcileError, Writer, Written, fault,
+    remembered::{OBJECTS, Remembered},
+    workload::WorkloadClient,
+    writer::digest,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -66,13 +70,13 @@ pub struct Actor {
     pub(super) foreign: Arc<Foreign>,
     pub(super) pods: Arc<dyn Pods>,
     /// Digest of what was applied last to an object, by its UID: an apply that changes nothing is not sent.
-    applied: Mutex<HashMap<String, u64>>,
+    applied: Remembered<String, u64>,
 }
 
 impl Actor {
     /// Over the process's writer.
     pub fn new(writer: Writer, foreign: Arc<Foreign>, pods: Arc<dyn Pods>) -> Self {
-        Self { writer, foreign, pods, applied: Mutex::default() }
+        Self { writer, foreign, pods, applied: Remembered::new(OBJECTS) }
     }
 
     /// Brings what may change in place to the machines and what belongs to them.
@@ -90,7 +94,6 @@ impl Actor {
             }
             self.sync_metadata(observed, machine).await?;
         }
-        self.forget_gone(observed);
         Ok(())
     }
 
@@ -141,29 +144,18 @@ impl Actor {
             let write = self.foreign.replace_managed_fields(reference, &wanted.namespace, &live, &fields);
             fault::around("hand-over-metadata", write).await?;
         }
-        fault::around("sync-metadata", self.put_metadata(reference, wanted, &live, body)).await
+        fault::around("sync-metadata", self.put_metadata(reference, wanted, live.uid, body)).await
     }
 
     /// Whether an apply would change anything: something is not there as wanted, or more was wanted before.
     fn is_due(&self, uid: Option<String>, wanted: &Value, current: &Value) -> bool {
-        let applied = self.applied.lock();
-        let same = uid.and_then(|uid| applied.get(&uid)).is_some_and(|before| *before == digest(wanted));
-        !same || !contains(current, wanted)
+        let applied = uid.and_then(|uid| self.applied.get(&uid));
+        applied != Some(digest(wanted)) || !contains(current, wanted)
     }
 
     fn note_applied(&self, uid: Option<String>, body: &Value) {
         if let Some(uid) = uid {
-            self.applied.lock().insert(uid, digest(body));
-        }
-    }
-
-    /// Bounds the memory: what was applied to objects of machines that are gone is forgotten.
-    fn forget_gone(&self, observed: &Observed) {
-        const CROWDED: usize = 10_000;
-        let mut applied = self.applied.lock();
-        if applied.len() > CROWDED {
-            applied.clear();
-            tracing::debug!(namespace = %observed.wanted.namespace, "Forgot what was applied: every object is applied once more.");
+            self.applied.insert(uid, digest(body));
         }
     }
 
@@ -232,7 +224,7 @@ impl Actor {
         }
         let made = self.foreign.apply(reference, &key, &fixed, FIELD_MANAGER).await?;
         let body = self.metadata_body(reference, wanted, &made).await?;
-        fault::around("label-infrastructure", self.put_metadata(reference, wanted, &made, &body)).await
+        fault::around("label-infrastructure", self.put_metadata(reference, wanted, made.uid, &body)).await
     }
 
     /// Gives an object the labels and annotations that may change: those of [`Actor::metadata_body`].
@@ -240,12 +232,12 @@ impl Actor {
         &self,
         reference: &ContractReference,
         wanted: &Wanted,
-        metadata: &ObjectMeta,
+        uid: Option<String>,
         body: &Value,
     ) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, &reference.name);
         self.foreign.apply(reference, &key, body, METADATA_MANAGER).await?;
-        self.note_applied(metadata.uid.clone(), body);
+        self.note_applied(uid, body);
         Ok(())
     }
 
