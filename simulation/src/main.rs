@@ -12,6 +12,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use simulation::{
+    plan::Progress,
     run::{self, Run},
     scenarios::{self, Scenario},
 };
@@ -163,8 +164,8 @@ fn show(run: &Run) {
     for fault in &run.faults {
         println!("fault: {fault}");
     }
-    let (calls, points) = run.progress;
-    println!("{:.1} s, {calls} calls, {points} crash points", run.lasted.as_secs_f64());
+    let Progress { calls, events, points } = run.progress;
+    println!("{:.1} s, {calls} calls, {events} events, {points} crash points", run.lasted.as_secs_f64());
     match &run.violation {
         None => println!("all is well"),
         Some(violation) => println!("violated: {violation}"),

@@ -26,6 +26,18 @@ pub enum CallFault {
     Overtake,
 }
 
+/// What happens to one event of a watch, whichever it is. What the API promises stays so: events of one watch come in their
+/// order, and one that was lost comes again when its watch is resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventFault {
+    /// It comes twice.
+    Twice,
+    /// It is lost, and its watch ends.
+    Lost,
+    /// It comes this much later, and so does what follows it in its watch: the events of others overtake them.
+    Late(Duration),
+}
+
 /// What happens at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimedFault {
@@ -50,6 +62,8 @@ pub enum TimedFault {
 pub enum Fault {
     /// At the call of this number, counted over the whole world.
     Call(u64, CallFault),
+    /// At the event of this number, counted likewise.
+    Event(u64, EventFault),
     /// The instance that comes to the crash point of this number dies there, counted likewise.
     Crash(u64),
     /// At this time since the world began.
@@ -60,6 +74,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Call(number, fault) => write!(formatter, "call {number}: {fault:?}"),
+            Self::Event(number, fault) => write!(formatter, "event {number}: {fault:?}"),
             Self::Crash(number) => write!(formatter, "crash point {number}: crash"),
             Self::Timed(at, fault) => write!(formatter, "at {:.3} s: {fault:?}", at.as_secs_f64()),
         }
@@ -71,6 +86,8 @@ impl fmt::Display for Fault {
 pub struct Horizon {
     /// Calls of a plain run.
     pub calls: u64,
+    /// Events of watches in a plain run.
+    pub events: u64,
     /// Crash points of a plain run.
     pub points: u64,
     /// Length of a plain run.
@@ -84,8 +101,20 @@ pub struct Horizon {
 pub struct Plan {
     faults: Vec<Fault>,
     calls: AtomicU64,
+    events: AtomicU64,
     points: AtomicU64,
     rests: AtomicBool,
+}
+
+/// What was counted in a world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Calls.
+    pub calls: u64,
+    /// Events of watches.
+    pub events: u64,
+    /// Crash points.
+    pub points: u64,
 }
 
 /// Most faults in one world.
@@ -138,6 +167,18 @@ impl Plan {
         })
     }
 
+    /// What happens to the next event of any watch.
+    pub fn next_event(&self) -> Option<EventFault> {
+        if self.is_resting() {
+            return None;
+        }
+        let now = self.events.fetch_add(1, Ordering::Relaxed);
+        self.faults.iter().find_map(|fault| match fault {
+            Fault::Event(number, fault) if *number == now => Some(*fault),
+            _ => None,
+        })
+    }
+
     /// Whether the instance that has come to the next crash point dies there.
     pub fn next_point(&self) -> bool {
         if self.is_resting() {
@@ -147,9 +188,13 @@ impl Plan {
         self.faults.iter().any(|fault| matches!(fault, Fault::Crash(number) if *number == now))
     }
 
-    /// Calls and crash points so far.
-    pub fn progress(&self) -> (u64, u64) {
-        (self.calls.load(Ordering::Relaxed), self.points.load(Ordering::Relaxed))
+    /// How far the world has come.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            calls: self.calls.load(Ordering::Relaxed),
+            events: self.events.load(Ordering::Relaxed),
+            points: self.points.load(Ordering::Relaxed),
+        }
     }
 
     /// What happens at which time, the first first.
@@ -166,7 +211,7 @@ impl Plan {
 
 fn fault(chance: &Chance, horizon: Horizon) -> Fault {
     let seconds = |least: u64, most: u64| chance.between(Duration::from_secs(least), Duration::from_secs(most));
-    match chance.below(10) {
+    match chance.below(12) {
         0..=4 => {
             let fault = match chance.below(12) {
                 0 | 1 => CallFault::LoseRequest,
@@ -179,6 +224,14 @@ fn fault(chance: &Chance, horizon: Horizon) -> Fault {
             Fault::Call(chance.below(horizon.calls), fault)
         }
         5..=7 => Fault::Crash(chance.below(horizon.points)),
+        8 | 9 => {
+            let fault = match chance.below(3) {
+                0 => EventFault::Twice,
+                1 => EventFault::Lost,
+                _ => EventFault::Late(seconds(1, 60)),
+            };
+            Fault::Event(chance.below(horizon.events), fault)
+        }
         _ => {
             let instance = usize::try_from(chance.below(horizon.instances as u64)).unwrap_or_default();
             let fault = match chance.below(9) {

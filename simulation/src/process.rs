@@ -18,17 +18,22 @@ use manager::{
     telemetry::{LoggingFormat, TelemetryArgs},
 };
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use crate::{
     chance::Chance,
-    journal::Journal,
+    journal::{Journal, Violation},
     plan::Plan,
     wire::{Far, Link, Wire},
 };
 
 /// Shortest and longest time until a process that ended is begun again.
 const RESTART: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
+/// Time in which whoever hears of a pause ends what it is about: a pass, with all of its calls.
+const HEEDS: Duration = Duration::from_secs(45);
 /// Largest error of a wall clock, in seconds.
 const SKEW: u64 = 40;
 
@@ -48,6 +53,8 @@ pub struct Surroundings {
     pub management: Far,
     /// The workload cluster, which every kubeconfig leads to.
     pub workload: Far,
+    /// Since when the cluster is paused.
+    pub paused: Arc<Mutex<Option<Instant>>>,
 }
 
 /// An instance of a process, through all its lives.
@@ -139,7 +146,11 @@ impl Instance {
             random: Arc::new(chance.of("random")),
             dial,
             offload: Offload::InPlace,
-            crashes: Some(Arc::new(Points { link: Arc::clone(link), death: Arc::clone(&self.death) })),
+            crashes: Some(Arc::new(Points {
+                link: Arc::clone(link),
+                death: Arc::clone(&self.death),
+                paused: Arc::clone(&self.around.paused),
+            })),
             metrics: Arc::new(Metrics::default()),
         };
         let mut manager = Manager::with_parts(arguments(self.elects), self.identity, parts);
@@ -152,12 +163,27 @@ impl Instance {
 struct Points {
     link: Arc<Link>,
     death: Arc<Notify>,
+    paused: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Points {
+    /// I5: nothing is done to what is paused, once that is known.
+    fn check(&self, effect: &str) {
+        let paused = *self.paused.lock();
+        if paused.is_some_and(|since| self.link.has_had(HEEDS, since)) && !effect.ends_with("status") {
+            let what = format!("{} is at {effect}, and the cluster is paused", self.link.name);
+            self.link.journal.violate(Violation::new("I5", what));
+        }
+    }
 }
 
 impl Hook for Points {
     fn reach(&self, effect: &'static str, moment: Moment) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         if self.link.is_cut() {
             return Box::pin(std::future::pending());
+        }
+        if moment == Moment::Before {
+            self.check(effect);
         }
         if self.link.plan.next_point() {
             self.link.journal.fault(&self.link.name, format!("dies at {}", moment.file_name(effect)));

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     chance::Chance,
     journal::{Entry, Violation},
-    plan::{Fault, Plan},
+    plan::{Fault, Plan, Progress},
     scenarios::Scenario,
     world::World,
 };
@@ -33,8 +33,8 @@ pub struct Run {
     pub violation: Option<Violation>,
     /// How long it lasted by its own clock.
     pub lasted: Duration,
-    /// Calls and crash points that it came to.
-    pub progress: (u64, u64),
+    /// What it came to.
+    pub progress: Progress,
 }
 
 /// The faults of a seed, in a scenario.
@@ -57,7 +57,7 @@ pub fn one(scenario: &Scenario, seed: u64, only: Option<&BTreeSet<usize>>) -> Ru
                 entries: Vec::new(),
                 violation,
                 lasted: Duration::ZERO,
-                progress: (0, 0),
+                progress: Progress::default(),
             };
         }
     };

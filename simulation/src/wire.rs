@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
 use kube::client::Body;
 use kube_model::transport::{AnswerBody, HttpServer};
 use parking_lot::Mutex;
@@ -23,7 +24,7 @@ use tower::{BoxError, Service};
 use crate::{
     chance::Chance,
     journal::Journal,
-    plan::{CallFault, Plan},
+    plan::{CallFault, EventFault, Plan},
 };
 
 /// How long a client waits for an answer (`manager::client`).
@@ -50,6 +51,8 @@ pub struct Link {
     dead: AtomicBool,
     isolated: Mutex<Instant>,
     lagging: Mutex<Instant>,
+    /// When the last of all events that are on their way will have come.
+    informed: Mutex<Instant>,
     /// Watches that were begun before this generation are over.
     generation: AtomicU64,
 }
@@ -66,6 +69,7 @@ impl Link {
             dead: AtomicBool::new(false),
             isolated: Mutex::new(now),
             lagging: Mutex::new(now),
+            informed: Mutex::new(now),
             generation: AtomicU64::new(0),
         })
     }
@@ -133,13 +137,26 @@ impl Link {
         }
     }
 
+    /// Whether the instance has had `time` since `moment` to hear of what happened then, and was not cut off meanwhile.
+    pub fn has_had(&self, time: Duration, moment: Instant) -> bool {
+        let hears = [moment, *self.isolated.lock(), *self.lagging.lock(), *self.informed.lock()].into_iter().max();
+        hears.is_some_and(|hears| hears + time < Instant::now())
+    }
+
     /// Waits until an event has come, `after` the one before; `false` when the connection is broken.
-    async fn news(&self, generation: u64, after: &mut Instant) -> bool {
-        let due = Instant::now() + self.chance.between(NEWS.0, NEWS.1);
+    async fn news(&self, generation: u64, after: &mut Instant, fault: Option<EventFault>) -> bool {
+        let mut due = Instant::now() + self.chance.between(NEWS.0, NEWS.1);
+        if let Some(EventFault::Late(time)) = fault {
+            due += time;
+        }
         let lagging = *self.lagging.lock();
         *after = due.max(lagging).max(*after);
+        {
+            let informed = &mut *self.informed.lock();
+            *informed = (*informed).max(*after);
+        }
         sleep_until(*after).await;
-        generation == self.generation.load(Ordering::Relaxed) && !self.is_cut()
+        generation == self.generation.load(Ordering::Relaxed) && !self.is_cut() && fault != Some(EventFault::Lost)
     }
 }
 
@@ -216,12 +233,12 @@ impl Wire {
             noted(&link, &what, &answer);
         } else {
             let status = answer.as_ref().map_or_else(ToString::to_string, |answer| answer.status().as_str().to_owned());
-            link.journal.note(&link.name, what, status);
+            link.journal.note(&link.name, what.clone(), status);
         }
         link.arrive(fault).await?;
         let answer = answer?;
         Ok(if is_watch {
-            delayed(link, generation, answer)
+            delayed(link, generation, &what, answer)
         } else {
             answer.map(|body| body.map_err(Into::into).boxed_unsync())
         })
@@ -238,21 +255,40 @@ fn noted(link: &Link, what: &str, answer: &Result<Response<AnswerBody>, BoxError
     }
 }
 
+/// A watch on its way to an instance.
+struct Incoming {
+    body: AnswerBody,
+    /// When the event before came, or comes.
+    after: Instant,
+    /// An event that comes once more.
+    again: Option<Bytes>,
+}
+
 /// The events of a watch, each on its way for a while: in their order, for that is what the API promises.
-fn delayed(link: Arc<Link>, generation: u64, answer: Response<AnswerBody>) -> Answer {
-    let begun = Instant::now();
+fn delayed(link: Arc<Link>, generation: u64, what: &str, answer: Response<AnswerBody>) -> Answer {
+    let (begun, what): (_, Arc<str>) = (Instant::now(), what.into());
     answer.map(|body| {
-        let events = futures::stream::unfold(Some((body, begun)), move |state| {
-            let link = Arc::clone(&link);
+        let incoming = Incoming { body, after: begun, again: None };
+        let events = futures::stream::unfold(Some(incoming), move |incoming| {
+            let (link, what) = (Arc::clone(&link), Arc::clone(&what));
             async move {
-                let (mut body, mut after) = state?;
-                let frame = body.frame().await?;
-                if !link.news(generation, &mut after).await {
-                    return Some((Err(BoxError::from(Broken)), None));
+                let mut incoming = incoming?;
+                if let Some(again) = incoming.again.take() {
+                    return Some((Ok(Frame::data(again)), Some(incoming)));
                 }
                 // A watch knows no error of its own here: the model's body cannot fail.
-                let Ok(frame) = frame;
-                Some((Ok(frame), Some((body, after))))
+                let Ok(frame) = incoming.body.frame().await?;
+                let fault = link.plan.next_event();
+                if let Some(fault) = fault {
+                    link.journal.fault(&link.name, format!("{fault:?}: event of {what}"));
+                }
+                if !link.news(generation, &mut incoming.after, fault).await {
+                    return Some((Err(BoxError::from(Broken)), None));
+                }
+                if fault == Some(EventFault::Twice) {
+                    incoming.again = frame.data_ref().cloned();
+                }
+                Some((Ok(frame), Some(incoming)))
             }
         });
         StreamBody::new(events.boxed()).boxed_unsync()

@@ -19,7 +19,7 @@ use crate::{
     chance::Chance,
     clock::SimClock,
     journal::{Journal, Violation},
-    kinds::{self, DEFINITION, SIM_CLUSTER, SIM_MACHINE, SIM_TEMPLATE},
+    kinds::{self, CLUSTER, DEFINITION, SIM_CLUSTER, SIM_MACHINE, SIM_TEMPLATE},
     models::{
         self, Model,
         core::Core,
@@ -103,6 +103,7 @@ impl World {
             chance: Arc::clone(&chance),
             management: far(&management, "", Arc::default()),
             workload: far(&workload_server, "workload", workload.silence()),
+            paused: Arc::default(),
         };
         let world = Self { journal, plan, chance, user, workload, around, instances: Vec::new(), far_end: None };
         let cluster_wide = world.user.within("");
@@ -191,6 +192,15 @@ impl World {
                 },
             }
         }
+    }
+
+    /// Pauses the cluster for a while. Whoever has heard of it may no more than say so (I5).
+    pub async fn pause(&self, time: Duration) {
+        self.user.merge(CLUSTER, "c", json!({"spec": {"paused": true}}));
+        *self.around.paused.lock() = Some(Instant::now());
+        sleep(time).await;
+        *self.around.paused.lock() = None;
+        self.user.merge(CLUSTER, "c", json!({"spec": {"paused": false}}));
     }
 
     /// Waits until something is so; it must be so within `limit`.

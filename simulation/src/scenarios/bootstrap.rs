@@ -23,7 +23,7 @@ use crate::{
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "bootstrap",
-    horizon: Horizon { calls: 160, points: 60, time: Duration::from_secs(200), instances: 2 },
+    horizon: Horizon { calls: 160, events: 100, points: 60, time: Duration::from_secs(200), instances: 2 },
     worlds: 9400,
     tell: |world| tell(world).boxed(),
 };
@@ -113,11 +113,7 @@ fn create(user: &Store, chance: &Chance) -> Vec<String> {
 async fn interfere(world: &World, chance: &Chance, machines: &[String]) {
     sleep(chance.between(Duration::ZERO, Duration::from_secs(60))).await;
     match chance.below(6) {
-        0 => {
-            world.user.merge(CLUSTER, "c", json!({"spec": {"paused": true}}));
-            sleep(chance.between(Duration::from_secs(1), Duration::from_secs(200))).await;
-            world.user.merge(CLUSTER, "c", json!({"spec": {"paused": false}}));
-        }
+        0 => world.pause(chance.between(Duration::from_secs(1), Duration::from_secs(200))).await,
         // A machine that has not booted yet is given up, and will not boot: if it held the lock, another must take it. One that
         // had become a member of etcd beside one other would take etcd along, and no provider could help that.
         1 => {

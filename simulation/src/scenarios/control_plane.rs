@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use controlplane_kubeadm::{
-    controlplane::{ControlPlanes, Settings},
+    controlplane::{ControlPlanes, Settings, names::FINALIZER},
     etcd::Limits,
 };
 use futures::FutureExt;
@@ -21,13 +21,13 @@ use crate::{
     },
     models::{bootstrap::Bootstrap, health::HealthCheck, infrastructure::Infrastructure, pods::ModelPods},
     plan::Horizon,
-    store::{Kind, Store, is_deleting, items, text},
+    store::{Kind, Store, finalizers, is_deleting, items, text},
     world::World,
 };
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "control-plane",
-    horizon: Horizon { calls: 500, points: 120, time: Duration::from_secs(500), instances: 2 },
+    horizon: Horizon { calls: 500, events: 300, points: 120, time: Duration::from_secs(500), instances: 2 },
     worlds: 200,
     tell: |world| tell(world).boxed(),
 };
@@ -53,6 +53,8 @@ async fn tell(mut world: World) -> Result<(), Violation> {
     // Providers find the version of a kind by its definition.
     world.user.within("").create(DEFINITION, kinds::kubeadm_config());
     checks::always(&world, &[KUBEADM_CONTROL_PLANE]);
+    let store = world.store("checks");
+    world.journal.watch_over(move || is_held(&store));
     let in_pods = Arc::clone(&workload);
     world.run(
         controlplane_kubeadm::IDENTITY,
@@ -79,6 +81,24 @@ async fn tell(mut world: World) -> Result<(), Violation> {
             )
         })
         .await
+}
+
+/// I6: a control plane that has made anything is there until that is gone.
+fn is_held(store: &Store) -> Result<(), Violation> {
+    let Some(control_plane) = store.get(KUBEADM_CONTROL_PLANE, "cp") else { return Ok(()) };
+    if finalizers(&control_plane).contains(&FINALIZER) {
+        return Ok(());
+    }
+    let uid = text(&control_plane, "/metadata/uid");
+    for kind in [MACHINE, KUBEADM_CONFIG, SIM_MACHINE, SECRET] {
+        for object in store.list(kind) {
+            if items(&object, "/metadata/ownerReferences").any(|owner| owner["uid"] == uid) {
+                let name = text(&object, "/metadata/name");
+                return Err(Violation::new("I6", format!("{} {name} is there, and cp has no finalizer", kind.kind)));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The objects of a cluster, as a user applies them. Its machines, and the infrastructure template, may have a label.
@@ -120,11 +140,7 @@ async fn change(world: &World, chance: &Chance, replicas: &mut u64) {
         // A machine fails for good; with one machine that is the end of any cluster.
         1 if *replicas == 3 => world.workload.power_off(&picked.unwrap_or_default()),
         2 if *replicas == 3 => world.user.delete(MACHINE, &picked.unwrap_or_default()),
-        3 => {
-            world.user.merge(CLUSTER, "c", json!({"spec": {"paused": true}}));
-            sleep(chance.between(Duration::from_secs(1), Duration::from_secs(100))).await;
-            world.user.merge(CLUSTER, "c", json!({"spec": {"paused": false}}));
-        }
+        3 => world.pause(chance.between(Duration::from_secs(1), Duration::from_secs(200))).await,
         4 => {
             let stories = [vec![None], vec![Some("a")], vec![Some("a"), None], vec![None, Some("b")]];
             for team in chance.pick(&stories).into_iter().flatten() {

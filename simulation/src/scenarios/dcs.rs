@@ -29,7 +29,7 @@ use crate::{
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "dcs",
-    horizon: Horizon { calls: 300, points: 160, time: Duration::from_secs(400), instances: 2 },
+    horizon: Horizon { calls: 300, events: 250, points: 160, time: Duration::from_secs(400), instances: 2 },
     worlds: 400,
     tell: |world| tell(world).boxed(),
 };
@@ -174,11 +174,7 @@ fn machine(user: &Store, name: &str, first: &str) {
 async fn interfere(world: &World, chance: &Chance, machines: &[String]) {
     sleep(chance.between(Duration::ZERO, Duration::from_secs(200))).await;
     match chance.below(6) {
-        0 => {
-            world.user.merge(CLUSTER, "c", json!({"spec": {"paused": true}}));
-            sleep(chance.between(Duration::from_secs(1), Duration::from_secs(200))).await;
-            world.user.merge(CLUSTER, "c", json!({"spec": {"paused": false}}));
-        }
+        0 => world.pause(chance.between(Duration::from_secs(1), Duration::from_secs(200))).await,
         1 | 2 if machines.len() > 1 => {
             world.user.delete(MACHINE, &machines[1]);
             machine(&world.user, "m-9", "m-0");

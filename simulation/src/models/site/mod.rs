@@ -7,6 +7,7 @@ mod wire;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use dcs_controller::api::MACHINE_FINALIZER;
 use dcs_proto::{
     MachineError,
     error::{FOREIGN_MACHINE, Reason},
@@ -23,15 +24,12 @@ use crate::{
     chance::Chance,
     journal::{Journal, Violation},
     kinds::DCS_MACHINE,
-    store::{Store, finalizers},
+    store::{Kind, Store, finalizers},
     world::FarEnd,
 };
 
 /// Time that a task takes.
 const TAKES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(9));
-/// Finalizer that precedes everything at the site (I6).
-const FINALIZER: &str = dcs_controller::api::MACHINE_FINALIZER;
-
 /// The folder that is offered.
 const FOLDER: &str = "urn:folders:1";
 
@@ -116,6 +114,13 @@ impl Site {
         self.journal.violate(Violation::new(rule, what));
     }
 
+    /// I6: what is made here is made by an object that stays until it is gone.
+    fn check_held(&self, kind: Kind, name: &str, finalizer: &str, what: &str) {
+        if !self.store.get(kind, name).is_some_and(|object| finalizers(&object).contains(&finalizer)) {
+            self.violate("I6", format!("{what} is made, and {} {name} has no finalizer", kind.kind));
+        }
+    }
+
     /// Begins a task; it ends later, well or not.
     fn begin(&self, state: &mut State, entity: &str, work: Work, fails: bool) -> v1::Task {
         let id = format!("task-{}", state.new_number());
@@ -155,10 +160,7 @@ impl Site {
             return Err(MachineError::new(Reason::Conflict, message).about(FOREIGN_MACHINE, &request.name));
         }
         let name = owner.resource.rsplit('/').next().unwrap_or_default();
-        let is_held = self.store.get(DCS_MACHINE, name).is_some_and(|object| finalizers(&object).contains(&FINALIZER));
-        if !is_held {
-            self.violate("I6", format!("VM {} is made, and DCSMachine {name} has no finalizer", request.name));
-        }
+        self.check_held(DCS_MACHINE, name, MACHINE_FINALIZER, &format!("VM {}", request.name));
         let number = state.new_number();
         let urn = format!("urn:vms:{number}");
         // Some releases make VMs at the site, whatever folder is asked for.

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use dcs_controller::api::CLUSTER_FINALIZER;
 use dcs_proto::{
     MachineError,
     error::Reason,
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use super::{Answer, FOLDER, Medium, Site, Work, done, no_vm};
-use crate::scenarios::CANARY;
+use crate::{kinds::DCS_CLUSTER, scenarios::CANARY};
 
 /// The service, as one call of an instance meets it.
 #[derive(Clone)]
@@ -256,6 +257,7 @@ impl MachineService for Service {
         let request = request.into_inner();
         self.known(&request.session)?;
         let state = &mut *self.site.state.lock();
+        self.site.check_held(DCS_CLUSTER, "c", CLUSTER_FINALIZER, &format!("rule {}", request.name));
         let index = state.rules.get(&request.name).map_or(1, |rule| rule.index);
         let rule = v1::ExclusionRule { name: request.name.clone(), index, machine_urns: request.machine_urns };
         self.site.journal.note(&self.site.actor, format!("keeps rule {}", rule.name), "");

@@ -1,5 +1,6 @@
 //! Volumes that outlive VMs.
 
+use dcs_controller::api::POOL_FINALIZER;
 use dcs_proto::{
     MachineError,
     error::Reason,
@@ -19,6 +20,7 @@ impl Site {
         if let Some(known) = state.volumes.values().find(|volume| volume.name == request.name) {
             return done(&known.urn);
         }
+        self.check_held(DCS_POOL, "pool", POOL_FINALIZER, &format!("volume {}", request.name));
         let urn = format!("urn:volumes:{}", state.new_number());
         let volume = v1::Volume {
             urn: urn.clone(),
