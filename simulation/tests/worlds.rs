@@ -57,6 +57,7 @@ fn what_never_comes_true_is_noticed_and_needs_no_fault() {
         name: "doomed",
         horizon: simulation::plan::Horizon {
             calls: 10,
+            events: 100,
             points: 10,
             time: std::time::Duration::from_secs(10),
             instances: 1,

@@ -16,6 +16,7 @@ mod pass;
 mod report;
 mod secrets;
 pub mod status;
+mod wakes;
 pub mod wanted;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -95,7 +96,7 @@ impl ControlPlanes {
                 control_planes: control_planes.clone(),
                 clusters: clusters.clone(),
                 machines: machines.clone(),
-                configs,
+                configs: configs.clone(),
             },
             actor: Actor::new(manager.writer(), Arc::clone(&foreign), pods),
             foreign,
@@ -110,38 +111,22 @@ impl ControlPlanes {
         let controller = manager.controller("kubeadmcontrolplane", &control_planes, reconciler, settings.concurrency);
         let requeue = controller.requeue();
         alarms.wake(move |key| requeue.changed(key));
-        let controller = controller.watches(&clusters, wakes_of_cluster);
+        let controller = controller.watches(&clusters, |old, new| wakes::of_cluster(old, new).into_iter().collect());
         // A machine of the cluster that is not ours matters too: the control plane's deletion waits for it.
-        let known = clusters.clone();
-        let _ = controller.watches(&machines, move |old, new| {
-            let Some(machine) = new.or(old) else { return Vec::new() };
-            let key = ObjectKey::of(machine);
-            let cluster = known.get(&key.sibling(&machine.spec.cluster_name));
-            cluster.and_then(|cluster| control_plane_of(&cluster)).into_iter().collect()
+        let of_machine = move |machine: &Machine| {
+            let cluster = clusters.get(&ObjectKey::of(machine).sibling(&machine.spec.cluster_name))?;
+            wakes::control_plane_of(&cluster)
+        };
+        let lookup = of_machine.clone();
+        let controller =
+            controller.watches(&machines, move |old, new| new.or(old).and_then(&lookup).into_iter().collect());
+        let _ = controller.watches(&configs, move |old, new| {
+            let machine = wakes::machine_of_new_config(old, new).and_then(|key| machines.get(&key));
+            let machine = machine.filter(|machine| machine.node_name().is_some());
+            machine.and_then(|machine| of_machine(&machine)).into_iter().collect()
         });
         control_planes
     }
-}
-
-/// The control plane of a cluster, where it is of our kind.
-fn control_plane_of(cluster: &Cluster) -> Option<ObjectKey> {
-    let reference =
-        cluster.spec.control_plane_ref.as_ref().filter(|reference| reference.kind == "KubeadmControlPlane")?;
-    Some(ObjectKey::of(cluster).sibling(&reference.name))
-}
-
-/// A cluster wakes its control plane when something in it changed that a decision depends on.
-fn wakes_of_cluster(old: Option<&Cluster>, new: Option<&Cluster>) -> Vec<ObjectKey> {
-    let Some(new) = new else { return Vec::new() };
-    let matters = old.is_none_or(|old| {
-        let domains = |cluster: &Cluster| cluster.status.as_ref().map(|status| status.failure_domains.clone());
-        old.spec != new.spec
-            || old.is_infrastructure_provisioned() != new.is_infrastructure_provisioned()
-            || domains(old) != domains(new)
-            || old.metadata.annotations != new.metadata.annotations
-            || old.metadata.deletion_timestamp != new.metadata.deletion_timestamp
-    });
-    if matters { control_plane_of(new).into_iter().collect() } else { Vec::new() }
 }
 
 impl Reconciler for ControlPlanes {
