@@ -19,6 +19,7 @@ use crate::{
     management::Management,
     process::Process,
     providers::{BOOTSTRAP, CONTROL_PLANE, CORE, DCS, Installed, Places, UPSTREAM_BOOTSTRAP, UPSTREAM_CONTROL_PLANE},
+    run_folder::RunFolder,
     site::{self, Site},
 };
 
@@ -63,6 +64,8 @@ pub struct Environment {
     pub crash_points: CrashPoints,
     /// What it stands on.
     pub ground: Ground,
+    /// Held until the end.
+    _folder: RunFolder,
     logs: PathBuf,
     inputs: Inputs,
     adapter: Process,
@@ -90,13 +93,11 @@ impl Environment {
         setup: Setup<'_>,
         progress: &Progress,
     ) -> Result<Self> {
-        let dir = paths::run_dir(name);
-        if dir.exists() {
-            fs::remove_dir_all(&dir).with_context(|| format!("cannot clear {}", dir.display()))?;
-        }
+        let folder = RunFolder::take(paths::run_dir(name))?;
+        let dir = folder.path().to_owned();
         let logs = dir.join("logs");
         let scratch = dir.join("rendered");
-        for folder in [&dir, &logs, &scratch] {
+        for folder in [&logs, &scratch] {
             fs::create_dir_all(folder)?;
         }
         if ground.guests == Guests::Sandbox {
@@ -135,6 +136,7 @@ impl Environment {
             dir,
             crash_points,
             ground,
+            _folder: folder,
             logs,
             inputs: inputs.clone(),
             adapter,

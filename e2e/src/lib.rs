@@ -17,6 +17,7 @@ pub mod manifests;
 pub mod measure;
 pub mod process;
 pub mod providers;
+mod run_folder;
 pub mod scenarios;
 pub mod site;
 pub mod tree;

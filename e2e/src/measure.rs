@@ -177,9 +177,8 @@ mod tests {
 
     #[test]
     fn an_audit_log_is_read_on_from_its_last_whole_line() {
-        let dir = std::env::temp_dir().join(format!("basalt-audit-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let log = dir.join("audit.log");
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("audit.log");
         let core = "capi-system:capi-manager";
         let rest = line(core, "get", "machines", 200);
         let first = line(core, "patch", "machines", 200)
@@ -196,6 +195,5 @@ mod tests {
         read(&log, end, &mut all).unwrap();
         let new = all["core"].since(&before["core"]);
         assert_eq!((new.writes(), new.reads(), new.conflicts), (0, 1, 0));
-        fs::remove_dir_all(dir).unwrap();
     }
 }

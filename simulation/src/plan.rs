@@ -157,11 +157,7 @@ impl Plan {
 
     /// What happens to the next call.
     pub fn next_call(&self) -> Option<CallFault> {
-        if self.is_resting() {
-            return None;
-        }
-        let now = self.calls.fetch_add(1, Ordering::Relaxed);
-        self.faults.iter().find_map(|fault| match fault {
+        self.next(&self.calls, |fault, now| match fault {
             Fault::Call(number, fault) if *number == now => Some(*fault),
             _ => None,
         })
@@ -169,11 +165,7 @@ impl Plan {
 
     /// What happens to the next event of any watch.
     pub fn next_event(&self) -> Option<EventFault> {
-        if self.is_resting() {
-            return None;
-        }
-        let now = self.events.fetch_add(1, Ordering::Relaxed);
-        self.faults.iter().find_map(|fault| match fault {
+        self.next(&self.events, |fault, now| match fault {
             Fault::Event(number, fault) if *number == now => Some(*fault),
             _ => None,
         })
@@ -181,11 +173,16 @@ impl Plan {
 
     /// Whether the instance that has come to the next crash point dies there.
     pub fn next_point(&self) -> bool {
+        self.next(&self.points, |fault, now| (*fault == Fault::Crash(now)).then_some(())).is_some()
+    }
+
+    /// Counts one more, and what happens to it.
+    fn next<T>(&self, counter: &AtomicU64, find: impl Fn(&Fault, u64) -> Option<T>) -> Option<T> {
         if self.is_resting() {
-            return false;
+            return None;
         }
-        let now = self.points.fetch_add(1, Ordering::Relaxed);
-        self.faults.iter().any(|fault| matches!(fault, Fault::Crash(number) if *number == now))
+        let now = counter.fetch_add(1, Ordering::Relaxed);
+        self.faults.iter().find_map(|fault| find(fault, now))
     }
 
     /// How far the world has come.

@@ -110,27 +110,16 @@ impl Writer {
         Ok(Some(written))
     }
 
-    /// Applies a status, whole. Nothing is sent when the object already shows it.
+    /// Applies a status, whole. Nothing is sent when the object already shows it. An object that is gone needs none.
     pub async fn apply_status<K>(&self, object: &K, status: &K::Status) -> Result<(), ReconcileError>
     where
         K: Written + HasStatus<Status: Serialize>,
     {
-        let key = ObjectKey::of(object);
         let status = serde_json::to_value(status)?;
         if serde_json::to_value(object.status())? == status {
             return Ok(());
         }
-        let body = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
-            // The UID makes an apply to an object that was deleted and made again fail instead of giving it our status.
-            "metadata": {"name": key.name, "namespace": key.namespace, "uid": object.uid()},
-            "status": status,
-        });
-        let parameters = PatchParams::apply(self.manager).force();
-        let written = self.api::<K>(&key.namespace).patch_status(&key.name, &parameters, &Patch::Apply(&body)).await;
-        self.remember(&written?);
-        Ok(())
+        self.apply_to_status(object, &status).await
     }
 
     /// Applies conditions to the status of an object that others give conditions of their own: each is an entry by its
@@ -140,12 +129,17 @@ impl Writer {
         object: &K,
         conditions: &[Condition],
     ) -> Result<(), ReconcileError> {
+        self.apply_to_status(object, &json!({"conditions": conditions})).await
+    }
+
+    async fn apply_to_status<K: Written>(&self, object: &K, status: &Value) -> Result<(), ReconcileError> {
         let key = ObjectKey::of(object);
         let body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
+            // The UID makes an apply to an object that was deleted and made again fail instead of giving it our status.
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": object.uid()},
-            "status": {"conditions": conditions},
+            "status": status,
         });
         self.write_status(object, &PatchParams::apply(self.manager).force(), &Patch::Apply(&body)).await
     }

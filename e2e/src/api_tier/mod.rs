@@ -28,6 +28,7 @@ use crate::{
     manifests,
     process::Process,
     providers::{BOOTSTRAP, CONTROL_PLANE, DCS, Installed, Places},
+    run_folder::RunFolder,
 };
 
 /// Which checks run.
@@ -51,13 +52,10 @@ fn check<'a>(name: impl Into<String>, run: impl Future<Output = Result<()>> + 'a
 
 /// Runs the chosen checks, a line each; returns how many passed, failed and were skipped.
 pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Result<(usize, usize, usize)> {
-    let dir = paths::run_dir("api");
-    if dir.exists() {
-        fs::remove_dir_all(&dir).with_context(|| format!("cannot clear {}", dir.display()))?;
-    }
+    let folder = RunFolder::take(paths::run_dir("api"))?;
     let checked = async {
         let stage = progress.stage("etcd and API server");
-        let mut tier = Tier::start(inputs, &dir, |detail| stage.detail(detail)).await?;
+        let mut tier = Tier::start(inputs, folder.path(), |detail| stage.detail(detail)).await?;
         stage.done("with the webhooks of the three providers");
         let result = tier.check(inputs, options).await;
         tier.stop().await;

@@ -55,12 +55,12 @@ mod tests {
 
     #[test]
     fn records_are_read_as_they_were_written() {
-        let folder = std::env::temp_dir().join(format!("basalt-records-{}", std::process::id()));
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("records");
         let missing = load(&folder, "reads").unwrap_err().to_string();
         assert!(missing.contains("reads.json is missing") && missing.contains("--record"), "{missing}");
         let answers = Answers::from([("b".to_owned(), json!({"x": [1, 2]})), ("a".to_owned(), Value::Null)]);
         save(&folder, "reads", &answers).unwrap();
         assert_eq!(load(&folder, "reads").unwrap(), answers);
-        fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -68,7 +68,8 @@ impl Options {
     }
 }
 
-/// A scenario: its name, what it wants of its clusters, what is done with them, and whether it is left to `--soak`.
+/// A scenario: its name, what it wants of its clusters, what is done with them, and whether it is left to `--soak` because CI's
+/// budget cannot hold it.
 struct Scenario {
     name: &'static str,
     clusters: &'static [(u8, u32, u32, BootFormat)],
@@ -153,8 +154,7 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
         }
         return Ok((0, 0, 0));
     }
-    let (chosen, left): (Vec<_>, Vec<_>) =
-        chosen.into_iter().partition(|scenario| options.soak || !scenario.is_left_to_soak(options.guests));
+    let (chosen, left): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|scenario| options.soak || !scenario.soak);
     let (mut passed, mut failed, skipped) = (0, 0, left.len());
     for scenario in left {
         println!("skipped {} (--soak)", scenario.name);
@@ -196,12 +196,6 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
 }
 
 impl Scenario {
-    /// What CI's budget cannot hold; crashes are met on real guests, which take their time in between: where everything is
-    /// quick, most of that life is waiting for volumes whose creation was never answered.
-    fn is_left_to_soak(&self, guests: Guests) -> bool {
-        self.soak || matches!((self.run, guests), (Run::Crashes, Guests::Memory))
-    }
-
     fn group(&self) -> Group {
         match self.run {
             Run::Whole | Run::LeftAlone | Run::Scale => Group::Growth,

@@ -137,9 +137,7 @@ impl<'a> Workload<'a> {
 
     /// Runs [`WEB`] until its pods are ready.
     async fn rolls_out(&self) -> Result<()> {
-        // Memory guests publish no OpenAPI, from which kubectl would take what it checks by itself.
-        let validate = format!("--validate={}", self.environment.ground.guests == Guests::Sandbox);
-        self.run(&["apply", &validate, "--filename", "-"], Some(WEB.as_bytes())).await?;
+        self.run(&["apply", "--filename", "-"], Some(WEB.as_bytes())).await?;
         let rollout = ["rollout", "status", "deployment/web", &format!("--timeout={}s", LIMIT.as_secs())];
         self.run(&rollout, None).await.map(drop)
     }
