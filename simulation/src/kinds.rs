@@ -25,6 +25,8 @@ pub const NAMESPACE: Kind = kind("", "v1", "Namespace", "namespaces");
 pub const SECRET: Kind = kind("", "v1", "Secret", "secrets");
 /// `ConfigMap`.
 pub const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps");
+/// `Lease`.
+pub const LEASE: Kind = kind("coordination.k8s.io", "v1", "Lease", "leases");
 /// `Node`.
 pub const NODE: Kind = kind("", "v1", "Node", "nodes");
 /// `Pod`.

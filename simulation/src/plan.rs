@@ -45,6 +45,8 @@ pub enum TimedFault {
     Kill(usize),
     /// An instance reaches nobody for a while.
     Isolate(usize, Duration),
+    /// The instance that leads reaches nobody for a while: another takes its lease, whatever it is about.
+    Depose(Duration),
     /// An instance hears of changes late for a while: its caches are stale.
     Lag(usize, Duration),
     /// All watches end.
@@ -231,13 +233,14 @@ fn fault(chance: &Chance, horizon: Horizon) -> Fault {
         }
         _ => {
             let instance = usize::try_from(chance.below(horizon.instances as u64)).unwrap_or_default();
-            let fault = match chance.below(9) {
+            let fault = match chance.below(11) {
                 0 | 1 => TimedFault::Kill(instance),
                 2 => TimedFault::Isolate(instance, seconds(5, 120)),
                 3 | 4 => TimedFault::Lag(instance, seconds(1, 60)),
                 5 => TimedFault::CutWatches,
                 6 => TimedFault::Compact,
                 7 => TimedFault::RestartFarEnd,
+                8 | 9 => TimedFault::Depose(seconds(50, 150)),
                 _ => TimedFault::SilenceFarEnd(seconds(1, 90)),
             };
             Fault::Timed(chance.between(Duration::ZERO, horizon.time), fault)

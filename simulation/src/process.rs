@@ -3,7 +3,10 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -53,8 +56,8 @@ pub struct Surroundings {
     pub management: Far,
     /// The workload cluster, which every kubeconfig leads to.
     pub workload: Far,
-    /// Since when the cluster is paused.
-    pub paused: Arc<Mutex<Option<Instant>>>,
+    /// Whether the cluster is paused.
+    pub paused: Arc<AtomicBool>,
 }
 
 /// An instance of a process, through all its lives.
@@ -163,14 +166,14 @@ impl Instance {
 struct Points {
     link: Arc<Link>,
     death: Arc<Notify>,
-    paused: Arc<Mutex<Option<Instant>>>,
+    paused: Arc<AtomicBool>,
 }
 
 impl Points {
     /// I5: nothing is done to what is paused, once that is known.
     fn check(&self, effect: &str) {
-        let paused = *self.paused.lock();
-        if paused.is_some_and(|since| self.link.has_had(HEEDS, since)) && !effect.ends_with("status") {
+        let is_known = || self.link.knows_of_pause().is_some_and(|since| since + HEEDS < Instant::now());
+        if self.paused.load(Ordering::Relaxed) && is_known() && !effect.ends_with("status") {
             let what = format!("{} is at {effect}, and the cluster is paused", self.link.name);
             self.link.journal.violate(Violation::new("I5", what));
         }

@@ -34,6 +34,9 @@ const WAY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mill
 /// Shortest and longest way of an event.
 const NEWS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(30));
 
+/// What an event shows of a cluster that is paused.
+const PAUSED: &[u8] = br#""paused":true"#;
+
 /// The connection broke.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the connection was lost")]
@@ -51,8 +54,8 @@ pub struct Link {
     dead: AtomicBool,
     isolated: Mutex<Instant>,
     lagging: Mutex<Instant>,
-    /// When the last of all events that are on their way will have come.
-    informed: Mutex<Instant>,
+    /// Since when the instance knows that the cluster is paused.
+    knows_of_pause: Mutex<Option<Instant>>,
     /// Watches that were begun before this generation are over.
     generation: AtomicU64,
 }
@@ -69,7 +72,7 @@ impl Link {
             dead: AtomicBool::new(false),
             isolated: Mutex::new(now),
             lagging: Mutex::new(now),
-            informed: Mutex::new(now),
+            knows_of_pause: Mutex::default(),
             generation: AtomicU64::new(0),
         })
     }
@@ -137,10 +140,16 @@ impl Link {
         }
     }
 
-    /// Whether the instance has had `time` since `moment` to hear of what happened then, and was not cut off meanwhile.
-    pub fn has_had(&self, time: Duration, moment: Instant) -> bool {
-        let hears = [moment, *self.isolated.lock(), *self.lagging.lock(), *self.informed.lock()].into_iter().max();
-        hears.is_some_and(|hears| hears + time < Instant::now())
+    /// Since when the instance knows that the cluster is paused.
+    pub fn knows_of_pause(&self) -> Option<Instant> {
+        *self.knows_of_pause.lock()
+    }
+
+    /// An event of Clusters has come.
+    fn hear_of_cluster(&self, event: &[u8]) {
+        let is_paused = event.windows(PAUSED.len()).any(|part| part == PAUSED);
+        let knows = &mut *self.knows_of_pause.lock();
+        *knows = if is_paused { knows.or_else(|| Some(Instant::now())) } else { None };
     }
 
     /// Waits until an event has come, `after` the one before; `false` when the connection is broken.
@@ -151,10 +160,6 @@ impl Link {
         }
         let lagging = *self.lagging.lock();
         *after = due.max(lagging).max(*after);
-        {
-            let informed = &mut *self.informed.lock();
-            *informed = (*informed).max(*after);
-        }
         sleep_until(*after).await;
         generation == self.generation.load(Ordering::Relaxed) && !self.is_cut() && fault != Some(EventFault::Lost)
     }
@@ -284,6 +289,9 @@ fn delayed(link: Arc<Link>, generation: u64, what: &str, answer: Response<Answer
                 }
                 if !link.news(generation, &mut incoming.after, fault).await {
                     return Some((Err(BoxError::from(Broken)), None));
+                }
+                if let Some(event) = frame.data_ref().filter(|_| what.ends_with("watch clusters")) {
+                    link.hear_of_cluster(event);
                 }
                 if fault == Some(EventFault::Twice) {
                     incoming.again = frame.data_ref().cloned();

@@ -19,7 +19,7 @@ use crate::{
     chance::Chance,
     clock::SimClock,
     journal::{Journal, Violation},
-    kinds::{self, CLUSTER, DEFINITION, SIM_CLUSTER, SIM_MACHINE, SIM_TEMPLATE},
+    kinds::{self, CLUSTER, DEFINITION, LEASE, SIM_CLUSTER, SIM_MACHINE, SIM_TEMPLATE},
     models::{
         self, Model,
         core::Core,
@@ -27,12 +27,14 @@ use crate::{
     },
     plan::{Plan, TimedFault},
     process::{Instance, Program, Surroundings},
-    store::Store,
+    store::{Store, text},
     wire::Far,
 };
 
 /// Namespace of everything that a scenario makes.
 pub const NAMESPACE: &str = "ns";
+/// Namespace of the leases.
+const LEASES: &str = "default";
 /// Version that the API servers call themselves by.
 const VERSION: &str = "v1.36.3";
 /// How often those who wait for the end of a rest look.
@@ -140,7 +142,7 @@ impl World {
 
     /// Begins instances of a process. In some worlds they are two, of which the one that holds the lease leads.
     pub fn run(&mut self, identity: Identity, program: Program) {
-        let is_pair = self.chance.of("instances").once_in(4);
+        let is_pair = self.chance.of("instances").once_in(3);
         for number in 0..if is_pair { 2 } else { 1 } {
             let instance = Instance::new(identity, number, Arc::clone(&program), &self.around, is_pair);
             tokio::spawn(Arc::clone(&instance).live());
@@ -175,6 +177,7 @@ impl World {
                 TimedFault::Kill(number) => instance(number).kill(),
                 TimedFault::Isolate(number, time) => instance(number).link().isolate(time),
                 TimedFault::Lag(number, time) => instance(number).link().lag(time),
+                TimedFault::Depose(time) => Self::leader(&instances, &user).link().isolate(time),
                 TimedFault::CutWatches => user.server().close_watches(),
                 TimedFault::Compact => {
                     user.server().compact();
@@ -194,12 +197,20 @@ impl World {
         }
     }
 
+    /// The instance that holds the lease; the first where there is none.
+    fn leader<'a>(instances: &'a [Arc<Instance>], user: &Store) -> &'a Arc<Instance> {
+        let leases = user.within(LEASES).list(LEASE);
+        let holders: Vec<_> = leases.iter().map(|lease| text(lease, "/spec/holderIdentity")).collect();
+        let leads = |instance: &&Arc<Instance>| holders.iter().any(|holder| holder.starts_with(&*instance.link().name));
+        instances.iter().find(leads).unwrap_or(&instances[0])
+    }
+
     /// Pauses the cluster for a while. Whoever has heard of it may no more than say so (I5).
     pub async fn pause(&self, time: Duration) {
         self.user.merge(CLUSTER, "c", json!({"spec": {"paused": true}}));
-        *self.around.paused.lock() = Some(Instant::now());
+        self.around.paused.store(true, Ordering::Relaxed);
         sleep(time).await;
-        *self.around.paused.lock() = None;
+        self.around.paused.store(false, Ordering::Relaxed);
         self.user.merge(CLUSTER, "c", json!({"spec": {"paused": false}}));
     }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Model, workload::WorkloadCluster};
 use crate::{
     chance::Chance,
-    kinds::{MACHINE, SECRET, SIM_CLUSTER, SIM_MACHINE},
+    kinds::{CLUSTER, MACHINE, SECRET, SIM_CLUSTER, SIM_MACHINE},
     store::{Store, finalizers, flag, is_deleting, items, secret_value, text},
 };
 
@@ -66,7 +66,12 @@ impl Infrastructure {
         let name = text(machine, "/metadata/name");
         if is_deleting(machine) {
             if self.is_done(&format!("end of {name}")) {
-                self.workload.power_off(name);
+                let ends = self.store.get(CLUSTER, "c").is_none_or(|cluster| is_deleting(&cluster));
+                if ends {
+                    self.workload.power_off(name)
+                } else {
+                    self.workload.take_away(name)
+                }
                 self.release(SIM_MACHINE, machine);
             }
             return;

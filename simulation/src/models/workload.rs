@@ -157,6 +157,21 @@ impl WorkloadCluster {
         self.state.lock().given_up.insert(host.to_owned());
     }
 
+    /// A host is taken away because its machine is deleted: etcd must not need it any more (I1), where a provider looks after
+    /// etcd.
+    pub fn take_away(&self, host: &str) {
+        if self.is_managed.load(Ordering::Relaxed) {
+            let state = self.state.lock();
+            let before = running(&state);
+            let after = before.iter().filter(|running| *running != host).cloned().collect();
+            if state.etcd.has_quorum(&before) && !state.etcd.has_quorum(&after) {
+                let what = format!("{host} is taken away, and etcd loses its quorum");
+                self.journal.violate(Violation::new("I1", what));
+            }
+        }
+        self.power_off(host);
+    }
+
     /// A host is gone.
     pub fn power_off(&self, host: &str) {
         let mut state = self.state.lock();

@@ -24,7 +24,7 @@ use crate::{
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "bootstrap",
     horizon: Horizon { calls: 160, events: 100, points: 60, time: Duration::from_secs(200), instances: 2 },
-    worlds: 9400,
+    worlds: 9000,
     tell: |world| tell(world).boxed(),
 };
 

@@ -27,8 +27,8 @@ use crate::{
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "control-plane",
-    horizon: Horizon { calls: 500, events: 300, points: 120, time: Duration::from_secs(500), instances: 2 },
-    worlds: 200,
+    horizon: Horizon { calls: 900, events: 350, points: 250, time: Duration::from_secs(700), instances: 2 },
+    worlds: 500,
     tell: |world| tell(world).boxed(),
 };
 
@@ -159,6 +159,11 @@ async fn change(world: &World, chance: &Chance, replicas: &mut u64) {
         sleep(chance.between(Duration::from_secs(1), Duration::from_secs(60))).await;
         *replicas = if *replicas == 1 { 3 } else { 1 };
         world.user.merge(KUBEADM_CONTROL_PLANE, "cp", json!({"spec": {"replicas": *replicas}}));
+    }
+    // Or stop it halfway.
+    if chance.once_in(4) {
+        sleep(chance.between(Duration::from_secs(1), Duration::from_secs(60))).await;
+        world.pause(chance.between(Duration::from_secs(1), Duration::from_secs(200))).await;
     }
 }
 

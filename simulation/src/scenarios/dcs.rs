@@ -30,7 +30,7 @@ use crate::{
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "dcs",
     horizon: Horizon { calls: 300, events: 250, points: 160, time: Duration::from_secs(400), instances: 2 },
-    worlds: 400,
+    worlds: 500,
     tell: |world| tell(world).boxed(),
 };
 

@@ -70,6 +70,8 @@ struct State {
     sessions: Vec<String>,
     vms: BTreeMap<String, v1::Machine>,
     media: BTreeMap<String, Medium>,
+    /// What each VM read of its network when it booted first, for as long as it is there.
+    networks: BTreeMap<String, Vec<u8>>,
     volumes: BTreeMap<String, v1::Volume>,
     rules: BTreeMap<String, v1::ExclusionRule>,
     tasks: BTreeMap<String, Task>,
@@ -284,6 +286,7 @@ impl Site {
             Work::Start(urn) | Work::Delete(urn) if !well => set_state(state, urn, PowerState::Stopped),
             Work::Stop(urn) => set_state(state, urn, PowerState::Running),
             Work::Delete(urn) => {
+                state.networks.remove(urn);
                 if let Some(vm) = state.vms.remove(urn) {
                     self.workload.power_off(&vm.name);
                 }
@@ -308,7 +311,7 @@ impl Site {
     }
 
     /// A guest reads its medium and becomes a host of the workload cluster.
-    fn boot(&self, state: &State, urn: &str) {
+    fn boot(&self, state: &mut State, urn: &str) {
         let Some(vm) = state.vms.get(urn) else { return };
         let Some(medium) = state.media.get(&vm.boot_media) else {
             // A guest that has booted before needs none.
@@ -320,6 +323,7 @@ impl Site {
         let resource = vm.owner.as_ref().map(|owner| owner.resource.as_str()).unwrap_or_default();
         let id = format!("dcs://{}", resource.rsplit('/').next().unwrap_or_default());
         self.workload.power_on(&vm.name, &id, &medium.user_data);
+        state.networks.entry(urn.to_owned()).or_insert_with(|| medium.network_data.clone());
     }
 
     /// I3 and I4, over the whole site.
@@ -335,8 +339,8 @@ impl Site {
             if vm.state() != PowerState::Running {
                 continue;
             }
-            let Some(medium) = state.media.get(&vm.boot_media) else { continue };
-            let shown = String::from_utf8_lossy(&medium.network_data);
+            let Some(network) = state.networks.get(&vm.urn) else { continue };
+            let shown = String::from_utf8_lossy(network);
             for address in addresses.iter().filter(|address| shown.contains(&format!("\"{address}\""))) {
                 if let Some(other) = by_address.insert(address, &vm.urn) {
                     return Err(Violation::new("I3", format!("{other} and {} run with address {address}", vm.urn)));
