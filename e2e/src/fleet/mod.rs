@@ -86,6 +86,19 @@ async fn one(inputs: &Inputs, options: &Options, managers: Managers, progress: &
     result.map(|()| record)
 }
 
+/// Name of a run's files: runs that differ in anything do not overwrite each other's.
+fn stem(options: &Options, managers: Managers) -> String {
+    let mut stem = format!("fleet-{}x{}-{}", options.clusters, name(options.shape), name(managers));
+    stem.push_str(&format!("-idle{}", options.idle));
+    if options.foreign_secrets > 0 {
+        stem.push_str(&format!("-secrets{}", options.foreign_secrets));
+    }
+    if options.short {
+        stem.push_str("-short");
+    }
+    stem
+}
+
 /// What a run leaves.
 struct Files {
     inventory: PathBuf,
@@ -97,7 +110,7 @@ impl Files {
     fn new(options: &Options, managers: Managers) -> Result<Self> {
         let dir = paths::target().join("bench");
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let stem = format!("fleet-{}x{}-{}", options.clusters, name(options.shape), name(managers));
+        let stem = stem(options, managers);
         let file = |ending: &str| dir.join(format!("{stem}.{ending}"));
         Ok(Self { inventory: file("site.json"), series: file("json"), plot: file("svg") })
     }
