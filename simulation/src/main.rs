@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     process::ExitCode,
     sync::{
-        atomic::{AtomicU64, Ordering},
+        atomic::Ordering,
         mpsc::{self, RecvTimeoutError},
     },
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use simulation::{
     plan::Progress,
-    run::{self, Run},
+    run::{self, Run, Tally},
     scenarios::{self, Scenario},
 };
 
@@ -86,13 +86,17 @@ fn main() -> ExitCode {
                 let begun = Instant::now();
                 let enough = || end.is_some_and(|end| Instant::now() >= end);
                 let worlds = seeds.unwrap_or(scenario.worlds).saturating_mul(times);
-                let done = AtomicU64::new(0);
-                let failures = telling(scenario, &done, worlds, || {
-                    run::many(scenario, from..from.saturating_add(worlds), threads, failures, enough, &done)
+                let tally = Tally::default();
+                let failures = telling(scenario, &tally, worlds, || {
+                    run::many(scenario, from..from.saturating_add(worlds), threads, failures, enough, &tally)
                 });
-                let ok = done.into_inner();
+                let ok = tally.passed.load(Ordering::Relaxed);
                 let took = begun.elapsed().as_secs_f64();
                 println!("{}: {ok} worlds in {took:.1} s", scenario.name);
+                let never = tally.never_died_at(scenario);
+                if !never.is_empty() {
+                    println!("{}: in none of them a process died at {}", scenario.name, never.join(", "));
+                }
                 for run in &failures {
                     tell(scenario, run);
                 }
@@ -121,12 +125,12 @@ fn main() -> ExitCode {
 }
 
 /// Runs something that counts worlds of a scenario, and says now and then how far it has come.
-fn telling<T>(scenario: &Scenario, done: &AtomicU64, worlds: u64, run: impl FnOnce() -> T) -> T {
+fn telling<T>(scenario: &Scenario, tally: &Tally, worlds: u64, run: impl FnOnce() -> T) -> T {
     let (ended, end) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             while end.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
-                println!("{}: {} of {worlds} worlds", scenario.name, done.load(Ordering::Relaxed));
+                println!("{}: {} of {worlds} worlds", scenario.name, tally.passed.load(Ordering::Relaxed));
             }
         });
         let outcome = run();

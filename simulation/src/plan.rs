@@ -1,11 +1,14 @@
 //! What goes wrong in a world, decided before it begins: so that a run can be repeated with less of it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
+
+use manager::fault::Moment;
+use parking_lot::Mutex;
 
 use crate::chance::Chance;
 
@@ -66,8 +69,8 @@ pub enum Fault {
     Call(u64, CallFault),
     /// At the event of this number, counted likewise.
     Event(u64, EventFault),
-    /// The instance that comes to the crash point of this number dies there, counted likewise.
-    Crash(u64),
+    /// An instance dies at this side of this effect, when anybody comes there for the time of this number.
+    Crash(&'static str, Moment, u64),
     /// At this time since the world began.
     Timed(Duration, TimedFault),
 }
@@ -77,22 +80,22 @@ impl fmt::Display for Fault {
         match self {
             Self::Call(number, fault) => write!(formatter, "call {number}: {fault:?}"),
             Self::Event(number, fault) => write!(formatter, "event {number}: {fault:?}"),
-            Self::Crash(number) => write!(formatter, "crash point {number}: crash"),
+            Self::Crash(effect, moment, time) => {
+                write!(formatter, "crash at {}, time {time}", moment.file_name(effect))
+            }
             Self::Timed(at, fault) => write!(formatter, "at {:.3} s: {fault:?}", at.as_secs_f64()),
         }
     }
 }
 
-/// How long a scenario is, so that faults fall into it.
+/// How long a scenario's longer lives are, so that faults fall into all of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Horizon {
-    /// Calls of a plain run.
+    /// Calls of such a life.
     pub calls: u64,
-    /// Events of watches in a plain run.
+    /// Events of watches.
     pub events: u64,
-    /// Crash points of a plain run.
-    pub points: u64,
-    /// Length of a plain run.
+    /// Its length, without the time in which it is watched being quiet.
     pub time: Duration,
     /// Instances that can be killed or cut off.
     pub instances: usize,
@@ -104,7 +107,8 @@ pub struct Plan {
     faults: Vec<Fault>,
     calls: AtomicU64,
     events: AtomicU64,
-    points: AtomicU64,
+    /// How often anybody came to each crash point.
+    points: Mutex<HashMap<(&'static str, Moment), u64>>,
     rests: AtomicBool,
 }
 
@@ -124,10 +128,10 @@ const MOST: u64 = 12;
 
 impl Plan {
     /// The faults of a seed. One world in eight has none but its delays.
-    pub fn of_seed(chance: &Chance, horizon: Horizon) -> Self {
+    pub fn of_seed(chance: &Chance, horizon: Horizon, effects: &[&'static str]) -> Self {
         let chance = chance.of("plan");
         let count = if chance.once_in(8) { 0 } else { 1 + chance.below(MOST) };
-        Self::of((0..count).map(|_| fault(&chance, horizon)).collect())
+        Self::of((0..count).map(|_| fault(&chance, horizon, effects)).collect())
     }
 
     /// These faults.
@@ -173,9 +177,15 @@ impl Plan {
         })
     }
 
-    /// Whether the instance that has come to the next crash point dies there.
-    pub fn next_point(&self) -> bool {
-        self.next(&self.points, |fault, now| (*fault == Fault::Crash(now)).then_some(())).is_some()
+    /// Whether the instance that has come to this crash point dies there.
+    pub fn next_point(&self, effect: &'static str, moment: Moment) -> bool {
+        if self.is_resting() {
+            return false;
+        }
+        let points = &mut *self.points.lock();
+        let times = points.entry((effect, moment)).or_default();
+        *times += 1;
+        self.faults.contains(&Fault::Crash(effect, moment, *times))
     }
 
     /// Counts one more, and what happens to it.
@@ -192,7 +202,7 @@ impl Plan {
         Progress {
             calls: self.calls.load(Ordering::Relaxed),
             events: self.events.load(Ordering::Relaxed),
-            points: self.points.load(Ordering::Relaxed),
+            points: self.points.lock().values().sum(),
         }
     }
 
@@ -208,7 +218,12 @@ impl Plan {
     }
 }
 
-fn fault(chance: &Chance, horizon: Horizon) -> Fault {
+/// A number below `most`; half of them are early, for lives are of very different lengths.
+fn some_number(chance: &Chance, most: u64) -> u64 {
+    chance.below(if chance.once_in(2) { most.div_ceil(4) } else { most })
+}
+
+fn fault(chance: &Chance, horizon: Horizon, effects: &[&'static str]) -> Fault {
     let seconds = |least: u64, most: u64| chance.between(Duration::from_secs(least), Duration::from_secs(most));
     match chance.below(12) {
         0..=4 => {
@@ -220,16 +235,21 @@ fn fault(chance: &Chance, horizon: Horizon) -> Fault {
                 9 => CallFault::Late(seconds(16, 60)),
                 _ => CallFault::Overtake,
             };
-            Fault::Call(chance.below(horizon.calls), fault)
+            Fault::Call(some_number(chance, horizon.calls), fault)
         }
-        5..=7 => Fault::Crash(chance.below(horizon.points)),
+        5..=7 => {
+            let effect = chance.pick(effects).copied().unwrap_or_default();
+            let moment = *chance.pick(&Moment::ALL).unwrap_or(&Moment::Before);
+            let time = if chance.once_in(2) { 1 } else { 1 + chance.below(8) };
+            Fault::Crash(effect, moment, time)
+        }
         8 | 9 => {
             let fault = match chance.below(3) {
                 0 => EventFault::Twice,
                 1 => EventFault::Lost,
                 _ => EventFault::Late(seconds(1, 60)),
             };
-            Fault::Event(chance.below(horizon.events), fault)
+            Fault::Event(some_number(chance, horizon.events), fault)
         }
         _ => {
             let instance = usize::try_from(chance.below(horizon.instances as u64)).unwrap_or_default();

@@ -33,6 +33,8 @@ use crate::{
     wire::{Far, Link, Wire},
 };
 
+/// What the journal says of a death at a crash point, before its name.
+pub const DIES_AT: &str = "dies at ";
 /// Shortest and longest time until a process that ended is begun again.
 const RESTART: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
 /// Time in which whoever hears of a pause ends what it is about: a pass, with all of its calls.
@@ -188,8 +190,8 @@ impl Hook for Points {
         if moment == Moment::Before {
             self.check(effect);
         }
-        if self.link.plan.next_point() {
-            self.link.journal.fault(&self.link.name, format!("dies at {}", moment.file_name(effect)));
+        if self.link.plan.next_point(effect, moment) {
+            self.link.journal.fault(&self.link.name, format!("{DIES_AT}{}", moment.file_name(effect)));
             self.link.cut();
             self.death.notify_one();
             return Box::pin(std::future::pending());

@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
+use manager::fault::Moment;
+
 use crate::{
     chance::Chance,
     journal::{Entry, Violation},
     plan::{Fault, Plan, Progress},
+    process::DIES_AT,
     scenarios::Scenario,
     world::World,
 };
@@ -39,7 +42,7 @@ pub struct Run {
 
 /// The faults of a seed, in a scenario.
 pub fn plan_of(scenario: &Scenario, seed: u64) -> Plan {
-    Plan::of_seed(&Chance::new(seed), scenario.horizon)
+    Plan::of_seed(&Chance::new(seed), scenario.horizon, &(scenario.effects)())
 }
 
 /// Runs one world with all of its faults, or only those of these numbers.
@@ -81,15 +84,45 @@ pub fn one(scenario: &Scenario, seed: u64, only: Option<&BTreeSet<usize>>) -> Ru
     })
 }
 
+/// What came of many worlds, as they end.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Worlds in which all was well.
+    pub passed: AtomicU64,
+    /// Crash points at which a process died, by name.
+    died_at: Mutex<BTreeSet<String>>,
+}
+
+impl Tally {
+    fn count(&self, run: &Run) {
+        let died =
+            run.entries.iter().filter(|entry| entry.is_fault).filter_map(|entry| entry.what.strip_prefix(DIES_AT));
+        let known = &mut *self.died_at.lock().unwrap_or_else(PoisonError::into_inner);
+        for point in died {
+            if !known.contains(point) {
+                known.insert(point.to_owned());
+            }
+        }
+    }
+
+    /// Crash points of a scenario's processes at which none died.
+    pub fn never_died_at(&self, scenario: &Scenario) -> Vec<String> {
+        let known = self.died_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let points =
+            (scenario.effects)().into_iter().flat_map(|effect| Moment::ALL.map(|moment| moment.file_name(effect)));
+        points.filter(|point| !known.contains(point)).collect()
+    }
+}
+
 /// Runs worlds of consecutive seeds on several threads until too many fail or `enough` says so; answers with those that
-/// failed, and counts the others in `passed` as they end.
+/// failed, and tallies all as they end.
 pub fn many(
     scenario: &Scenario,
     seeds: std::ops::Range<u64>,
     threads: usize,
     most_failures: usize,
     enough: impl Fn() -> bool + Sync,
-    passed: &AtomicU64,
+    tally: &Tally,
 ) -> Vec<Run> {
     let next = AtomicU64::new(seeds.start);
     let failures = Mutex::new(Vec::new());
@@ -103,10 +136,11 @@ pub fn many(
                         return;
                     }
                     let run = one(scenario, seed, None);
+                    tally.count(&run);
                     if run.violation.is_some() {
                         failures.lock().unwrap_or_else(PoisonError::into_inner).push(run);
                     } else {
-                        passed.fetch_add(1, Ordering::Relaxed);
+                        tally.passed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             });

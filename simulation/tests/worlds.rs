@@ -1,7 +1,7 @@
 //! What every simulation rests on: a seed repeats itself, and what goes wrong is noticed and made small.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
-use std::{collections::BTreeSet, sync::atomic::AtomicU64};
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use rstest::rstest;
 use simulation::{
@@ -36,9 +36,12 @@ fn the_same_seed_gives_the_same_timeline(#[case] name: &str) {
 #[case("dcs")]
 fn worlds_end_well(#[case] name: &str) {
     const WORLDS: u64 = 4;
-    let passed = AtomicU64::new(0);
-    let failed = run::many(scenario(name), 0..WORLDS, 2, 1, || false, &passed);
-    assert_eq!((passed.into_inner(), failed.first().and_then(|run| run.violation.clone())), (WORLDS, None));
+    let tally = run::Tally::default();
+    let failed = run::many(scenario(name), 0..WORLDS, 2, 1, || false, &tally);
+    assert_eq!(
+        (tally.passed.load(Ordering::Relaxed), failed.first().and_then(|run| run.violation.clone())),
+        (WORLDS, None)
+    );
 }
 
 #[test]
@@ -58,11 +61,11 @@ fn what_never_comes_true_is_noticed_and_needs_no_fault() {
         horizon: simulation::plan::Horizon {
             calls: 10,
             events: 100,
-            points: 10,
             time: std::time::Duration::from_secs(10),
             instances: 1,
         },
         worlds: 1,
+        effects: Vec::new,
         tell: |world| {
             Box::pin(async move {
                 let limit = std::time::Duration::from_secs(60);

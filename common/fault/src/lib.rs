@@ -20,7 +20,7 @@ use tracing::Instrument;
 pub const VARIABLE: &str = "BASALT_CRASH_POINTS";
 
 /// On which side of an effect a process ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Moment {
     /// The effect has not happened.
     Before,

@@ -23,8 +23,9 @@ use crate::{
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "bootstrap",
-    horizon: Horizon { calls: 160, events: 100, points: 60, time: Duration::from_secs(200), instances: 2 },
+    horizon: Horizon { calls: 200, events: 120, time: Duration::from_secs(200), instances: 2 },
     worlds: 9000,
+    effects: || bootstrap_kubeadm::config::EFFECTS.to_vec(),
     tell: |world| tell(world).boxed(),
 };
 

@@ -29,8 +29,9 @@ use crate::{
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "dcs",
-    horizon: Horizon { calls: 300, events: 250, points: 160, time: Duration::from_secs(400), instances: 2 },
+    horizon: Horizon { calls: 750, events: 400, time: Duration::from_secs(500), instances: 2 },
     worlds: 500,
+    effects: || dcs_controller::effects().collect(),
     tell: |world| tell(world).boxed(),
 };
 

@@ -18,6 +18,8 @@ pub struct Scenario {
     pub horizon: Horizon,
     /// Worlds that a run of everything gives it: the quicker they are, the more.
     pub worlds: u64,
+    /// Every effect of the process that is told of, by the name of its crash points.
+    pub effects: fn() -> Vec<&'static str>,
     /// The story: it builds on an empty world.
     pub tell: fn(World) -> BoxFuture<'static, Result<(), Violation>>,
 }
