@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use futures::future::try_join_all;
 use xtask::{fleet::Managers, paths, progress::Progress, toolchain};
 
 use crate::{
@@ -193,6 +194,13 @@ impl Environment {
         let settled = self.settle().await;
         let left = self.crash_points.disarm()?;
         settled.map(|()| left)
+    }
+
+    /// Metrics of our managers, by their names.
+    pub async fn metrics(&self) -> Result<Vec<(&'static str, String)>> {
+        let ours = self.managers.iter().map(|(installed, _)| installed);
+        let ours = ours.filter(|installed| installed.provider().name != CORE.name);
+        try_join_all(ours.map(async |installed| Ok((installed.provider().name, installed.metrics().await?)))).await
     }
 
     /// Process ids by process name, for measurements.

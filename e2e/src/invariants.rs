@@ -56,7 +56,8 @@ fn every_condition_has_a_reason(objects: &[DynamicObject]) -> Result<()> {
         for condition in object.data.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten() {
             let text = |field: &str| condition[field].as_str().unwrap_or_default();
             let sums_up = ["Ready", "Available"].contains(&text("type"));
-            if text("status") != "True" && (text("reason").is_empty() || sums_up && text("message").is_empty()) {
+            let is_silent = sums_up && text("status") != "True" && text("message").is_empty();
+            if text("reason").is_empty() || is_silent {
                 bail!("{kind} {name} does not say why {condition}");
             }
         }
@@ -64,7 +65,7 @@ fn every_condition_has_a_reason(objects: &[DynamicObject]) -> Result<()> {
     Ok(())
 }
 
-/// Neither our logs, nor events, nor objects hold what the Secrets of the namespace keep.
+/// Neither our logs, nor metrics, events and objects hold what the Secrets of the namespace keep.
 async fn no_secret_is_told(environment: &Environment, shape: &Shape, objects: &[DynamicObject]) -> Result<()> {
     let client = &environment.management.client;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &shape.namespace);
@@ -93,6 +94,9 @@ async fn no_secret_is_told(environment: &Environment, shape: &Shape, objects: &[
         if !FOREIGN_LOGS.contains(&name.as_str()) {
             told(&name, &fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?)?;
         }
+    }
+    for (manager, metrics) in environment.metrics().await? {
+        told(&format!("the metrics of {manager}"), metrics.as_bytes())?;
     }
     for object in objects {
         let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();

@@ -75,6 +75,19 @@ impl Process {
         }
     }
 
+    /// Waits until it ends by itself, well; fails with the log's last lines otherwise.
+    pub async fn finish(&mut self, limit: Duration) -> Result<()> {
+        let ended = tokio::time::timeout(limit, self.child.wait()).await;
+        let how = match ended {
+            Ok(status) => match status? {
+                status if status.success() => return Ok(()),
+                status => format!("ended with {status}"),
+            },
+            Err(_) => format!("takes longer than {} s", limit.as_secs()),
+        };
+        bail!("{} {how}; the last lines of {}:\n{}", self.name, self.log.display(), self.tail(40))
+    }
+
     /// Ends it: SIGTERM, then SIGKILL after [`GRACE`].
     pub async fn stop(&mut self) {
         if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap_or_default())) {

@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use backon::{ConstantBuilder, Retryable};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -135,6 +136,15 @@ impl Installed {
             .env("POD_NAMESPACE", self.provider.account.0)
             .env(fault::VARIABLE, &self.crash_points);
         Process::start(self.provider.name, &mut manager, &self.logs)
+    }
+
+    /// Its metrics, as text.
+    pub async fn metrics(&self) -> Result<String> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port + 2);
+        let read = async || reqwest::get(&url).await?.error_for_status()?.text().await;
+        // One that died at a crash point is there again soon.
+        let pauses = ConstantBuilder::default().with_delay(Duration::from_secs(1)).with_max_times(10);
+        read.retry(pauses).await.with_context(|| format!("metrics of {}", self.provider.name))
     }
 
     /// Waits until a started manager answers its readiness probe.

@@ -25,6 +25,11 @@ pub fn display(command: &Command) -> String {
 
 /// Runs a command to its end, showing its newest line of output on the stage. Its last lines are in the error.
 pub fn run(command: &mut Command, stage: &Stage) -> Result<()> {
+    run_for_output(command, stage).map(drop)
+}
+
+/// The same; what it printed to its standard output, of which the stage shows nothing.
+pub fn run_for_output(command: &mut Command, stage: &Stage) -> Result<String> {
     const KEPT_LINES: usize = 40;
     let shown = display(command);
     let mut child = command
@@ -50,7 +55,7 @@ pub fn run(command: &mut Command, stage: &Stage) -> Result<()> {
         let tail = kept.len().saturating_sub(KEPT_LINES);
         bail!("`{shown}` ended with {status}\n{}\n{}", out.trim_end(), kept[tail..].join("\n"));
     }
-    Ok(())
+    Ok(out)
 }
 
 /// Runs a command and returns what it printed.

@@ -150,9 +150,15 @@ fn simulation(options: &Options) -> Result<Tally> {
     watch(&mut cargo, "", e2e_tally)
 }
 
+/// Tests of the model API server that need what only this tier has: a real one, and kubectl.
+const MODEL_TESTS: &[&str] = &["conformance", "kubectl"];
+
 fn api(options: &Options, progress: &Progress) -> Result<Tally> {
     let mut e2e = environment::prepare_processes(options.assets.as_deref(), Build::Debug, progress)?.e2e();
     e2e.arg("api");
+    for executable in environment::build_tests(MODEL_TESTS, progress)? {
+        e2e.arg("--model-tests").arg(executable);
+    }
     if let Some(filter) = &options.filter {
         e2e.args(["--filter", filter]);
     }

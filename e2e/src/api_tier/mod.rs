@@ -1,10 +1,11 @@
-//! The `api` tier: our CRDs, webhooks and rights against a real etcd and API server.
+//! The `api` tier: our CRDs, webhooks and rights, and what the model API server imitates, against a real etcd and API server.
 //!
 //! Our managers run as replicas that do not lead: they serve webhooks and conversions for real, and no controller
 //! touches the objects of a check. Everything listens on free ports of loopback; neither root nor a guest is needed.
 
 mod access;
 mod conversion;
+mod model;
 mod objects;
 mod published;
 mod refusals;
@@ -12,7 +13,11 @@ mod self_managed;
 mod server;
 mod writing;
 
-use std::{fs, path::Path, pin::Pin};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    pin::Pin,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -37,6 +42,9 @@ pub struct Options {
     /// Run only checks whose name contains this text
     #[arg(long)]
     filter: Option<String>,
+    /// Test executable of the model API server, whose ignored tests run too
+    #[arg(long, value_name = "FILE")]
+    model_tests: Vec<PathBuf>,
 }
 
 /// One thing that must hold.
@@ -57,7 +65,7 @@ pub async fn run(inputs: &Inputs, options: &Options, progress: &Progress) -> Res
         let stage = progress.stage("etcd and API server");
         let mut tier = Tier::start(inputs, folder.path(), |detail| stage.detail(detail)).await?;
         stage.done("with the webhooks of the three providers");
-        let result = tier.check(inputs, options).await;
+        let result = tier.check(inputs, &folder.path().join("logs"), options).await;
         tier.stop().await;
         result
     };
@@ -121,7 +129,8 @@ impl Tier {
         Ok(Self { management, managers })
     }
 
-    async fn check(&mut self, inputs: &Inputs, options: &Options) -> Result<(usize, usize, usize)> {
+    async fn check(&mut self, inputs: &Inputs, logs: &Path, options: &Options) -> Result<(usize, usize, usize)> {
+        let model = model::checks(&self.management, &inputs.toolchain, logs, &options.model_tests).await?;
         let server = Server::new(&self.management);
         let checks = refusals::checks(&server)
             .into_iter()
@@ -129,6 +138,7 @@ impl Tier {
             .chain(conversion::checks(&server))
             .chain(access::checks(&server))
             .chain(published::checks(&server)?)
+            .chain(model)
             .chain([check(
                 "managers without cert-manager make their webhook certificates known",
                 self_managed::certificates_are_made_known(&server, &self.management, inputs, &mut self.managers),

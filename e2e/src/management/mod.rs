@@ -3,6 +3,7 @@
 mod pki;
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -106,6 +107,16 @@ impl Management {
         let mut kubectl = Command::new(self.toolchain.join("kubectl"));
         kubectl.arg("--kubeconfig").arg(&self.kubeconfig).env("HOME", &self.dir);
         kubectl
+    }
+
+    /// The variables by which etcdctl reaches the store.
+    pub fn etcdctl_variables(&self) -> [(&'static str, OsString); 4] {
+        [
+            ("ETCDCTL_ENDPOINTS", self.ports.etcd().into()),
+            ("ETCDCTL_CACERT", self.pki.ca().into()),
+            ("ETCDCTL_CERT", self.pki.certificate("etcd-client").into()),
+            ("ETCDCTL_KEY", self.pki.key("etcd-client").into()),
+        ]
     }
 
     /// Server-side apply of these objects (JSON), as a user with all rights.

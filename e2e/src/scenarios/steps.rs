@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::{Node, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -265,8 +265,42 @@ pub async fn delete_within(
     if !left.is_empty() {
         bail!("left on the site after deletion: {}", left.join(", "));
     }
-    stage.done("nothing left on the site");
+    // What an object owned goes after it, by the garbage collector.
+    loop {
+        let left = left_in_namespace(environment, shape).await?;
+        if left.is_empty() {
+            break;
+        }
+        if Instant::now() > deadline {
+            bail!("left in the management cluster after deletion: {}", left.join(", "));
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    stage.done("nothing left");
     Ok(())
+}
+
+/// Objects of a cluster: those of the kinds of Cluster API, and each `Secret` and `ConfigMap` that providers made for it.
+async fn left_in_namespace(environment: &Environment, shape: &Shape) -> Result<Vec<String>> {
+    let client = &environment.management.client;
+    let of_cluster = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={}", shape.name));
+    let prefix = format!("{}-", shape.name);
+    let mut left: Vec<String> = tree::objects(client, &shape.namespace)
+        .await?
+        .iter()
+        .filter_map(|object| {
+            let name = object.metadata.name.as_deref()?;
+            let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
+            (name == shape.name || name.starts_with(&prefix)).then(|| format!("{kind}/{name}"))
+        })
+        .collect();
+    let secrets = Api::<Secret>::namespaced(client.clone(), &shape.namespace).list_metadata(&of_cluster).await?;
+    left.extend(secrets.items.iter().map(|secret| format!("Secret/{}", secret.name_any())));
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), &shape.namespace);
+    let maps = maps.list_metadata(&ListParams::default()).await?;
+    let names = maps.items.iter().map(ResourceExt::name_any).filter(|name| name.starts_with(&prefix));
+    left.extend(names.map(|name| format!("ConfigMap/{name}")));
+    Ok(left)
 }
 
 /// Deletes an object and waits until it is gone. A webhook whose process is being started again refuses for a moment.

@@ -337,7 +337,7 @@ impl State {
             At::Exactly(version) => {
                 let objects = self.store.range_at(*id, &within, &start, version).map_err(|_| {
                     if params.continue_token.is_empty() {
-                        ApiError::expired(format!("too old resource version: {version}"))
+                        ApiError::expired("The resourceVersion for the provided list is too old.")
                     } else {
                         ApiError::expired_continue(Token::write(None, start.trim_start_matches(&within)))
                     }

@@ -1,6 +1,6 @@
 //! An API server as the checks see it: raw requests and answers.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use http::{Method, Request};
@@ -8,22 +8,46 @@ use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use kube_model::{Options, Server, transport::HttpServer};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::common::Counting;
 
 /// How long an effect of a controller, or an event, may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A client of a fresh model.
-pub fn model_client() -> Client {
-    let server = Server::new(Arc::new(Counting::default()), Options::default());
-    Client::new(HttpServer::new(Arc::new(server), "v1.36.3"), "default")
+/// The API server that is asked.
+#[derive(Clone)]
+pub struct Subject {
+    client: Client,
+    store: Store,
+}
+
+/// Where its objects are.
+#[derive(Clone)]
+enum Store {
+    Model(Arc<Server>),
+    /// An etcd that this etcdctl reaches, with the variables of its environment.
+    Etcd(PathBuf),
+}
+
+impl Subject {
+    /// A fresh model.
+    pub fn model() -> Self {
+        let server = Arc::new(Server::new(Arc::new(Counting::default()), Options::default()));
+        let client = Client::new(HttpServer::new(Arc::clone(&server), "v1.36.3"), "default");
+        Self { client, store: Store::Model(server) }
+    }
+
+    /// A real API server.
+    pub fn real(client: Client, etcdctl: PathBuf) -> Self {
+        Self { client, store: Store::Etcd(etcdctl) }
+    }
 }
 
 /// A check's own corner of a cluster.
 #[derive(Clone)]
 pub struct Cluster {
-    client: Client,
+    subject: Subject,
     /// Its namespace.
     pub namespace: String,
 }
@@ -129,8 +153,8 @@ fn plain_definition() -> Value {
 }
 
 /// Makes the custom resources and waits until they are served.
-pub async fn install(client: &Client) {
-    let cluster = Cluster { client: client.clone(), namespace: "default".into() };
+pub async fn install(subject: &Subject) {
+    let cluster = Cluster { subject: subject.clone(), namespace: "default".into() };
     for definition in [widget_definition(), plain_definition()] {
         let answer = cluster.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
         assert!(answer.code == 201 || answer.code == 409, "{answer:?}");
@@ -143,16 +167,34 @@ pub async fn install(client: &Client) {
 
 impl Cluster {
     /// A fresh namespace for a check.
-    pub async fn prepare(client: Client, run: &str, check: &str) -> Self {
+    pub async fn prepare(subject: Subject, run: &str, check: &str) -> Self {
         let namespace = format!("{run}-{}", check.replace('_', "-"));
-        let cluster = Self { client, namespace: namespace.clone() };
+        let cluster = Self { subject, namespace: namespace.clone() };
         cluster.post("/api/v1/namespaces", &json!({"metadata": {"name": namespace}})).await.ok();
         cluster
     }
 
     /// Whether no controllers run beside the server, which make service accounts.
     pub fn is_model(&self) -> bool {
-        self.namespace.starts_with("model-")
+        matches!(self.subject.store, Store::Model(_))
+    }
+
+    /// Makes the server forget its past, as it does by itself every few minutes. It is everybody's past. A real server goes on
+    /// answering from its cache until it looks at what was compacted, every 15 seconds.
+    pub async fn forget_history(&self) {
+        let etcdctl = match &self.subject.store {
+            Store::Model(server) => return server.compact(),
+            Store::Etcd(etcdctl) => etcdctl,
+        };
+        let list = self.get(&self.core("configmaps")).await.ok();
+        let now = version(&list);
+        // API servers write here what they are about to compact, and hear from each other by it.
+        for arguments in [&["put", "compact_rev_key", now][..], &["compaction", now]] {
+            let output = Command::new(etcdctl).args(arguments).output().await.expect("etcdctl starts");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let is_done = output.status.success() || said.contains("required revision has been compacted");
+            assert!(is_done, "etcdctl {arguments:?}: {said}");
+        }
     }
 
     /// Removes what a check has made.
@@ -179,7 +221,7 @@ impl Cluster {
             .header("user-agent", "conformance/1.0")
             .body(Body::from(body))
             .expect("a request");
-        let response = self.client.send(request).await.expect("an answer");
+        let response = self.subject.client.send(request).await.expect("an answer");
         let code = response.status().as_u16();
         let warnings = response.headers().get_all("warning").iter();
         let warnings = warnings.map(|warning| warning.to_str().expect("a text").to_owned()).collect();
@@ -270,7 +312,7 @@ impl Cluster {
         meanwhile: impl Future<Output = ()>,
     ) -> Vec<(String, Value)> {
         let request = Request::get(path).header("accept", accept).body(Body::empty()).expect("a request");
-        let response = self.client.send(request).await.expect("a watch");
+        let response = self.subject.client.send(request).await.expect("a watch");
         assert_eq!(response.status(), 200);
         let mut chunks = response.into_body().into_data_stream();
         meanwhile.await;
@@ -284,6 +326,10 @@ impl Cluster {
             while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = text.drain(..=end).collect();
                 let mut event: Value = serde_json::from_slice(&line).expect("an event");
+                // A real server sends bookmarks whenever it likes; only that of the end of a list has its place.
+                if event["type"] == "BOOKMARK" && event["object"]["metadata"]["annotations"].is_null() {
+                    continue;
+                }
                 found.push((event["type"].as_str().unwrap_or_default().to_owned(), event["object"].take()));
             }
         }
