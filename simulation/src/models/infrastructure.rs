@@ -68,9 +68,9 @@ impl Infrastructure {
             if self.is_done(&format!("end of {name}")) {
                 let ends = self.store.get(CLUSTER, "c").is_none_or(|cluster| is_deleting(&cluster));
                 if ends {
-                    self.workload.power_off(name)
+                    self.workload.power_off(name);
                 } else {
-                    self.workload.take_away(name)
+                    self.workload.take_away(name);
                 }
                 self.release(SIM_MACHINE, machine);
             }
