@@ -7,7 +7,8 @@
 //! | `POST /vms/{vm}/crash` | the guest dies; VRM shows a stopped VM |
 //! | `POST /vms/{vm}/reboot` | the guest starts anew from its disks; VRM shows nothing |
 //! | `GET /guest-clusters` | id, pin of the authority, whether an API server answers, machines that are on |
-//! | `PUT /guest-clusters/{id}/guest`, `POST …/crash`, `POST …/reboot` | the same for all these machines |
+//! | `PUT /guest-clusters/{id}/guest` | what all its machines suffer from: also those that are off, and those that join later |
+//! | `POST /guest-clusters/{id}/crash`, `POST …/reboot` | the same for all machines that are on |
 //!
 //! Only memory guests take them.
 
@@ -32,7 +33,7 @@ fn id_of(engine: &Engine, vm: &str) -> Result<String, Refusal> {
     engine.with(|site, _| find_vm(site, vm)).map(|id| VmId(id).to_string())
 }
 
-/// Machines of a cluster, by its id or the pin of its authority.
+/// Machines of a cluster that are on, by its id or the pin of its authority.
 fn machines_of(engine: &Engine, cluster: &str) -> Result<Vec<String>, Refusal> {
     let all = engine.staging().clusters();
     let found = all.into_iter().find(|known| known.id == cluster || known.authority == cluster);
@@ -64,10 +65,9 @@ pub(super) async fn clusters(State(engine): App) -> Json<Value> {
 
 pub(super) async fn afflict_cluster(State(engine): App, Path(id): Path<String>, bytes: Bytes) -> Answer {
     let change: AfflictionsChange = body(&bytes)?;
-    for machine in machines_of(&engine, &id)? {
-        engine.staging().afflict(&machine, change)?;
-    }
-    done()
+    let now = engine.staging().afflict_cluster(&id, change)?;
+    let now = now.ok_or_else(|| Refusal(format!("there is no guest cluster {id:?}")))?;
+    Ok(Json(serde_json::to_value(now)?))
 }
 
 pub(super) async fn crash_cluster(State(engine): App, Path(id): Path<String>) -> Answer {

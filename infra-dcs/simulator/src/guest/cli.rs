@@ -20,7 +20,11 @@ pub enum GuestCommand {
         command: ImageCommand,
     },
     /// Tells whether sandbox guests can run here, and what is missing where they cannot.
-    Probe,
+    Probe {
+        /// Only what no package could bring.
+        #[arg(long)]
+        kernel_only: bool,
+    },
     /// Removes what a killed simulator left of its machines: processes, control groups, loop devices.
     Clean {
         /// The data directory that was given to `serve`.
@@ -63,8 +67,8 @@ pub enum ImageCommand {
 pub fn run(command: GuestCommand) -> Result<()> {
     match command {
         GuestCommand::Image { command: ImageCommand::Build(args) } => println!("{}", image::build(&args)?.display()),
-        GuestCommand::Probe => {
-            let obstacles = probe::obstacles();
+        GuestCommand::Probe { kernel_only } => {
+            let obstacles = probe::obstacles(kernel_only);
             if !obstacles.is_empty() {
                 bail!("sandbox guests cannot run here: {}", obstacles.join("; "));
             }

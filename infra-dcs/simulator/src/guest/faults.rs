@@ -39,6 +39,17 @@ impl Afflictions {
             clock_skew_ms: change.clock_skew_ms.unwrap_or(self.clock_skew_ms),
         }
     }
+
+    /// The change that brings somebody else to suffer from the same, beside what that one has of its own; none where this
+    /// is nothing.
+    pub fn inflicted(self) -> Option<AfflictionsChange> {
+        let change = AfflictionsChange {
+            partitioned: self.partitioned.then_some(true),
+            slow_disk: self.slow_disk.then_some(true),
+            clock_skew_ms: (self.clock_skew_ms != 0).then_some(self.clock_skew_ms),
+        };
+        (self != Self::default()).then_some(change)
+    }
 }
 
 /// What happens to a machine once.
@@ -92,6 +103,13 @@ pub trait Staging: Send + Sync {
         Err(unstaged())
     }
 
+    /// Changes what all machines of a cluster suffer from, those that are off and those that join it later too. The cluster
+    /// is named by its id or the pin of its authority; none where there is no such cluster.
+    fn afflict_cluster(&self, cluster: &str, change: AfflictionsChange) -> Result<Option<Afflictions>, GuestError> {
+        let _ = (cluster, change);
+        Err(unstaged())
+    }
+
     /// Lets something happen to a machine.
     fn strike<'a>(&'a self, id: &'a str, accident: Accident) -> BoxFuture<'a, Result<(), GuestError>> {
         let _ = (id, accident);
@@ -128,5 +146,13 @@ mod tests {
         let change: AfflictionsChange = serde_json::from_str(r#"{"slowDisk": true}"#).unwrap();
         assert_eq!(now.changed(change), Afflictions { partitioned: true, slow_disk: true, clock_skew_ms: 5 });
         assert!(serde_json::from_str::<AfflictionsChange>(r#"{"slow": true}"#).is_err());
+    }
+
+    #[test]
+    fn who_inherits_keeps_what_is_its_own() {
+        let own = Afflictions { slow_disk: true, ..Afflictions::default() };
+        let all = Afflictions { partitioned: true, ..Afflictions::default() };
+        assert_eq!(own.changed(all.inflicted().unwrap()), Afflictions { partitioned: true, ..own });
+        assert_eq!(Afflictions::default().inflicted(), None);
     }
 }

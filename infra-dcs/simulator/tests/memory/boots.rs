@@ -1,4 +1,5 @@
 use dcs_simulator::guest::{GuestError, GuestPlatform, PowerOff, StopReason};
+use serde_json::json;
 
 use super::{
     document::{Pki, init, machine},
@@ -56,4 +57,19 @@ async fn calls_can_be_repeated() {
     until("its end is told", || site.told().stopped.contains(&("i-1".into(), StopReason::PoweredOffInside))).await;
     assert_eq!(site.told().stopped.len(), 1);
     assert!(site.console("i-1").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_may_undo_what_the_image_sets() {
+    let site = Site::new(0.01);
+    let pki = Pki::new();
+    let endpoint = format!("{}:6443", site.address(1));
+    let mut document = machine("cp-1", &site.address(1), "init", &init(&endpoint), Some(&pki));
+    let file = json!({"path": "/etc/sysctl.d/95-site.conf", "mode": 0o644,
+        "contents": {"source": "data:,net.ipv4.ip_forward%20%3D%200%0A"}});
+    document["storage"]["files"].as_array_mut().unwrap().push(file);
+    site.power_on("i-1", &document).await;
+    site.says("i-1", "boot failed: kubeadm.service").await;
+    let console = site.console("i-1");
+    assert!(console.contains("/proc/sys/net/ipv4/ip_forward contents are not set to 1"), "{console}");
 }

@@ -175,6 +175,13 @@ impl Admin {
         }
     }
 
+    /// Writes an object; how long that took, or none where it was refused or there is no answer.
+    pub async fn create(&self, path: &str, object: &Value) -> Option<Duration> {
+        let begun = Instant::now();
+        let answer = self.client.post(format!("{}{path}", self.server)).json(object).send().await.ok()?;
+        answer.status().is_success().then(|| begun.elapsed())
+    }
+
     /// Waits for a node's condition `Ready`.
     pub async fn node_is(&self, name: &str, status: &str) {
         let end = Instant::now() + PATIENCE;

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use dcs_simulator::{Config, Simulator, site::inventory::SiteFile};
+use dcs_simulator::{Config, Guests, Simulator, site::inventory::SiteFile};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -23,10 +23,16 @@ impl Client {
     }
 
     /// On a site of one's own choice.
-    pub async fn on(mut site: SiteFile) -> Self {
+    pub async fn on(site: SiteFile) -> Self {
+        Self::with(site, Guests::None).await
+    }
+
+    /// With guests.
+    pub async fn with(mut site: SiteFile, guests: Guests) -> Self {
         let dir = tempfile::tempdir().unwrap();
         site.latency.scale = 0.01;
-        let simulator = Simulator::start(Config::local(dir.path(), site)).await.unwrap();
+        let config = Config { guests, ..Config::local(dir.path(), site) };
+        let simulator = Simulator::start(config).await.unwrap();
         let ca = reqwest::Certificate::from_pem(&fs::read(simulator.ca.as_ref().unwrap()).unwrap()).unwrap();
         let http = reqwest::Client::builder()
             .tls_certs_only([ca])
@@ -96,11 +102,16 @@ impl Client {
 
     /// Puts a file on the first datastore.
     pub async fn upload(&self, name: &str) {
-        let apply = json!({"fileName": name, "fileSize": 4});
+        self.upload_content(name, b"iso!".to_vec()).await;
+    }
+
+    /// Puts a file with this content on the first datastore.
+    pub async fn upload_content(&self, name: &str, content: Vec<u8>) {
+        let apply = json!({"fileName": name, "fileSize": content.len()});
         let ticket = self.send(Method::POST, "/datastores/8/applyUpload", apply).await;
         let url = ticket["uploadUrl"].as_str().unwrap();
         let sent =
-            self.http.put(url).header("X-Auth-Token", ticket["token"].as_str().unwrap()).body("iso!").send().await;
+            self.http.put(url).header("X-Auth-Token", ticket["token"].as_str().unwrap()).body(content).send().await;
         assert!(sent.unwrap().status().is_success());
     }
 

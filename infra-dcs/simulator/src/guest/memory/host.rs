@@ -193,6 +193,14 @@ impl Powered {
         }
     }
 
+    /// Makes the machine's clock wrong by so many milliseconds.
+    pub fn set_clock_skew_ms(&self, skew: i64) {
+        self.clock.set_skew_ms(skew);
+        if let Some(kubelet) = self.kubelet() {
+            kubelet.nudge();
+        }
+    }
+
     /// The power is gone.
     pub fn power_off(&self) {
         self.end(true);

@@ -59,10 +59,8 @@ const FILES: &[(&str, &str)] = &[
     ("/etc/fstab", "/dev/vda1 / ext4 defaults 0 1\n"),
     ("/etc/os-release", "NAME=\"Memory guest\"\nID=memory-guest\nVERSION_ID=\"1\"\nPRETTY_NAME=\"Memory guest 1\"\n"),
     ("/etc/ssh/sshd_config", "UsePAM yes\n"),
-    (
-        "/etc/sysctl.d/99-kubernetes.conf",
-        "net.ipv4.ip_forward = 1\nnet.ipv6.conf.all.forwarding = 1\nnet.bridge.bridge-nf-call-iptables = 1\n",
-    ),
+    // The sandbox image's own.
+    ("/etc/sysctl.d/90-kubernetes.conf", include_str!("../image/rootfs/sysctl.conf")),
     ("/etc/containerd/config.toml", "version = 3\n"),
     (
         "/usr/lib/systemd/system/containerd.service",

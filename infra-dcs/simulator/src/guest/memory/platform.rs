@@ -1,5 +1,7 @@
 //! The platform of memory guests: machines by their ids, their disks, their consoles, their faults.
 
+mod staging;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
@@ -37,7 +39,7 @@ use crate::{
     guest::{
         GuestDisk, GuestError, GuestEvent, GuestPlatform, GuestSpec, PowerOff, StopReason,
         contents::Contents,
-        faults::{Accident, Afflictions, AfflictionsChange, GuestCluster, Staging},
+        faults::{Afflictions, Staging},
         iso,
     },
 };
@@ -164,7 +166,14 @@ impl MemoryGuests {
             machines: Mutex::default(),
             content: Mutex::default(),
         };
-        Self { site: Arc::new(site) }
+        let site = Arc::new(site);
+        let heirs = Arc::downgrade(&site);
+        site.clusters.on_heir(move |machine, change| {
+            if let Some(site) = heirs.upgrade() {
+                site.afflict(machine, change);
+            }
+        });
+        Self { site }
     }
 
     /// The clusters on its machines.
@@ -208,7 +217,7 @@ impl Site {
             if entry.running.is_some() {
                 return Err(GuestError::AlreadyRunning(id));
             }
-            apply(&powered, entry.afflictions);
+            staging::apply(&powered, entry.afflictions);
             entry.disks = spec.disks.iter().map(|disk| disk.path.clone()).collect();
             entry.running = Some(Running { powered: Arc::clone(&powered), order: Arc::clone(&order), off: is_off });
             Arc::clone(&entry.console)
@@ -316,12 +325,6 @@ impl Site {
         };
         ('b'..='z').zip(data).map(device).collect()
     }
-}
-
-fn apply(powered: &Powered, afflictions: Afflictions) {
-    powered.set_partitioned(afflictions.partitioned);
-    powered.set_slow_disk(afflictions.slow_disk);
-    powered.clock.set_skew_ms(afflictions.clock_skew_ms);
 }
 
 /// A machine from its power-on to its end.
@@ -530,56 +533,5 @@ impl GuestPlatform for MemoryGuests {
 
     fn staging(&self) -> &dyn Staging {
         self
-    }
-}
-
-impl Staging for MemoryGuests {
-    fn afflictions(&self, id: &str) -> Result<Afflictions, GuestError> {
-        let machines = self.site.machines.lock();
-        Ok(machines.get(id).map(|entry| entry.afflictions).unwrap_or_default())
-    }
-
-    fn afflict(&self, id: &str, change: AfflictionsChange) -> Result<Afflictions, GuestError> {
-        let (now, powered) = {
-            let mut machines = self.site.machines.lock();
-            let entry = machines.entry(id.to_owned()).or_default();
-            entry.afflictions = entry.afflictions.changed(change);
-            (entry.afflictions, entry.running.as_ref().map(|running| Arc::clone(&running.powered)))
-        };
-        if let Some(powered) = powered {
-            apply(&powered, now);
-        }
-        Ok(now)
-    }
-
-    fn strike<'a>(&'a self, id: &'a str, accident: Accident) -> BoxFuture<'a, Result<(), GuestError>> {
-        async move {
-            let order = self
-                .site
-                .machines
-                .lock()
-                .get(id)
-                .and_then(|entry| entry.running.as_ref())
-                .map(|running| Arc::clone(&running.order));
-            let order = order.ok_or_else(|| GuestError::NotRunning(id.to_owned()))?;
-            match accident {
-                Accident::Crash => self.site.stop(id, StopReason::Killed).await,
-                Accident::Reboot => {
-                    order.send_if_modified(|order| {
-                        let runs = *order == Order::Run;
-                        if runs {
-                            *order = Order::Reboot;
-                        }
-                        runs
-                    });
-                }
-            }
-            Ok(())
-        }
-        .boxed()
-    }
-
-    fn clusters(&self) -> Vec<GuestCluster> {
-        self.site.clusters.describe()
     }
 }

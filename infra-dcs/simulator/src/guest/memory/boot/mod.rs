@@ -189,6 +189,8 @@ fn kernel(machine: &mut Machine) -> Result<(), super::root::Errno> {
         root.character_device(&format!("/dev/{name}"), 5, minor)?;
     }
     root.put("/proc/cmdline", b"root=/dev/vda1 console=ttyS0\n".as_slice(), 0o444, Owner::default())?;
+    // A kernel forwards nothing until it is told to.
+    root.put("/proc/sys/net/ipv4/ip_forward", b"0\n".as_slice(), 0o644, Owner::default())?;
     root.put("/proc/modules", Vec::new(), 0o444, Owner::default())?;
     for nic in &machine.network.nics {
         let folder = format!("/sys/class/net/{}", nic.name);
@@ -243,9 +245,9 @@ fn host_name(machine: &mut Machine) -> Result<(), BootFailure> {
 }
 
 fn kernel_parameters(machine: &mut Machine) {
-    // Of the same name the file in /etc wins; all in the order of their names.
+    // Of files of one name that of the last folder wins; all in the order of their names.
     let mut files = BTreeMap::new();
-    for folder in ["/usr/lib/sysctl.d", "/etc/sysctl.d"] {
+    for folder in ["/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d"] {
         for name in machine.root.list(folder).unwrap_or_default() {
             files.insert(name.clone(), format!("{folder}/{name}"));
         }

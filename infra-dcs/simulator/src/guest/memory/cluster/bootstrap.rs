@@ -9,6 +9,7 @@ use super::{
     Cluster, Clusters,
     certificates::{self, Answer, CLIENT_USAGES, KUBELET_CLIENT, Wanted},
     kubelet::Kubelet,
+    reach::Contact,
 };
 use crate::guest::memory::{
     api_server::bootstrap_user,
@@ -61,7 +62,7 @@ pub fn run(
     let Identity::Token(token) = &asks.identity else { return Err("the bootstrap kubeconfig has no token".into()) };
     let pins: Vec<String> = pki::certificates_of(&asks.authority)?.iter().map(pki::Certificate::pin).collect();
     let cluster = pins.iter().find_map(|pin| clusters.by_authority(pin)).ok_or("no cluster has this authority")?;
-    if !cluster.reaches(kubelet, &asks.server) {
+    if !cluster.reaches(kubelet, &Contact::of(&asks)) {
         return Err(format!("{} does not answer", asks.server).into());
     }
     let user = bootstrap_user(token, &cluster.server, cluster.now().as_second()).ok_or("Unauthorized")?;

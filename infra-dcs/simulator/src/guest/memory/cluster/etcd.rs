@@ -336,4 +336,22 @@ impl EtcdClient for KubeadmEtcd {
         }
         .boxed()
     }
+
+    fn endpoints(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        async move {
+            let listed = self.cluster.etcd.members.member_list(self.via()?, true).await;
+            let listed = listed.map_err(|error| error.to_string())?.into_iter();
+            let voters = listed.filter(|member| member.is_started() && !member.is_learner);
+            Ok(voters.flat_map(|member| member.client_urls).collect())
+        }
+        .boxed()
+    }
+
+    fn status(&self, endpoint: &str) -> Result<(), String> {
+        // A member tells it without a leader too.
+        let answering = self.cluster.etcd.answering(&[endpoint.to_owned()]);
+        answering.map(drop).ok_or_else(|| {
+            format!("failed to dial endpoint {endpoint} with maintenance client: context deadline exceeded")
+        })
+    }
 }

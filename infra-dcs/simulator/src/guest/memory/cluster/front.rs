@@ -19,6 +19,7 @@ use super::{
     etcd, first_objects,
     kubelet::{Kubelet, Open},
     process::Surroundings,
+    reach::Listening,
 };
 use crate::guest::memory::{
     api_server::{ApiServer, Config, PodPorts, PodStream, Storage},
@@ -93,7 +94,8 @@ pub fn start(
         cable: surroundings.kubelet.cable.clone(),
     };
     let server = ApiServer::serve(listener, address, config).map_err(|error| error.to_string())?;
-    let presence = cluster.add_front(address, surroundings.kubelet.cable.clone());
+    let (cable, clock) = (surroundings.kubelet.cable.clone(), surroundings.kubelet.clock.clone());
+    let presence = cluster.add_front(Listening::new(address, cable, clock, &certificate, &client_ca));
     Ok(Front { storage, address, _server: server, _presence: presence })
 }
 

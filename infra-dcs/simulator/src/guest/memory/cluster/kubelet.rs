@@ -25,6 +25,7 @@ use super::{
     kubelet_settings::{self, KubeletSettings},
     node::{self, MachineFacts},
     process::{self, Process, Surroundings},
+    reach::Contact,
     static_pod::{self, Trouble},
 };
 use crate::guest::memory::{
@@ -83,7 +84,8 @@ struct State {
     manifests: HashMap<String, (Arc<[u8]>, Option<Arc<Value>>)>,
     /// The kubeconfig that was read, and the authority in it.
     kubeconfig: Option<(Arc<[u8]>, Vec<u8>)>,
-    server: String,
+    /// What it speaks to its API server with.
+    contact: Arc<Contact>,
     cluster: Option<Arc<Cluster>>,
     /// The cluster that has been asked for a certificate.
     asked: Option<Arc<Cluster>>,
@@ -140,6 +142,8 @@ impl Kubelet {
             let read = KubeletSettings::read(root, &self.machine.hostname);
             state.root = Some(root.clone());
             state.is_registered = false;
+            // The certificate that it names may be another.
+            state.kubeconfig = None;
             match read {
                 Ok(settings) => {
                     state.settings = settings;
@@ -151,7 +155,7 @@ impl Kubelet {
             state.cluster.clone().or_else(|| state.asked.clone())
         };
         if let Some(cluster) = joined {
-            cluster.adopt(self);
+            self.clusters.enrol(&cluster, self);
             cluster.wake();
         }
     }
@@ -232,14 +236,14 @@ impl Kubelet {
         Ok(settings.serving.clone())
     }
 
-    /// Whether it is alive and reaches its API server.
+    /// Whether it is alive and reaches an API server that it believes and that believes it.
     pub fn is_connected(&self) -> bool {
         let state = self.state.lock();
         let is_alive = matches!(state.health, Some(Ok(()))) && state.settings.registers;
-        let server = state.server.clone();
+        let contact = Arc::clone(&state.contact);
         let cluster = state.cluster.clone();
         drop(state);
-        is_alive && cluster.is_some_and(|cluster| cluster.reaches(self, &server))
+        is_alive && cluster.is_some_and(|cluster| cluster.reaches(self, &contact))
     }
 
     /// One pass over everything that it looks after.
@@ -256,7 +260,7 @@ impl Kubelet {
         self.run_static_pods(state);
         Self::back_off(state);
         let Some(cluster) = state.cluster.clone() else { return };
-        if !state.settings.registers || !cluster.reaches(self, &state.server) {
+        if !state.settings.registers || !cluster.reaches(self, &state.contact) {
             return;
         }
         let api = Api::new(&cluster.server, "kubelet");
@@ -303,7 +307,7 @@ impl Kubelet {
         let Ok(content) = root.read(KUBECONFIG) else { return };
         if state.kubeconfig.as_ref().is_none_or(|(known, _)| !Arc::ptr_eq(known, &content)) {
             let Ok(read) = Kubeconfig::read(root, KUBECONFIG) else { return };
-            state.server = read.server;
+            state.contact = Arc::new(Contact::of(&read));
             state.kubeconfig = Some((content, read.authority));
         }
         if state.cluster.is_none()

@@ -44,6 +44,8 @@ mod kubelet;
 mod kubelet_settings;
 mod node;
 mod process;
+mod reach;
+mod roster;
 mod saved;
 mod service_addresses;
 mod static_pod;
@@ -52,10 +54,16 @@ pub use kubelet::Kubelet;
 pub use node::MachineFacts;
 pub use saved::SavedCluster;
 
-use self::{api::Api, controllers::Flags, etcd::ClusterEtcd, service_addresses::ServiceAddresses};
+use self::{
+    api::Api,
+    controllers::Flags,
+    etcd::ClusterEtcd,
+    reach::Listening,
+    roster::{Heir, Roster},
+    service_addresses::ServiceAddresses,
+};
 use super::{
     api_server::{self, MODEL_OPTIONS},
-    cable::Cable,
     etcd::{EtcdCluster, Keys, Model, REQUEST_TIMEOUT, Rules},
     kubeadm::{
         Cidr,
@@ -110,12 +118,13 @@ pub struct Around {
 pub struct Clusters {
     known: Mutex<HashMap<String, Arc<Cluster>>>,
     around: Around,
+    heir: Heir,
 }
 
 impl Clusters {
     /// None yet.
     pub fn new(around: Around) -> Arc<Self> {
-        Arc::new(Self { known: Mutex::default(), around })
+        Arc::new(Self { known: Mutex::default(), around, heir: Heir::default() })
     }
 
     /// Begins a cluster. Two may have one authority, as two machines that both run `kubeadm init` with it make two.
@@ -174,7 +183,10 @@ impl Clusters {
 
     /// A machine's disk is gone for good: clusters that nobody holds any more end.
     pub fn forget_machine(&self, machine: &str) {
-        self.known.lock().retain(|_, cluster| !cluster.etcd.forget_machine(machine));
+        self.known.lock().retain(|_, cluster| {
+            cluster.roster.remove(machine);
+            !cluster.etcd.forget_machine(machine)
+        });
     }
 }
 
@@ -195,6 +207,7 @@ pub struct Cluster {
     signals: Signals,
     wake: Arc<Notify>,
     kubelets: Mutex<Vec<Weak<Kubelet>>>,
+    roster: Roster,
     present: Mutex<Present>,
     /// Since when pods, by UID, have to go from tainted nodes.
     noticed: Mutex<HashMap<String, Timestamp>>,
@@ -204,7 +217,7 @@ pub struct Cluster {
 /// What runs at present, by ticket.
 #[derive(Default)]
 struct Present {
-    fronts: BTreeMap<u64, (SocketAddr, Cable)>,
+    fronts: BTreeMap<u64, Listening>,
     managers: BTreeMap<u64, (Flags, Option<Arc<Authority>>)>,
     schedulers: BTreeSet<u64>,
     /// Since when nothing is heard of a node.
@@ -265,7 +278,8 @@ impl Cluster {
         api_server::install(&server);
         let keys = Arc::clone(&server) as Arc<dyn Keys>;
         let time = TimeSource::from(Arc::clone(&clock));
-        let timeout = REQUEST_TIMEOUT.mul_f64(pace.scale.clamp(0.001, 1000.0));
+        // At a quick pace too, a slow disk makes writes slow and not impossible.
+        let timeout = REQUEST_TIMEOUT.mul_f64(pace.scale.clamp(0.001, 1000.0)).max(pace.slow_disk * 2);
         let members = EtcdCluster::new(members, timeout, time, keys);
         let cluster = Arc::new(Self {
             id,
@@ -278,6 +292,7 @@ impl Cluster {
             signals,
             wake,
             kubelets: Mutex::default(),
+            roster: Roster::default(),
             present: Mutex::default(),
             noticed: Mutex::default(),
             tickets: AtomicU64::default(),
@@ -320,23 +335,7 @@ impl Cluster {
         })
     }
 
-    fn add_front(self: &Arc<Self>, address: SocketAddr, cable: Cable) -> Presence {
-        let presence = self.presence(|present, ticket| drop(present.fronts.insert(ticket, (address, cable))));
-        self.announce();
-        presence
-    }
-
-    /// Tells of API servers that answer since the last time, or do not any more.
-    fn announce(&self) {
-        let has_etcd = self.etcd.has_quorum();
-        let mut present = self.present.lock();
-        let answer = present.fronts.values().filter(|(_, cable)| has_etcd && !cable.is_unplugged());
-        let answering: BTreeSet<SocketAddr> = answer.map(|(address, _)| *address).collect();
-        let before = std::mem::replace(&mut present.answering, answering);
-        before.symmetric_difference(&present.answering).for_each(|address| self.signals.changed(*address));
-    }
-
-    /// A kubelet belongs to this cluster from now on.
+    /// A kubelet is looked after in passes from now on.
     fn adopt(&self, kubelet: &Arc<Kubelet>) {
         let mut kubelets = self.kubelets.lock();
         kubelets.retain(|known| known.strong_count() > 0);
@@ -347,28 +346,6 @@ impl Cluster {
 
     fn kubelets(&self) -> Vec<Arc<Kubelet>> {
         self.kubelets.lock().iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Whether any API server can answer.
-    pub fn is_serving(&self) -> bool {
-        self.etcd.has_quorum() && self.present.lock().fronts.values().any(|(_, cable)| !cable.is_unplugged())
-    }
-
-    /// Whether a kubelet reaches an API server by the address in its kubeconfig: a machine's, or one of a load balancer.
-    fn reaches(&self, kubelet: &Kubelet, server: &str) -> bool {
-        if !self.etcd.has_quorum() {
-            return false;
-        }
-        let host = server.strip_prefix("https://").unwrap_or(server);
-        let host = super::kubeadm::config::host_port(host).map_or("", |(host, _)| host);
-        let present = self.present.lock();
-        let named = present.fronts.values().find(|(address, _)| address.ip().to_string() == host);
-        match named {
-            // A machine reaches itself without a cable.
-            Some((address, _)) if address.ip() == kubelet.machine.address => true,
-            Some((_, cable)) => !cable.is_unplugged() && !kubelet.cable.is_unplugged(),
-            None => !kubelet.cable.is_unplugged() && present.fronts.values().any(|(_, cable)| !cable.is_unplugged()),
-        }
     }
 
     /// A client of the cluster's etcd that dials these URLs with this certificate.
@@ -437,7 +414,7 @@ impl Cluster {
         let mut next = retry;
         let (heard, manager, schedules, servers) = {
             let mut present = self.present.lock();
-            let servers: Vec<SocketAddr> = present.fronts.values().map(|(address, _)| *address).collect();
+            let servers: Vec<SocketAddr> = present.fronts.values().map(|front| front.address).collect();
             let mut heard = BTreeMap::new();
             let names: Vec<String> = api.list(api::NODES, "").iter().map(|node| api::name(node).to_owned()).collect();
             present.silent.retain(|node, _| names.contains(node));

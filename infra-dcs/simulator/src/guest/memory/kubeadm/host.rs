@@ -58,6 +58,10 @@ pub trait EtcdClient: Send + Sync {
     fn add_learner<'a>(&'a self, peer_url: &'a str) -> BoxFuture<'a, Result<Member, String>>;
     /// Gives a learner its vote.
     fn promote(&self, id: u64) -> BoxFuture<'_, Result<(), String>>;
+    /// Client URLs of all members that have a vote and have ever started.
+    fn endpoints(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
+    /// Whether the member behind a client URL tells its status.
+    fn status(&self, endpoint: &str) -> Result<(), String>;
 }
 
 /// See the [module](self).

@@ -88,8 +88,7 @@ impl Run<'_> {
         let ignored = &self.registration().ignore_preflight_errors;
         if self.phases.runs("preflight") {
             print("[preflight] Running pre-flight checks".to_owned());
-            let port = node.local_api_endpoint.bind_port;
-            preflight::control_plane(host, files, cluster, port, false, ignored, print)
+            preflight::control_plane(host, files, cluster, &node.local_api_endpoint, false, ignored, print)
                 .and_then(|()| {
                     print("[preflight] Pulling images required for setting up a Kubernetes cluster".to_owned());
                     preflight::pull(host, cluster, &self.registration().image_pull_policy, ignored, print)

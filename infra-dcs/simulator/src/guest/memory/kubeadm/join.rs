@@ -51,6 +51,7 @@ pub async fn run(options: &Options, host: &dyn Host, files: &mut dyn Files, prin
     let run = Run { host, given: &given, known: &known, phases };
     if let Some(control_plane) = &given.node.control_plane {
         run.prepare(files, control_plane, print)?;
+        run.check_etcd(files, print).await?;
     }
     run.start_kubelet(files, print).await?;
     match &given.node.control_plane {
@@ -145,7 +146,7 @@ impl Run<'_> {
                 "[preflight] Running pre-flight checks before initializing the new control plane instance".to_owned(),
             );
             let ignored = &self.registration().ignore_preflight_errors;
-            preflight::control_plane(host, files, cluster, endpoint.bind_port, true, ignored, print)
+            preflight::control_plane(host, files, cluster, endpoint, true, ignored, print)
                 .and_then(|()| preflight::pull(host, cluster, &self.registration().image_pull_policy, ignored, print))
                 .map_err(|why| failed("preflight", why))?;
         }
@@ -176,8 +177,50 @@ impl Run<'_> {
                     .map_err(|why| failed("control-plane-prepare/control-plane", why))?;
             }
         }
-        if self.phases.runs("check-etcd") {
-            print("[check-etcd] Checking that the etcd cluster is healthy".to_owned());
+        Ok(())
+    }
+
+    /// A client of the members that there are.
+    async fn etcd(&self, files: &dyn Files) -> Result<Box<dyn EtcdClient>, String> {
+        let admin = Kubeconfig::read(files, "/etc/kubernetes/admin.conf")?;
+        let mut client = Client::new(self.host, &admin, false)?;
+        let mut retry = Retry::new(self.host, self.host.facts().limit(self.timeouts().etcd_call()));
+        let urls = loop {
+            match etcd_urls(&mut client).await {
+                Ok(urls) => break urls,
+                Err(why) if !retry.again().await => return Err(why),
+                Err(_) => {}
+            }
+        };
+        let certificate = files.read(&format!("{}/etcd/healthcheck-client.crt", self.known.cluster.certificates_dir));
+        let dialled = self.host.etcd(&urls, &certificate.unwrap_or_default());
+        dialled.map_err(unsynced)
+    }
+
+    /// No machine joins etcd while one of its members does not answer.
+    async fn check_etcd(&self, files: &dyn Files, print: Print<'_>) -> Result<(), String> {
+        if !self.phases.runs("check-etcd") {
+            return Ok(());
+        }
+        print("[check-etcd] Checking that the etcd cluster is healthy".to_owned());
+        let wrong = |why: String| failed("check-etcd", why);
+        let etcd = self.etcd(files).await.map_err(wrong)?;
+        let limit = self.host.facts().limit(self.timeouts().etcd_call());
+        let mut retry = Retry::new(self.host, limit);
+        let endpoints = loop {
+            match etcd.endpoints().await {
+                Ok(endpoints) => break endpoints,
+                Err(why) if !retry.again().await => return Err(wrong(unsynced(why))),
+                Err(_) => {}
+            }
+        };
+        for endpoint in endpoints {
+            let mut retry = Retry::new(self.host, limit);
+            while let Err(why) = etcd.status(&endpoint) {
+                if !retry.again().await {
+                    return Err(wrong(format!("etcd cluster is not healthy: {why}")));
+                }
+            }
         }
         Ok(())
     }
@@ -265,11 +308,7 @@ impl Run<'_> {
         let wrong =
             |why: String| failed("etcd-join", format!("error creating local etcd static pod manifest file: {why}"));
         let (host, cluster, endpoint) = (self.host, &self.known.cluster, &control_plane.local_api_endpoint);
-        let admin = Kubeconfig::read(files, "/etc/kubernetes/admin.conf").map_err(wrong)?;
-        let mut client = Client::new(host, &admin, false).map_err(wrong)?;
-        let urls = etcd_urls(&mut client).await.map_err(wrong)?;
-        let certificate = files.read(&format!("{}/etcd/healthcheck-client.crt", cluster.certificates_dir));
-        let etcd = host.etcd(&urls, &certificate.unwrap_or_default()).map_err(wrong)?;
+        let etcd = self.etcd(files).await.map_err(wrong)?;
         let limit = host.facts().limit(self.timeouts().etcd_call());
         let peer = manifests::url(&endpoint.advertise_address, 2380);
         let mut retry = Retry::new(host, limit);
@@ -337,6 +376,10 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+fn unsynced(why: String) -> String {
+    format!("error syncing endpoints with etcd: {why}")
 }
 
 fn not_ready(why: &str) -> String {

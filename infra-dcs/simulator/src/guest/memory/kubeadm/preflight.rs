@@ -1,7 +1,12 @@
 //! Checks before anything is changed.
 
+use std::net::Ipv4Addr;
+
 use super::{
-    config::types::{ClusterConfiguration, JoinConfiguration},
+    config::{
+        host_port,
+        types::{ApiEndpoint, ClusterConfiguration, JoinConfiguration},
+    },
     files::{Entry, Files},
     host::Host,
     images, manifests,
@@ -34,6 +39,17 @@ impl Findings {
         if files.entry(path).is_some() {
             self.error(format!("FileAvailable-{}", path.replace('/', "-")), format!("{path} already exists"));
         }
+    }
+
+    /// A machine that does not forward packets has no pod network: checked where addresses are IPv4.
+    fn forwarding(&mut self, files: &dyn Files) {
+        const PATH: &str = "/proc/sys/net/ipv4/ip_forward";
+        let why = match files.read(PATH) {
+            None => "does not exist",
+            Some(content) if !content.starts_with(b"1") => "contents are not set to 1",
+            Some(_) => return,
+        };
+        self.error(format!("FileContent-{}", PATH.replace('/', "-")), format!("{PATH} {why}"));
     }
 
     fn port_open(&mut self, host: &dyn Host, port: u16) {
@@ -71,7 +87,7 @@ pub fn control_plane(
     host: &dyn Host,
     files: &dyn Files,
     cluster: &ClusterConfiguration,
-    bind_port: i32,
+    endpoint: &ApiEndpoint,
     joins: bool,
     ignored: &[String],
     print: &mut dyn FnMut(String),
@@ -99,7 +115,7 @@ pub fn control_plane(
             ),
         );
     }
-    for port in [u16::try_from(bind_port).unwrap_or_default(), SCHEDULER_PORT, CONTROLLER_MANAGER_PORT] {
+    for port in [u16::try_from(endpoint.bind_port).unwrap_or_default(), SCHEDULER_PORT, CONTROLLER_MANAGER_PORT] {
         found.port_open(host, port);
     }
     for component in manifests::COMPONENTS.into_iter().chain(["etcd"]) {
@@ -107,6 +123,9 @@ pub fn control_plane(
     }
     if !joins {
         common(host, files, &cluster.kubernetes_version, &mut found);
+        if endpoint.advertise_address.parse::<Ipv4Addr>().is_ok() {
+            found.forwarding(files);
+        }
     }
     if let Some(etcd) = &cluster.etcd.local {
         found.port_open(host, 2379);
@@ -134,6 +153,11 @@ pub fn join(
     common(host, files, "", &mut found);
     if node.control_plane.is_none() {
         found.file_available(files, &node.ca_cert_path);
+    }
+    // By the address that it will speak to; a name tells nothing of addresses.
+    let endpoint = node.discovery.bootstrap_token.as_ref().map(|token| token.api_server_endpoint.as_str());
+    if endpoint.and_then(host_port).is_some_and(|(host, _)| host.parse::<Ipv4Addr>().is_ok()) {
+        found.forwarding(files);
     }
     found.finish(ignored, print)
 }

@@ -42,6 +42,25 @@ async fn a_silent_node_is_noticed_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_end_judges_the_others_certificate_by_its_own_clock() {
+    const YEAR_MS: i64 = 366 * 24 * 3600 * 1000;
+    let site = Site::new();
+    let (first, worker, cluster) = pair(&site).await;
+    worker.powered.set_clock_skew_ms(2 * YEAR_MS);
+    until("the API server's has expired for the worker", || ready(&cluster, "w-1") == "Unknown").await;
+    assert_eq!(ready(&cluster, "cp-1"), "True");
+    worker.powered.set_clock_skew_ms(0);
+    until("the worker is ready again", || ready(&cluster, "w-1") == "True").await;
+
+    // The authority lives for ten years: what has expired is what the kubelets show.
+    first.powered.set_clock_skew_ms(2 * YEAR_MS);
+    until("the worker's has expired for the API server", || ready(&cluster, "w-1") == "Unknown").await;
+    until("so has that of its own machine", || ready(&cluster, "cp-1") == "Unknown").await;
+    first.powered.set_clock_skew_ms(3_600_000);
+    until("an hour is within their time", || is_ready(&cluster, "cp-1") && is_ready(&cluster, "w-1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn word_goes_out_when_an_api_server_begins_to_answer_and_when_it_ceases() {
     let site = Site::new();
     let endpoint = format!("{}:6443", site.address(1));

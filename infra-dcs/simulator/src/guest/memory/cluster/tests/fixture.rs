@@ -106,6 +106,8 @@ impl Site {
             Arc::clone(&observer) as Arc<dyn Observer>,
         );
         machine.hostname = name.to_owned();
+        // What its boot would have set.
+        Files::write(&mut machine.root, "/proc/sys/net/ipv4/ip_forward", 0o644, b"1\n");
         Guest { powered, machine, observer, system }
     }
 

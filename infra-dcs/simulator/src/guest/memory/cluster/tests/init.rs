@@ -81,12 +81,14 @@ async fn preflight_finds_what_is_in_the_way() {
     let mut guest = site.machine("cp-1", 1);
     guest.write("/etc/kubernetes/manifests/etcd.yaml", "x");
     guest.write("/var/lib/etcd/member/wal", "x");
+    guest.write("/proc/sys/net/ipv4/ip_forward", "0\n");
     let documents = Site::init_documents("").replace("v1.36.3", "v1.35.0").replace("controlPlaneEndpoint: \n", "");
     let said = guest.fails("init", &documents).await;
     for line in [
         "[ERROR FileAvailable--etc-kubernetes-manifests-etcd.yaml]: /etc/kubernetes/manifests/etcd.yaml already exists",
         "[ERROR DirAvailable--var-lib-etcd]: /var/lib/etcd is not empty",
         "[ERROR KubeletVersion]: the kubelet version is higher than the control plane version.",
+        "[ERROR FileContent--proc-sys-net-ipv4-ip_forward]: /proc/sys/net/ipv4/ip_forward contents are not set to 1",
         "error: error execution phase preflight: preflight checks failed",
     ] {
         assert!(said.contains(line), "{line}\n{said}");

@@ -147,7 +147,56 @@ async fn a_control_plane_needs_its_authorities() {
         guest.write(&path, &text);
     }
     let said = guest.fails("join", &Site::join_document(&endpoint, &first.pin(), true)).await;
-    assert!(said.contains("error execution phase etcd-join") && said.contains("tls: bad certificate"), "{said}");
+    assert!(said.contains("error execution phase check-etcd") && said.contains("tls: bad certificate"), "{said}");
     assert!(pki::load_certificate(&guest.machine.root, "/etc/kubernetes/pki/etcd/server.crt").is_ok());
     let _ = name;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_joins_etcd_while_a_member_is_down() {
+    let site = Site::new();
+    let (first, cluster, endpoint) = first(&site).await;
+    let document = Site::join_document(&endpoint, &first.pin(), true);
+    let mut others = Vec::new();
+    for host in [2, 3] {
+        let mut guest = site.machine(&format!("cp-{host}"), host);
+        guest.copy_authorities(&first);
+        guest.succeeds("join", &document).await;
+        others.push(guest);
+    }
+    others[0].powered.set_partitioned(true);
+    until("two of three are enough", || cluster.is_serving()).await;
+    let mut fourth = site.machine("cp-4", 4);
+    fourth.copy_authorities(&first);
+    let said = fourth.fails("join", &document).await;
+    let why = format!(
+        "error execution phase check-etcd: etcd cluster is not healthy: failed to dial endpoint https://{}:2379 with \
+         maintenance client: context deadline exceeded",
+        site.address(2)
+    );
+    assert!(said.contains("[check-etcd] Checking that the etcd cluster is healthy") && said.contains(&why), "{said}");
+    assert!(!said.contains("[kubelet-start]") && fourth.powered.kubelet().is_none(), "{said}");
+    assert_eq!(cluster.etcd.describe().len(), 3, "nobody has been announced");
+
+    others[0].powered.set_partitioned(false);
+    let mut fifth = site.machine("cp-5", 5);
+    fifth.copy_authorities(&first);
+    fifth.succeeds("join", &document).await;
+    assert_eq!(cluster.etcd.describe().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_forwards_nothing_is_refused() {
+    let site = Site::new();
+    let (first, _cluster, endpoint) = first(&site).await;
+    let mut worker = site.machine("w-1", 11);
+    worker.write("/proc/sys/net/ipv4/ip_forward", "0\n");
+    let said = worker.fails("join", &Site::join_document(&endpoint, &first.pin(), false)).await;
+    let why =
+        "[ERROR FileContent--proc-sys-net-ipv4-ip_forward]: /proc/sys/net/ipv4/ip_forward contents are not set to 1";
+    assert!(said.contains(why), "{said}");
+    // Where discovery is by name, kubeadm does not know of which family addresses are.
+    let by_name = Site::join_document(&endpoint, &first.pin(), false).replace(&site.address(1), "cluster.example");
+    let said = worker.fails("join", &by_name).await;
+    assert!(said.matches("ip_forward").count() == 2, "{said}");
 }
