@@ -6,6 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::ExitStatus,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +26,8 @@ use crate::{
 };
 
 const SIGKILL: i32 = 9;
+/// How long managers may take to tell their metrics, where they die meanwhile.
+const METRICS_LIMIT: Duration = Duration::from_secs(60);
 /// What the published manifests need of upstream's kubeadm providers, where it is off by default.
 const IGNITION_GATE: &str = "--feature-gates=KubeadmBootstrapFormatIgnition=true";
 
@@ -196,11 +199,20 @@ impl Environment {
         settled.map(|()| left)
     }
 
-    /// Metrics of our managers, by their names.
-    pub async fn metrics(&self) -> Result<Vec<(&'static str, String)>> {
-        let ours = self.managers.iter().map(|(installed, _)| installed);
-        let ours = ours.filter(|installed| installed.provider().name != CORE.name);
-        try_join_all(ours.map(async |installed| Ok((installed.provider().name, installed.metrics().await?)))).await
+    /// Metrics of our managers, by their names. One that dies at a crash point meanwhile is started again and asked anew.
+    pub async fn metrics(&mut self) -> Result<Vec<(&'static str, String)>> {
+        let deadline = Instant::now() + METRICS_LIMIT;
+        loop {
+            self.settle().await?;
+            let ours = self.managers.iter().map(|(installed, _)| installed);
+            let ours = ours.filter(|installed| installed.provider().name != CORE.name);
+            let asked = ours.map(async |installed| Ok((installed.provider().name, installed.metrics().await?)));
+            match try_join_all(asked).await {
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+                answered => return answered,
+            }
+        }
     }
 
     /// Process ids by process name, for measurements.

@@ -18,12 +18,13 @@ const FOREIGN_LOGS: &[&str] =
     &["audit.log", "etcd.log", "kube-apiserver.log", "kube-controller-manager.log", "core.log"];
 
 /// Checks everything; fails with the first thing that does not hold.
-pub async fn hold(environment: &Environment, shape: &Shape) -> Result<()> {
+pub async fn hold(environment: &mut Environment, shape: &Shape) -> Result<()> {
     site_is_sound(environment).await?;
     one_vm_per_machine(environment, shape).await?;
     let objects = tree::objects(&environment.management.client, &shape.namespace).await?;
     every_condition_has_a_reason(&objects)?;
-    no_secret_is_told(environment, shape, &objects).await
+    let metrics = environment.metrics().await?;
+    no_secret_is_told(environment, shape, &objects, &metrics).await
 }
 
 /// No disk at two VMs, no task that holds what it should not, no capacity exceeded.
@@ -66,7 +67,12 @@ fn every_condition_has_a_reason(objects: &[DynamicObject]) -> Result<()> {
 }
 
 /// Neither our logs, nor metrics, events and objects hold what the Secrets of the namespace keep.
-async fn no_secret_is_told(environment: &Environment, shape: &Shape, objects: &[DynamicObject]) -> Result<()> {
+async fn no_secret_is_told(
+    environment: &Environment,
+    shape: &Shape,
+    objects: &[DynamicObject],
+    metrics: &[(&str, String)],
+) -> Result<()> {
     let client = &environment.management.client;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &shape.namespace);
     let mut canaries = BTreeSet::new();
@@ -95,7 +101,7 @@ async fn no_secret_is_told(environment: &Environment, shape: &Shape, objects: &[
             told(&name, &fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?)?;
         }
     }
-    for (manager, metrics) in environment.metrics().await? {
+    for (manager, metrics) in metrics {
         told(&format!("the metrics of {manager}"), metrics.as_bytes())?;
     }
     for object in objects {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use backon::{ConstantBuilder, Retryable};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -142,9 +141,7 @@ impl Installed {
     pub async fn metrics(&self) -> Result<String> {
         let url = format!("http://127.0.0.1:{}/metrics", self.port + 2);
         let read = async || reqwest::get(&url).await?.error_for_status()?.text().await;
-        // One that died at a crash point is there again soon.
-        let pauses = ConstantBuilder::default().with_delay(Duration::from_secs(1)).with_max_times(10);
-        read.retry(pauses).await.with_context(|| format!("metrics of {}", self.provider.name))
+        read().await.with_context(|| format!("metrics of {}", self.provider.name))
     }
 
     /// Waits until a started manager answers its readiness probe.

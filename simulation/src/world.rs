@@ -142,7 +142,7 @@ impl World {
 
     /// Begins instances of a process. In some worlds they are two, of which the one that holds the lease leads.
     pub fn run(&mut self, identity: Identity, program: Program) {
-        let is_pair = self.chance.of("instances").once_in(3);
+        let is_pair = self.chance.of("instances").once_in(4);
         for number in 0..if is_pair { 2 } else { 1 } {
             let instance = Instance::new(identity, number, Arc::clone(&program), &self.around, is_pair);
             tokio::spawn(Arc::clone(&instance).live());

@@ -24,7 +24,7 @@ use crate::{
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "bootstrap",
     horizon: Horizon { calls: 200, events: 120, time: Duration::from_secs(200), instances: 2 },
-    worlds: 9000,
+    worlds: 9300,
     effects: || bootstrap_kubeadm::config::EFFECTS.to_vec(),
     tell: |world| tell(world).boxed(),
 };

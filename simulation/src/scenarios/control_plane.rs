@@ -28,7 +28,7 @@ use crate::{
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "control-plane",
     horizon: Horizon { calls: 900, events: 450, time: Duration::from_secs(700), instances: 2 },
-    worlds: 500,
+    worlds: 350,
     effects: || controlplane_kubeadm::controlplane::act::EFFECTS.to_vec(),
     tell: |world| tell(world).boxed(),
 };

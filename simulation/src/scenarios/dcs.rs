@@ -30,7 +30,7 @@ use crate::{
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "dcs",
     horizon: Horizon { calls: 750, events: 400, time: Duration::from_secs(500), instances: 2 },
-    worlds: 500,
+    worlds: 350,
     effects: || dcs_controller::effects().collect(),
     tell: |world| tell(world).boxed(),
 };
