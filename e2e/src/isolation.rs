@@ -9,6 +9,8 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
+use crate::run_folder;
+
 /// Set for the process that runs inside.
 const INSIDE: &str = "BASALT_E2E_INSIDE";
 
@@ -19,14 +21,27 @@ pub fn is_inside() -> bool {
 
 /// Runs this same program with the same arguments inside a network namespace called `name`; returns its exit code.
 pub async fn reenter(name: &str) -> Result<ExitCode> {
+    // Names of network namespaces are the machine's, whoever's folder a run is in.
+    let _lock = run_folder::lock(&PathBuf::from("/run").join(name).with_extension("lock"))?;
     let handle = PathBuf::from("/run/netns").join(name);
     if handle.exists() {
-        bail!("network namespace {name} exists: a run is under way, or one was killed (then: cargo xtask clean)");
+        take_away_left(name).await?;
     }
     ip(&["netns", "add", name]).await?;
     let result = run_inside(&handle).await;
     ip(&["netns", "delete", name]).await?;
     result
+}
+
+/// Removes a namespace that a killed run left, unless something still lives in it.
+async fn take_away_left(name: &str) -> Result<()> {
+    let living = ip(&["netns", "pids", name]).await?;
+    let living: Vec<&str> = living.split_whitespace().collect();
+    if !living.is_empty() {
+        bail!("a run that was killed left {} processes in network namespace {name}: cargo xtask clean", living.len());
+    }
+    ip(&["netns", "delete", name]).await?;
+    Ok(())
 }
 
 async fn run_inside(handle: &std::path::Path) -> Result<ExitCode> {
@@ -76,14 +91,15 @@ pub async fn make_network(bridge: &str, address: &str) -> Result<()> {
     ip(&["link", "set", "lo", "up"]).await?;
     ip(&["link", "add", bridge, "type", "bridge"]).await?;
     ip(&["address", "add", address, "dev", bridge]).await?;
-    ip(&["link", "set", bridge, "up"]).await
+    ip(&["link", "set", bridge, "up"]).await?;
+    Ok(())
 }
 
-async fn ip(arguments: &[&str]) -> Result<()> {
+async fn ip(arguments: &[&str]) -> Result<String> {
     let call = Command::new("ip").args(arguments).output();
     let output = tokio::time::timeout(Duration::from_secs(10), call).await.context("`ip` hangs")??;
     if !output.status.success() {
         bail!("`ip {}`: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

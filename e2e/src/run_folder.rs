@@ -18,22 +18,11 @@ pub struct RunFolder {
 impl RunFolder {
     /// Takes and empties a folder, unless a run that has not ended has it.
     pub fn take(path: PathBuf) -> Result<Self> {
-        // Beside the folder: what is in it goes.
-        let lock_path = path.with_extension("lock");
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         }
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.with_context(|| format!("cannot open {}", lock_path.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("{} belongs to a run that has not ended: wait for it, or stop it", path.display())
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));
-            }
-        }
+        // Beside the folder: what is in it goes.
+        let lock = lock(&path.with_extension("lock"))?;
         if path.exists() {
             fs::remove_dir_all(&path).with_context(|| format!("cannot clear {}", path.display()))?;
         }
@@ -44,6 +33,19 @@ impl RunFolder {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Locks a file until the returned handle is dropped, at the latest when this process ends; refused while another has it.
+pub fn lock(path: &Path) -> Result<File> {
+    let lock = File::options().create(true).truncate(false).write(true).open(path);
+    let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            bail!("{} is locked by a run that has not ended: wait for it, or stop it", path.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 

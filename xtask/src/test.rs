@@ -64,12 +64,16 @@ const TIERS: &[Tier] = &[Tier::Lint, Tier::Unit, Tier::Simulation, Tier::Api, Ti
 /// Groups of scenarios of the node tier.
 const GROUPS: [&str; 2] = ["growth", "trouble"];
 
-/// How many tests passed, failed and were skipped.
-#[derive(Clone, Copy, Default)]
+/// Failures told again at the end, of each program: enough to see what is wrong, too few to bury it.
+const RECAP: usize = 20;
+
+/// How many tests passed, failed and were skipped, and what was said of those that failed.
+#[derive(Default)]
 struct Tally {
     passed: usize,
     failed: usize,
     skipped: usize,
+    failures: Vec<String>,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -77,6 +81,7 @@ impl std::ops::AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -96,7 +101,11 @@ pub fn run(options: &Options, progress: &Progress) -> Result<ExitCode> {
             Tier::Node => node(options, progress)?,
         };
     }
-    println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    println!();
+    for failure in &total.failures {
+        println!("{failure}");
+    }
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     Ok(if total.failed == 0 && total.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -111,7 +120,9 @@ fn lint(progress: &Progress) -> Tally {
         match check() {
             Ok(()) => tally.passed += 1,
             Err(error) => {
-                println!("FAILED {name}: {error:#}");
+                let failure = format!("FAILED {name}: {error:#}");
+                println!("{failure}");
+                tally.failures.push(failure);
                 tally.failed += 1;
             }
         }
@@ -166,15 +177,16 @@ fn api(options: &Options, progress: &Progress) -> Result<Tally> {
 }
 
 fn node(options: &Options, progress: &Progress) -> Result<Tally> {
-    let skipped = Tally { skipped: 1, ..Tally::default() };
+    let skipped = |reason: &str| {
+        println!("skipped the node tier: {reason}");
+        Ok(Tally { skipped: 1, ..Tally::default() })
+    };
     if !packages::is_root() {
-        println!("skipped the node tier: sandbox guests need root");
-        return Ok(skipped);
+        return skipped("sandbox guests need root");
     }
     let prepared = environment::prepare(options.assets.as_deref(), Build::Debug, progress)?;
     if let Err(reason) = prepared.probe() {
-        println!("skipped the node tier: {reason:#}");
-        return Ok(skipped);
+        return skipped(&format!("{reason:#}"));
     }
     scenarios(&prepared, Guests::Sandbox, options)
 }
@@ -215,18 +227,41 @@ fn watch(command: &mut Command, prefix: &str, read: fn(&str) -> Option<Tally>) -
         .spawn()
         .with_context(|| format!("cannot start `{shown}`"))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let mut tally = Tally::default();
+    let (mut tally, mut errors) = (Tally::default(), Vec::new());
     thread::scope(|scope| {
-        scope.spawn(|| lines(stderr, |line| eprintln!("{prefix}{line}")));
+        scope.spawn(|| {
+            lines(stderr, |line| {
+                eprintln!("{prefix}{line}");
+                errors.extend(failure(line));
+            });
+        });
         lines(stdout, |line| {
             println!("{prefix}{line}");
+            tally.failures.extend(failure(line));
             if let Some(found) = read(line) {
                 tally += found;
             }
         });
     });
     let status = child.wait().with_context(|| format!("cannot wait for `{shown}`"))?;
-    Ok(if status.success() || tally.failed > 0 { tally } else { Tally { failed: 1, ..tally } })
+    if status.success() {
+        return Ok(Tally { failures: Vec::new(), ..tally });
+    }
+    if tally.failed == 0 {
+        tally.failed = 1;
+        errors.push(format!("`{shown}` ended with {status}"));
+    }
+    tally.failures.extend(errors);
+    tally.failures.truncate(RECAP);
+    tally.failures.iter_mut().for_each(|line| line.insert_str(0, prefix));
+    Ok(tally)
+}
+
+/// A line in which a test program says what failed, cut where it goes into detail.
+fn failure(line: &str) -> Option<String> {
+    const LONGEST: usize = 1000;
+    let is_failure = line.starts_with("FAILED") || line.starts_with("error") || line.ends_with(" ... FAILED");
+    is_failure.then(|| line.chars().take(LONGEST).collect())
 }
 
 fn lines(pipe: Option<impl Read>, mut take: impl FnMut(&str)) {
@@ -252,7 +287,7 @@ fn tally(counts: &str, separator: &str, names: [&str; 3]) -> Option<Tally> {
         let mut parts = counts.split(separator);
         parts.find_map(|part| part.trim().strip_suffix(name)?.trim().parse().ok())
     };
-    Some(Tally { passed: count(names[0])?, failed: count(names[1])?, skipped: count(names[2])? })
+    Some(Tally { passed: count(names[0])?, failed: count(names[1])?, skipped: count(names[2])?, failures: Vec::new() })
 }
 
 #[cfg(test)]
@@ -269,5 +304,22 @@ mod tests {
             assert_eq!((found.passed, found.failed, found.skipped), (5, 0, 2));
         }
         assert!(cargo_tally("test foo ... ok").is_none());
+    }
+
+    #[test]
+    fn the_end_tells_again_what_failed_and_what_ended_before_it_could_say() {
+        let run = |script: &str| watch(Command::new("sh").args(["-c", script]), "growth  ", e2e_tally).unwrap();
+        let found = run(
+            "echo 'ok      one (3 s)'; echo 'FAILED  two (4 s): no node'; echo 'e2e: 1 passed, 1 failed, 0 skipped'; exit 1",
+        );
+        assert_eq!((found.passed, found.failed), (1, 1));
+        assert_eq!(found.failures, ["growth  FAILED  two (4 s): no node"]);
+
+        let found = run("echo 'error: the port is taken' >&2; exit 1");
+        assert_eq!((found.passed, found.failed), (0, 1));
+        assert_eq!(found.failures[0], "growth  error: the port is taken");
+        assert!(found.failures[1].ends_with("ended with exit status: 1"), "{:?}", found.failures);
+
+        assert!(run("echo 'error: none that counts' >&2").failures.is_empty());
     }
 }
