@@ -1,10 +1,9 @@
 //! All writes to the management API server.
 //!
-//! Objects that we define are applied server-side with our field manager; what did not change is not sent again. Lists
-//! that others share (finalizers, annotations' owners) are merge-patched under the resource version they were read at.
+//! Objects that we define are applied server-side with our field manager. Lists that others share (finalizers, annotations'
+//! owners) are merge-patched under the resource version they were read at.
 
 use std::{
-    any::TypeId,
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
@@ -26,7 +25,6 @@ use crate::{
     error::is_not_found,
     floor::{Expected, Floor},
     informer::version_number,
-    remembered::{OBJECTS, Remembered},
 };
 
 /// A kind that can be written.
@@ -61,25 +59,17 @@ pub struct Writer {
     manager: &'static str,
     floor: Arc<Floor>,
     clock: Arc<dyn Clock>,
-    applied: Arc<Remembered<(TypeId, ObjectKey), Applied>>,
-}
-
-/// A digest of what was applied last, and the version that came of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Applied {
-    digest: u64,
-    version: u64,
 }
 
 impl Writer {
     pub(crate) fn new(client: Client, manager: &'static str, floor: Arc<Floor>, clock: Arc<dyn Clock>) -> Self {
-        Self { client, manager, floor, clock, applied: Arc::new(Remembered::new(OBJECTS)) }
+        Self { client, manager, floor, clock }
     }
 
     /// The same writer under another field manager.
     #[must_use]
     pub fn with_manager(&self, manager: &'static str) -> Self {
-        Self { manager, applied: Arc::new(Remembered::new(OBJECTS)), ..self.clone() }
+        Self { manager, ..self.clone() }
     }
 
     /// Client of the management API server, for live reads.
@@ -92,22 +82,14 @@ impl Writer {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Applies an object as we define it, whole; returns what came of it. Nothing is sent, and nothing returned, when it
-    /// was applied before and `current`, from the cache, is still what came of that.
-    pub async fn apply<K: Written>(&self, desired: &K, current: Option<&K>) -> Result<Option<K>, ReconcileError> {
-        let key = ObjectKey::of(desired);
-        let body = apply_body(desired)?;
-        let known = (TypeId::of::<K>(), key.clone());
-        let digest = digest(&body);
-        let version = current.map(|current| version_number(current.resource_version().as_deref()));
-        if version.is_some_and(|version| self.applied.get(&known) == Some(Applied { digest, version })) {
-            return Ok(None);
-        }
-        let parameters = PatchParams::apply(self.manager).force();
+    /// Applies an object as we define it, whole; returns what came of it. With `read`, only while the object is as it was read:
+    /// of two applies of which the first is held up on its way, the second must be the last.
+    pub async fn apply<K: Written>(&self, desired: &K, read: Option<&K>) -> Result<K, ReconcileError> {
+        let body = apply_body(desired, read)?;
+        let (key, parameters) = (ObjectKey::of(desired), PatchParams::apply(self.manager).force());
         let written = self.api::<K>(&key.namespace).patch(&key.name, &parameters, &Patch::Apply(&body)).await?;
-        let version = self.remember(&written);
-        self.applied.insert(known, Applied { digest, version });
-        Ok(Some(written))
+        self.remember(&written);
+        Ok(written)
     }
 
     /// Applies a status, whole. Nothing is sent when the object already shows it. An object that is gone needs none.
@@ -278,7 +260,6 @@ impl Writer {
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.api::<K>(&key.namespace).delete(&key.name, &parameters).await {
             Ok(_) => {
-                self.applied.remove(&(TypeId::of::<K>(), key.clone()));
                 let version = version_number(object.resource_version().as_deref());
                 self.floor.wrote::<K>(key, Expected::GoneOrAfter(version), self.clock.monotonic());
                 Ok(())
@@ -293,10 +274,9 @@ impl Writer {
         PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() }
     }
 
-    fn remember<K: Written>(&self, written: &K) -> u64 {
+    fn remember<K: Written>(&self, written: &K) {
         let version = version_number(written.resource_version().as_deref());
         self.floor.wrote::<K>(ObjectKey::of(written), Expected::AtLeast(version), self.clock.monotonic());
-        version
     }
 }
 
@@ -328,14 +308,17 @@ pub fn digest(body: &Value) -> u64 {
     hasher.finish()
 }
 
-/// An object as an apply wants it: with its types, without what the server keeps.
-fn apply_body<K: Written>(desired: &K) -> Result<Value, ReconcileError> {
+/// An object as an apply wants it: with its types, without what the server keeps, for the version that was read.
+fn apply_body<K: Written>(desired: &K, read: Option<&K>) -> Result<Value, ReconcileError> {
     let mut body = serde_json::to_value(desired)?;
     body["apiVersion"] = json!(K::api_version(&()));
     body["kind"] = json!(K::kind(&()));
     if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
         for kept_by_server in ["managedFields", "resourceVersion", "creationTimestamp", "generation"] {
             metadata.remove(kept_by_server);
+        }
+        if let Some(version) = read.and_then(ResourceExt::resource_version) {
+            metadata.insert("resourceVersion".to_owned(), json!(version));
         }
     }
     if let Some(object) = body.as_object_mut() {
@@ -349,6 +332,16 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
 
     use super::*;
+
+    #[test]
+    fn an_apply_is_for_the_version_that_was_read_if_any() {
+        let pod = |metadata: Value| serde_json::from_value::<Pod>(json!({"metadata": metadata})).unwrap();
+        let desired = pod(json!({"name": "p", "resourceVersion": "6", "generation": 3, "labels": {"a": "b"}}));
+        let read = pod(json!({"name": "p", "resourceVersion": "7"}));
+        let sent = |read| apply_body(&desired, read).unwrap()["metadata"].clone();
+        assert_eq!(sent(None), json!({"name": "p", "labels": {"a": "b"}}));
+        assert_eq!(sent(Some(&read)), json!({"name": "p", "labels": {"a": "b"}, "resourceVersion": "7"}));
+    }
 
     #[test]
     fn a_change_of_a_spec_depends_on_nothing_but_object_and_spec() {

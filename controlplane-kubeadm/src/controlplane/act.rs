@@ -69,7 +69,8 @@ pub struct Actor {
     pub(super) writer: Writer,
     pub(super) foreign: Arc<Foreign>,
     pub(super) pods: Arc<dyn Pods>,
-    /// Digest of what was applied last to an object, by its UID: an apply that changes nothing is not sent.
+    /// Digest of what was applied last to an object, by its UID: an apply that changes nothing is not sent. It is right as long
+    /// as no earlier apply comes after a later one, so each is for the version of the object that was read.
     applied: Remembered<String, u64>,
 }
 
@@ -89,7 +90,7 @@ impl Actor {
             let wanted = desired::existing_machine(&observed.wanted, machine);
             let body = json!(wanted);
             if self.is_due(machine.uid(), &body, &json!(**machine)) {
-                fault::around("sync-machine", self.writer.apply(&wanted, None)).await?;
+                fault::around("sync-machine", self.writer.apply(&wanted, Some(machine))).await?;
                 self.note_applied(machine.uid(), &body);
             }
             self.sync_metadata(observed, machine).await?;
@@ -133,7 +134,7 @@ impl Actor {
         wanted: &Wanted,
         body: &Value,
     ) -> Result<(), ReconcileError> {
-        let Some(live) = self.foreign.live_metadata(reference, &wanted.namespace).await? else { return Ok(()) };
+        let Some(mut live) = self.foreign.live_metadata(reference, &wanted.namespace).await? else { return Ok(()) };
         let all = ["labels", "annotations"].map(|field| (field, body["metadata"][field].clone()));
         let is_there = contains(&json!({"metadata": live}), &json!({"metadata": Value::from_iter(all)}));
         if is_there && ownership::has_no_more_than(&live, body) {
@@ -142,9 +143,9 @@ impl Actor {
         }
         if let Some(fields) = ownership::handed_over(&live) {
             let write = self.foreign.replace_managed_fields(reference, &wanted.namespace, &live, &fields);
-            fault::around("hand-over-metadata", write).await?;
+            live = fault::around("hand-over-metadata", write).await?;
         }
-        fault::around("sync-metadata", self.put_metadata(reference, wanted, live.uid, body)).await
+        fault::around("sync-metadata", self.put_metadata(reference, wanted, &live, body)).await
     }
 
     /// Whether an apply would change anything: something is not there as wanted, or more was wanted before.
@@ -182,9 +183,8 @@ impl Actor {
         }
         fault::around("create-config", self.make(&config_of(name), wanted, config)).await?;
         let machine = desired::new_machine(wanted, name, failure_domain, &reference.kind, remediation);
-        if let Some(made) = fault::around("create-machine", self.writer.apply(&machine, None)).await? {
-            self.note_applied(made.uid(), &json!(desired::existing_machine(wanted, &made)));
-        }
+        let made = fault::around("create-machine", self.writer.apply(&machine, None)).await?;
+        self.note_applied(made.uid(), &json!(desired::existing_machine(wanted, &made)));
         Ok(())
     }
 
@@ -224,20 +224,22 @@ impl Actor {
         }
         let made = self.foreign.apply(reference, &key, &fixed, FIELD_MANAGER).await?;
         let body = self.metadata_body(reference, wanted, &made).await?;
-        fault::around("label-infrastructure", self.put_metadata(reference, wanted, made.uid, &body)).await
+        fault::around("label-infrastructure", self.put_metadata(reference, wanted, &made, &body)).await
     }
 
-    /// Gives an object the labels and annotations that may change: those of [`Actor::metadata_body`].
+    /// Gives an object, as it was read, the labels and annotations that may change: those of [`Actor::metadata_body`].
     async fn put_metadata(
         &self,
         reference: &ContractReference,
         wanted: &Wanted,
-        uid: Option<String>,
+        read: &ObjectMeta,
         body: &Value,
     ) -> Result<(), ReconcileError> {
         let key = ObjectKey::new(&wanted.namespace, &reference.name);
-        self.foreign.apply(reference, &key, body, METADATA_MANAGER).await?;
-        self.note_applied(uid, body);
+        let mut guarded = body.clone();
+        guarded["metadata"]["resourceVersion"] = json!(read.resource_version);
+        self.foreign.apply(reference, &key, &guarded, METADATA_MANAGER).await?;
+        self.note_applied(read.uid.clone(), body);
         Ok(())
     }
 
@@ -262,7 +264,7 @@ impl Actor {
         let owners: Vec<_> = owners.iter().chain([&cluster]).collect();
         let patch = json!({"metadata": {"resourceVersion": template.resource_version, "ownerReferences": owners}});
         let merge = self.foreign.merge(&observed.wanted.infrastructure, &observed.wanted.namespace, &patch);
-        fault::around("own-template", merge).await
+        fault::around("own-template", merge).await.map(drop)
     }
 
     /// Makes the control plane the controller of machines that have none.

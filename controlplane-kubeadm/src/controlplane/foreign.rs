@@ -115,14 +115,15 @@ impl Foreign {
         Ok(found.map(|found| found.metadata))
     }
 
-    /// Replaces the managed fields of an object, unless it was written since it was read.
+    /// Replaces the managed fields of an object, unless it was written since it was read; returns the metadata that it has
+    /// then.
     pub async fn replace_managed_fields(
         &self,
         reference: &ContractReference,
         namespace: &str,
         read: &ObjectMeta,
         fields: &[ManagedFieldsEntry],
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<ObjectMeta, ReconcileError> {
         let metadata = json!({"uid": read.uid, "resourceVersion": read.resource_version, "managedFields": fields});
         self.merge(reference, namespace, &json!({"metadata": metadata})).await
     }
@@ -136,23 +137,23 @@ impl Foreign {
         manager: &str,
     ) -> Result<ObjectMeta, ReconcileError> {
         let api = self.api(reference, &key.namespace).await?;
-        let applied = api.patch(&key.name, &PatchParams::apply(manager).force(), &Patch::Apply(body)).await?;
+        let applied = api.patch(&key.name, &PatchParams::apply(manager).force(), &Patch::Apply(body)).await;
+        // A conflict too says that what is remembered is out of date.
         self.metadata.lock().remove(&(reference.clone(), key.namespace.clone()));
-        Ok(applied.metadata)
+        Ok(applied?.metadata)
     }
 
-    /// Merge-patches an object that only we write in this place.
+    /// Merge-patches an object that only we write in this place; returns the metadata that it has then.
     pub async fn merge(
         &self,
         reference: &ContractReference,
         namespace: &str,
         patch: &Value,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<ObjectMeta, ReconcileError> {
         let api = self.api(reference, namespace).await?;
         let patched = api.patch(&reference.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        // A conflict too says that what is remembered is out of date.
         self.metadata.lock().remove(&(reference.clone(), namespace.to_owned()));
-        Ok(patched.map(drop)?)
+        Ok(patched?.metadata)
     }
 
     /// Deletes an object, if it is there and has this owner.
