@@ -1,6 +1,6 @@
 //! What happens in a world, in order; and where it is noticed that something happened that must not.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -57,6 +57,8 @@ pub struct Journal {
     entries: Mutex<Vec<Entry>>,
     checks: Mutex<Vec<Arc<Check>>>,
     violation: watch::Sender<Option<Violation>>,
+    /// What nobody may tell (I9).
+    secrets: Mutex<BTreeSet<String>>,
     /// Those who wait for changes, woken in the order in which they came: a `watch` wakes them in a random one.
     listeners: Mutex<Vec<Arc<Notify>>>,
 }
@@ -69,6 +71,7 @@ impl Journal {
             entries: Mutex::default(),
             checks: Mutex::default(),
             violation: watch::Sender::new(None),
+            secrets: Mutex::default(),
             listeners: Mutex::default(),
         })
     }
@@ -101,6 +104,19 @@ impl Journal {
     /// Adds what must hold after each change.
     pub fn watch_over(&self, check: impl Fn() -> Result<(), Violation> + Send + Sync + 'static) {
         self.checks.lock().push(Arc::new(Box::new(check)));
+    }
+
+    /// From now on nobody may tell this (I9).
+    pub fn keep_secret(&self, secret: &str) {
+        let mut secrets = self.secrets.lock();
+        if !secrets.contains(secret) {
+            secrets.insert(secret.to_owned());
+        }
+    }
+
+    /// Everything that nobody may tell.
+    pub fn secrets(&self) -> Vec<String> {
+        self.secrets.lock().iter().cloned().collect()
     }
 
     /// Something changed: wakes those who wait for changes.

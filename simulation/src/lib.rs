@@ -16,6 +16,7 @@ pub mod chance;
 pub mod clock;
 pub mod journal;
 pub mod kinds;
+mod logs;
 pub mod models;
 pub mod plan;
 pub mod process;

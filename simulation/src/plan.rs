@@ -260,7 +260,7 @@ fn fault(chance: &Chance, horizon: Horizon, effects: &[&'static str]) -> Fault {
                 5 => TimedFault::CutWatches,
                 6 => TimedFault::Compact,
                 7 => TimedFault::RestartFarEnd,
-                8 | 9 => TimedFault::Depose(seconds(50, 150)),
+                8 | 9 => TimedFault::Depose(seconds(90, 150)),
                 _ => TimedFault::SilenceFarEnd(seconds(1, 90)),
             };
             Fault::Timed(chance.between(Duration::ZERO, horizon.time), fault)

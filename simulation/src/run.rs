@@ -13,7 +13,8 @@ use manager::fault::Moment;
 
 use crate::{
     chance::Chance,
-    journal::{Entry, Violation},
+    journal::{Entry, Journal, Violation},
+    logs::Logs,
     plan::{Fault, Plan, Progress},
     process::DIES_AT,
     scenarios::Scenario,
@@ -22,6 +23,8 @@ use crate::{
 
 /// Longest time of one world, by its own clock.
 const LIFE: Duration = Duration::from_secs(8 * 3600);
+/// In every so manieth world what the processes log is searched for secrets: to write it down takes time.
+const LISTENS: u64 = 16;
 
 /// What became of one world.
 #[derive(Clone, Debug)]
@@ -64,6 +67,7 @@ pub fn one(scenario: &Scenario, seed: u64, only: Option<&BTreeSet<usize>>) -> Ru
             };
         }
     };
+    let logs = seed.is_multiple_of(LISTENS).then(Logs::listen).flatten();
     runtime.block_on(async {
         let world = World::new(seed, Arc::clone(&plan));
         let journal = Arc::clone(&world.journal);
@@ -73,6 +77,7 @@ pub fn one(scenario: &Scenario, seed: u64, only: Option<&BTreeSet<usize>>) -> Ru
             told = (scenario.tell)(world) => told,
             () = tokio::time::sleep(LIFE) => Err(Violation::new("converges", "the story does not end")),
         };
+        let ended = ended.and_then(|()| logs.map_or(Ok(()), |logs| tell_no_secret(&logs, &journal)));
         Run {
             seed,
             faults: plan.faults().to_vec(),
@@ -82,6 +87,12 @@ pub fn one(scenario: &Scenario, seed: u64, only: Option<&BTreeSet<usize>>) -> Ru
             progress: plan.progress(),
         }
     })
+}
+
+/// I9: no secret in a log.
+fn tell_no_secret(logs: &Logs, journal: &Journal) -> Result<(), Violation> {
+    let told = logs.line_with(&journal.secrets());
+    told.map_or(Ok(()), |line| Err(Violation::new("I9", format!("a secret stands in a log: {line}"))))
 }
 
 /// What came of many worlds, as they end.

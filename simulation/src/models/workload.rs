@@ -420,7 +420,7 @@ impl WorkloadCluster {
         self.settle(state);
         self.clean_tokens();
         self.collect_pods(state);
-        let next = state.hosts.values().map(|host| host.due).filter(|due| *due > now).min();
+        let next = state.hosts.values().map(|host| host.due).filter(|due| *due >= now).min();
         next.map(|due| (due - now).min(Duration::from_secs(60)))
     }
 
@@ -488,5 +488,37 @@ mod tests {
         assert_eq!(made_twice(false, false), None);
         assert_eq!(made_twice(false, true), Some("one cluster"));
         assert_eq!(made_twice(true, false), Some("one cluster"));
+    }
+
+    /// The rule that is broken where these hosts join a managed control plane, each this long after the one before, and one is
+    /// taken away in the end.
+    fn joined(hosts: &[&str], apart: Duration, taken: Option<&str>) -> Option<&'static str> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(1, Arc::new(Plan::default()));
+            let workload = Arc::clone(&world.workload);
+            workload.is_managed();
+            bootstrap::put_token(workload.store());
+            workload.power_on("a", "sim://a", bootstrap::init_data().as_bytes());
+            tokio::time::sleep(STAGE.1 * 2).await;
+            for host in hosts {
+                workload.power_on(host, &format!("sim://{host}"), bootstrap::join_data(true).as_bytes());
+                tokio::time::sleep(apart).await;
+            }
+            if let Some(host) = taken {
+                workload.take_away(host);
+            }
+            let ended = tokio::time::timeout(STAGE.1 * 8, world.journal.violated()).await;
+            ended.ok().map(|violation| violation.rule)
+        })
+    }
+
+    #[test]
+    fn members_that_join_at_once_and_members_that_others_need_are_noticed() {
+        let one_by_one = STAGE.1 * 8;
+        assert_eq!(joined(&["b", "c"], one_by_one, None), None);
+        assert_eq!(joined(&["b", "c"], Duration::ZERO, None), Some("I2"));
+        assert_eq!(joined(&["b", "c"], one_by_one, Some("c")), None);
+        assert_eq!(joined(&["b"], one_by_one, Some("b")), Some("I1"));
     }
 }

@@ -1,7 +1,6 @@
 //! The invariants that every scenario keeps, and what it asks at its end.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -27,35 +25,46 @@ const QUIET: Duration = Duration::from_secs(700);
 
 /// Watches over the conditions of these kinds in each state that comes about (I8), and over secrets in them (I9).
 pub fn always(world: &World, kinds: &'static [Kind]) {
-    let (store, system) = (world.store("checks"), world.workload.store().within("kube-system"));
-    let (seen, looked): (Mutex<BTreeMap<String, String>>, _) = (Mutex::default(), AtomicU64::new(0));
+    let (store, tokens) = (world.store("checks"), world.workload.store().within("kube-system"));
+    let (journal, looked) = (Arc::downgrade(&world.journal), AtomicU64::new(0));
+    for secret in ["PRIVATE KEY", super::CANARY] {
+        world.journal.keep_secret(secret);
+    }
     world.journal.watch_over(move || {
         let version = store.server().version();
-        if looked.swap(version, Ordering::Relaxed) == version {
+        let before = looked.swap(version, Ordering::Relaxed);
+        let Some(journal) = journal.upgrade().filter(|_| before != version) else { return Ok(()) };
+        // Versions of objects are those of the server at which they were written.
+        let is_new = |object: &Arc<Value>| {
+            text(object, "/metadata/resourceVersion").parse::<u64>().is_ok_and(|written| written > before)
+        };
+        let all = kinds.iter().flat_map(|kind| store.list(*kind).into_iter().map(move |object| (kind, object)));
+        let changed: Vec<_> = all.filter(|(_, object)| is_new(object)).collect();
+        if changed.is_empty() {
             return Ok(());
         }
         // What joins a machine to the cluster, beside what stands in every credential.
-        let tokens = system.list(SECRET);
-        let tokens = tokens.iter().filter_map(|secret| String::from_utf8(secret_value(secret, "token-secret")).ok());
-        let tokens = tokens.filter(|token| !token.is_empty());
-        let secrets: Vec<_> = tokens.chain(["PRIVATE KEY".to_owned(), super::CANARY.to_owned()]).collect();
-        for kind in kinds {
-            for object in store.list(*kind) {
-                let (name, version) = (text(&object, "/metadata/name"), text(&object, "/metadata/resourceVersion"));
-                let key = format!("{}/{name}", kind.plural);
-                if seen.lock().insert(key.clone(), version.to_owned()).as_deref() == Some(version) {
-                    continue;
-                }
-                conditions_explain(&key, &object)?;
-                holds_no_secret(&key, &object, &secrets)?;
+        for secret in tokens.list(SECRET) {
+            let token = String::from_utf8(secret_value(&secret, "token-secret")).unwrap_or_default();
+            if !token.is_empty() {
+                journal.keep_secret(&token);
             }
         }
-        Ok(())
+        let secrets = journal.secrets();
+        changed.iter().try_for_each(|(kind, object)| {
+            let key = format!("{}/{}", kind.plural, text(object, "/metadata/name"));
+            conditions_explain(&key, object)?;
+            holds_no_secret(&key, object, &secrets)
+        })
     });
 }
 
-/// I8: what is not as it shall be says why.
+/// I8: what has a status has conditions, and those that are not as they shall be say why.
 fn conditions_explain(key: &str, object: &Value) -> Result<(), Violation> {
+    let has_status = at(object, "/status").and_then(Value::as_object).is_some_and(|status| !status.is_empty());
+    if has_status && items(object, "/status/conditions").next().is_none() {
+        return Err(Violation::new("I8", format!("{key} has a status and no condition: {}", object["status"])));
+    }
     for condition in items(object, "/status/conditions") {
         let type_ = text(condition, "/type");
         let is_silent = text(condition, "/reason").is_empty();
@@ -122,8 +131,10 @@ pub fn nothing_is_left(store: &Store, kinds: &[Kind]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
+    use crate::{kinds::KUBEADM_CONFIG, models::bootstrap};
 
     #[rstest]
     #[case("control-plane-kubeadm-0", "apply machines/m/status", true)]
@@ -144,5 +155,65 @@ mod tests {
             is_fault: false,
         };
         assert_eq!(is_write(&entry), changes);
+    }
+
+    /// The rule that is broken in a world in which this is done, if one is.
+    fn broken<T>(does: impl AsyncFnOnce(&World) -> T) -> Option<&'static str> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(1, Arc::default());
+            always(&world, &[KUBEADM_CONFIG]);
+            does(&world).await;
+            world.journal.check();
+            tokio::time::timeout(Duration::from_secs(1), world.journal.violated()).await.ok().map(|broken| broken.rule)
+        })
+    }
+
+    #[rstest]
+    #[case::explained(json!({"conditions": [{"type": "Ready", "status": "False", "reason": "Waits", "message": "for a"}]}), None)]
+    #[case::no_condition(json!({"dataSecretName": "a"}), Some("I8"))]
+    #[case::no_reason(json!({"conditions": [{"type": "Sound", "status": "True"}]}), Some("I8"))]
+    #[case::no_message(json!({"conditions": [{"type": "Ready", "status": "False", "reason": "Waits"}]}), Some("I8"))]
+    #[case::a_secret(json!({"conditions": [{"type": "Sound", "status": "True", "reason": "Usesthekey"}]}), Some("I9"))]
+    fn a_status_that_says_too_little_or_too_much_is_noticed(#[case] status: Value, #[case] rule: Option<&str>) {
+        let object = json!({"status": status});
+        let found =
+            conditions_explain("a", &object).and_then(|()| holds_no_secret("a", &object, &["thekey".to_owned()]));
+        assert_eq!(found.err().map(|violation| violation.rule), rule);
+    }
+
+    #[test]
+    fn a_token_of_the_workload_cluster_is_a_secret() {
+        let told = |message: &str| {
+            broken(async |world| {
+                bootstrap::put_token(world.workload.store());
+                world.user.create(KUBEADM_CONFIG, json!({"metadata": {"name": "a"}}));
+                world.journal.check();
+                let condition = json!({
+                    "type": "Ready", "status": "False", "reason": "Waits", "message": message,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                });
+                world.user.merge_status(KUBEADM_CONFIG, "a", json!({"conditions": [condition]}));
+            })
+        };
+        assert_eq!(told("uses abcdef"), None);
+        assert_eq!(told("uses 0123456789abcdef"), Some("I9"));
+    }
+
+    #[test]
+    fn whoever_writes_without_a_cause_is_noticed() {
+        let writes = |actor| {
+            let outcome = broken(async |world| {
+                let store = world.store(actor);
+                tokio::spawn(async move {
+                    sleep(SETTLES + QUIET / 2).await;
+                    store.create(KUBEADM_CONFIG, json!({"metadata": {"name": "a"}}));
+                });
+                quiet(world).await.unwrap_or_else(|violation| world.journal.violate(violation));
+            });
+            outcome
+        };
+        assert_eq!(writes("a user"), None);
+        assert_eq!(writes("bootstrap-kubeadm-0"), Some("I7"));
     }
 }

@@ -219,3 +219,25 @@ fn labelled(store: &Store, control_plane: &Value) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_plane_without_its_finalizer_owns_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(1, Arc::default());
+            create(&world.user, 1, false);
+            let uid = world.user.get(KUBEADM_CONTROL_PLANE, "cp").map(|cp| text(&cp, "/metadata/uid").to_owned());
+            assert_eq!(is_held(&world.user), Ok(()));
+            let owner = json!({"apiVersion": "v1", "kind": "KubeadmControlPlane", "name": "cp", "uid": uid});
+            world.user.create(SECRET, json!({"metadata": {"name": "c-ca", "ownerReferences": [owner]}}));
+            assert_eq!(is_held(&world.user).map_err(|violation| violation.rule), Err("I6"));
+            let held = json!({"metadata": {"finalizers": [FINALIZER]}});
+            world.user.merge(KUBEADM_CONTROL_PLANE, "cp", held);
+            assert_eq!(is_held(&world.user), Ok(()));
+        });
+    }
+}

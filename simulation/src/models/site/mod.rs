@@ -411,3 +411,134 @@ fn done(entity: &str) -> v1::Task {
 fn no_vm(urn: &str) -> MachineError {
     MachineError::new(Reason::NotFound, format!("there is no VM {urn}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{kinds::DCS_POOL, world::World};
+
+    /// The rule that is broken at a site at which this is done, if one is.
+    fn broken(does: impl FnOnce(&World, &Site)) -> Option<&'static str> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(1, Arc::default());
+            let site = Site::new(world.store("site"), Arc::clone(&world.workload), world.chance.of("site"));
+            for name in ["m", "n"] {
+                let spec = json!({"vmTemplateName": "t", "ipHostPoolRef": {"name": "pool"}});
+                let metadata = json!({"name": name, "finalizers": [MACHINE_FINALIZER]});
+                world.user.create(DCS_MACHINE, json!({"metadata": metadata, "spec": spec}));
+            }
+            let claims = json!({dcs_controller::claims::ANNOTATION: "{\"10.0.0.5\": {}}"});
+            let finalizers = [dcs_controller::api::POOL_FINALIZER];
+            let metadata = json!({"name": "pool", "finalizers": finalizers, "annotations": claims});
+            world.user.create(DCS_POOL, json!({"metadata": metadata, "spec": {"pool": []}}));
+            does(&world, &site);
+            site.check(&["10.0.0.1".to_owned()]).unwrap_or_else(|violation| world.journal.violate(violation));
+            tokio::time::timeout(Duration::from_secs(1), world.journal.violated()).await.ok().map(|broken| {
+                eprintln!("{broken}");
+                broken.rule
+            })
+        })
+    }
+
+    /// Makes a VM that is switched off, for a machine of this name.
+    fn vm(site: &Site, machine: &str, name: &str) -> String {
+        let resource = format!("ns/{machine}");
+        let owner = Some(v1::Owner { uid: machine.to_owned(), resource, ..v1::Owner::default() });
+        let (name, attempt) = (name.to_owned(), name.to_owned());
+        let request = v1::CreateMachineRequest { name, attempt, owner, ..v1::CreateMachineRequest::default() };
+        let task = site.create(request, false).unwrap();
+        let state = &mut *site.state.lock();
+        state.tasks.clear();
+        set_state(state, &task.entity_urn, PowerState::Stopped);
+        task.entity_urn
+    }
+
+    /// Makes a volume.
+    fn volume(site: &Site, name: &str) -> String {
+        let request = v1::CreateVolumeRequest { name: name.to_owned(), ..v1::CreateVolumeRequest::default() };
+        let urn = site.create_volume(request, false).entity_urn;
+        site.state.lock().tasks.clear();
+        urn
+    }
+
+    fn attach(site: &Site, volume_urn: &str, machine_urn: &str) {
+        let (volume_urn, machine_urn) = (volume_urn.to_owned(), machine_urn.to_owned());
+        let request = v1::AttachVolumeRequest { volume_urn, machine_urn, ..v1::AttachVolumeRequest::default() };
+        drop(site.attach(&request, false));
+    }
+
+    fn delete_volume(site: &Site, urn: &str) {
+        let request = v1::DeleteVolumeRequest { urn: urn.to_owned(), ..v1::DeleteVolumeRequest::default() };
+        drop(site.delete_volume(&request, false));
+    }
+
+    /// Deletes a volume that is the disk of the pool entry with this address.
+    fn delete_of_entry(world: &World, site: &Site, urn: &str, ip: &str) {
+        let disk = json!([{"ip": ip, "slot": 0, "volumeUrn": urn}]);
+        world.user.merge_status(DCS_POOL, "pool", json!({"persistentDiskStatus": disk}));
+        delete_volume(site, urn);
+    }
+
+    /// Both VMs run, and each has read this of its network.
+    fn run_with(site: &Site, networks: [(&str, &str); 2]) {
+        let state = &mut *site.state.lock();
+        for (urn, network) in networks {
+            set_state(state, urn, PowerState::Running);
+            state.networks.insert(urn.to_owned(), network.as_bytes().to_vec());
+        }
+    }
+
+    #[test]
+    fn a_second_vm_of_a_machine_or_an_address_is_noticed() {
+        let vms = |site: &Site, machines: [&str; 2]| [vm(site, machines[0], "a"), vm(site, machines[1], "b")];
+        assert_eq!(broken(|_, site| drop(vms(site, ["m", "n"]))), None);
+        assert_eq!(broken(|_, site| drop(vms(site, ["m", "m"]))), Some("I3"));
+        let run = |addresses: [&str; 2]| {
+            broken(|_, site| {
+                let [a, b] = vms(site, ["m", "n"]);
+                run_with(site, [(&a, addresses[0]), (&b, addresses[1])]);
+            })
+        };
+        assert_eq!(run(["\"10.0.0.1\"", "\"10.0.0.11\""]), None);
+        assert_eq!(run(["\"10.0.0.1\"", "\"10.0.0.1\""]), Some("I3"));
+    }
+
+    #[test]
+    fn a_volume_in_two_vms_or_deleted_while_it_is_needed_is_noticed() {
+        let used = |does: fn(&World, &Site, [&str; 3])| {
+            broken(|world, site| {
+                let (a, b, data) = (vm(site, "m", "a"), vm(site, "n", "b"), volume(site, "data"));
+                does(world, site, [&a, &b, &data]);
+            })
+        };
+        assert_eq!(used(|_, site, [a, _, data]| attach(site, data, a)), None);
+        let twice = |_: &World, site: &Site, [a, b, data]: [&str; 3]| {
+            attach(site, data, a);
+            attach(site, data, b);
+        };
+        assert_eq!(used(twice), Some("I4"));
+        let bound = |_: &World, site: &Site, [a, _, data]: [&str; 3]| {
+            attach(site, data, a);
+            delete_volume(site, data);
+        };
+        assert_eq!(used(bound), Some("I4"));
+        assert_eq!(used(|world, site, [_, _, data]| delete_of_entry(world, site, data, "10.0.0.6")), None);
+        assert_eq!(used(|world, site, [_, _, data]| delete_of_entry(world, site, data, "10.0.0.5")), Some("I4"));
+    }
+
+    #[test]
+    fn whoever_makes_something_without_a_finalizer_is_noticed() {
+        let without = |kind, name: &'static str, make: fn(&Site)| {
+            broken(|world, site| {
+                world.user.merge(kind, name, json!({"metadata": {"finalizers": null}}));
+                make(site);
+            })
+        };
+        assert_eq!(without(DCS_MACHINE, "m", |site| drop(vm(site, "n", "a"))), None);
+        assert_eq!(without(DCS_MACHINE, "m", |site| drop(vm(site, "m", "a"))), Some("I6"));
+        assert_eq!(without(DCS_POOL, "pool", |site| drop(volume(site, "data"))), Some("I6"));
+    }
+}
