@@ -328,7 +328,7 @@ async fn gone(environment: &mut Environment, api: &Api<DynamicObject>, name: &st
 /// VMs, disks, uploaded files and rules of the site that belong to a cluster.
 async fn left_on_site(environment: &Environment, shape: &Shape) -> Result<Vec<String>> {
     let mut left = Vec::new();
-    for what in ["vms", "volumes", "files"] {
+    for what in ["vms", "volumes", "files", "rules"] {
         let document = environment.site.control(what).await?;
         let items = document.as_array().or_else(|| document["items"].as_array()).cloned().unwrap_or_default();
         let names = items.iter().filter(|item| item["isTemplate"] != true).filter_map(|item| item["name"].as_str());

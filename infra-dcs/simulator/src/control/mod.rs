@@ -55,6 +55,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         .route("/tasks", get(tasks))
         .route("/tasks/resume", post(resume))
         .route("/files", get(files))
+        .route("/rules", get(rules))
         .route("/hosts/{name}", put(set_host))
         .route("/console/{vm}", get(console))
         .route("/audit", get(audit))
@@ -190,6 +191,19 @@ async fn files(State(engine): App) -> Json<Value> {
             })
         };
         Json(site.files.values().map(view).collect())
+    })
+}
+
+async fn rules(State(engine): App) -> Json<Value> {
+    engine.with(|site, _| {
+        let of_cluster = |cluster: &crate::site::ComputeCluster| {
+            let view = |rule: &crate::site::drs::Rule| {
+                let vms: Vec<_> = rule.vms.iter().map(|vm| VmId(*vm).to_string()).collect();
+                json!({"cluster": cluster.name, "index": rule.index, "name": rule.name, "kind": rule.kind, "vms": vms})
+            };
+            cluster.rules.iter().map(view).collect::<Vec<_>>()
+        };
+        Json(site.clusters.values().flat_map(of_cluster).collect())
     })
 }
 

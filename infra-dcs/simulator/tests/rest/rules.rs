@@ -21,6 +21,11 @@ async fn rules_have_names_members_and_limits() {
     let vms = [client.machine("a").await, client.machine("b").await, client.machine("c").await];
     let [a, b, c] = vms.each_ref().map(String::as_str);
     assert_eq!(client.send(Method::PUT, "/clusters/17", rules(json!([create("first", 2, &[a, b])]))).await, json!({}));
+    let listed = client.control(Method::GET, "/rules", Value::Null).await;
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["index"], &listed[0]["vms"]),
+        (&json!("first"), &json!(1), &json!([a, b]))
+    );
     let put = |rule: Value, code: &'static str| (Method::PUT, "/clusters/17", rules(json!([rule])), 400, code);
     client
         .refuses(&[
