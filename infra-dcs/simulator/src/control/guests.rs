@@ -3,23 +3,20 @@
 //! | Route | |
 //! |---|---|
 //! | `GET /vms/{vm}/guest` | what the machine suffers from |
-//! | `PUT /vms/{vm}/guest` | `{"partitioned": bool, "slowDisk": bool, "clockSkewMs": number}`; what is not named stays |
+//! | `PUT /vms/{vm}/guest` | `{"partitioned": bool, "slowDisk": bool, "clockSkewMs": number, "etcdNoSpace": bool, "etcdCorrupt": bool}`; what is not named stays |
 //! | `POST /vms/{vm}/crash` | the guest dies; VRM shows a stopped VM |
 //! | `POST /vms/{vm}/reboot` | the guest starts anew from its disks; VRM shows nothing |
-//! | `GET /guest-clusters` | id, pin of the authority, whether an API server answers, machines that are on |
+//! | `GET /guest-clusters` | id, pin of the authority, whether an API server answers, machines that are on, members of etcd with their alarms |
 //! | `PUT /guest-clusters/{id}/guest` | what all its machines suffer from: also those that are off, and those that join later |
 //! | `POST /guest-clusters/{id}/crash`, `POST …/reboot` | the same for all machines that are on |
 //!
 //! Only memory guests take them.
-
-use std::sync::Arc;
 
 use axum::{
     Json,
     body::Bytes,
     extract::{Path, State},
 };
-use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::{Answer, App, Refusal, body, done, find_vm};
@@ -33,11 +30,8 @@ fn id_of(engine: &Engine, vm: &str) -> Result<String, Refusal> {
     engine.with(|site, _| find_vm(site, vm)).map(|id| VmId(id).to_string())
 }
 
-/// Machines of a cluster that are on, by its id or the pin of its authority.
-fn machines_of(engine: &Engine, cluster: &str) -> Result<Vec<String>, Refusal> {
-    let all = engine.staging().clusters();
-    let found = all.into_iter().find(|known| known.id == cluster || known.authority == cluster);
-    found.map(|known| known.machines).ok_or_else(|| Refusal(format!("there is no guest cluster {cluster:?}")))
+fn unknown(cluster: &str) -> Refusal {
+    Refusal(format!("there is no guest cluster {cluster:?}; GET /guest-clusters lists them"))
 }
 
 pub(super) async fn show(State(engine): App, Path(vm): Path<String>) -> Answer {
@@ -52,11 +46,17 @@ pub(super) async fn afflict(State(engine): App, Path(vm): Path<String>, bytes: B
 }
 
 pub(super) async fn crash(State(engine): App, Path(vm): Path<String>) -> Answer {
-    strike(&engine, &[id_of(&engine, &vm)?], Accident::Crash).await
+    strike(&engine, &vm, Accident::Crash).await
 }
 
 pub(super) async fn reboot(State(engine): App, Path(vm): Path<String>) -> Answer {
-    strike(&engine, &[id_of(&engine, &vm)?], Accident::Reboot).await
+    strike(&engine, &vm, Accident::Reboot).await
+}
+
+async fn strike(engine: &Engine, vm: &str, accident: Accident) -> Answer {
+    let id = id_of(engine, vm)?;
+    engine.staging().strike(&id, accident).await?;
+    done()
 }
 
 pub(super) async fn clusters(State(engine): App) -> Json<Value> {
@@ -66,19 +66,18 @@ pub(super) async fn clusters(State(engine): App) -> Json<Value> {
 pub(super) async fn afflict_cluster(State(engine): App, Path(id): Path<String>, bytes: Bytes) -> Answer {
     let change: AfflictionsChange = body(&bytes)?;
     let now = engine.staging().afflict_cluster(&id, change)?;
-    let now = now.ok_or_else(|| Refusal(format!("there is no guest cluster {id:?}")))?;
+    let now = now.ok_or_else(|| unknown(&id))?;
     Ok(Json(serde_json::to_value(now)?))
 }
 
 pub(super) async fn crash_cluster(State(engine): App, Path(id): Path<String>) -> Answer {
-    strike(&engine, &machines_of(&engine, &id)?, Accident::Crash).await
+    strike_cluster(&engine, &id, Accident::Crash).await
 }
 
 pub(super) async fn reboot_cluster(State(engine): App, Path(id): Path<String>) -> Answer {
-    strike(&engine, &machines_of(&engine, &id)?, Accident::Reboot).await
+    strike_cluster(&engine, &id, Accident::Reboot).await
 }
 
-async fn strike(engine: &Arc<Engine>, machines: &[String], accident: Accident) -> Answer {
-    try_join_all(machines.iter().map(|machine| engine.staging().strike(machine, accident))).await?;
-    done()
+async fn strike_cluster(engine: &Engine, cluster: &str, accident: Accident) -> Answer {
+    if engine.staging().strike_cluster(cluster, accident).await? { done() } else { Err(unknown(cluster)) }
 }

@@ -86,6 +86,8 @@ struct BackEnd {
 
 /// Serves a load balancer until its task is dropped. `listener` is bound to the configured address.
 pub async fn serve(listener: TcpListener, back_ends: &[SocketAddr], signals: Option<&Signals>) {
+    let listen = listener.local_addr().ok();
+    let _open = signals.zip(listen).map(|(signals, listen)| signals.balance(listen, back_ends));
     let back_ends: Arc<Vec<BackEnd>> = Arc::new(
         back_ends.iter().map(|address| BackEnd { address: *address, live: watch::Sender::new(false) }).collect(),
     );

@@ -15,6 +15,11 @@ pub struct Afflictions {
     pub slow_disk: bool,
     /// Its clock is wrong by this many milliseconds.
     pub clock_skew_ms: i64,
+    /// The database of its member of etcd is full: the member raises `NOSPACE`, and again with each write after a client has
+    /// taken the alarm back.
+    pub etcd_no_space: bool,
+    /// The data of its member of etcd differs from that of the others: the member has raised `CORRUPT`.
+    pub etcd_corrupt: bool,
 }
 
 /// A change of [`Afflictions`]: what is not named stays.
@@ -27,6 +32,10 @@ pub struct AfflictionsChange {
     pub slow_disk: Option<bool>,
     /// See [`Afflictions::clock_skew_ms`].
     pub clock_skew_ms: Option<i64>,
+    /// See [`Afflictions::etcd_no_space`].
+    pub etcd_no_space: Option<bool>,
+    /// See [`Afflictions::etcd_corrupt`].
+    pub etcd_corrupt: Option<bool>,
 }
 
 impl Afflictions {
@@ -37,6 +46,8 @@ impl Afflictions {
             partitioned: change.partitioned.unwrap_or(self.partitioned),
             slow_disk: change.slow_disk.unwrap_or(self.slow_disk),
             clock_skew_ms: change.clock_skew_ms.unwrap_or(self.clock_skew_ms),
+            etcd_no_space: change.etcd_no_space.unwrap_or(self.etcd_no_space),
+            etcd_corrupt: change.etcd_corrupt.unwrap_or(self.etcd_corrupt),
         }
     }
 
@@ -47,6 +58,8 @@ impl Afflictions {
             partitioned: self.partitioned.then_some(true),
             slow_disk: self.slow_disk.then_some(true),
             clock_skew_ms: (self.clock_skew_ms != 0).then_some(self.clock_skew_ms),
+            etcd_no_space: self.etcd_no_space.then_some(true),
+            etcd_corrupt: self.etcd_corrupt.then_some(true),
         };
         (self != Self::default()).then_some(change)
     }
@@ -87,6 +100,8 @@ pub struct GuestMember {
     pub is_learner: bool,
     /// Whether its process runs.
     pub running: bool,
+    /// Alarms that it has raised: `NOSPACE`, `CORRUPT`.
+    pub alarms: Vec<&'static str>,
 }
 
 /// What tests can do to guests. Platforms that cannot do it say so.
@@ -116,6 +131,13 @@ pub trait Staging: Send + Sync {
         std::future::ready(Err(unstaged())).boxed()
     }
 
+    /// Lets something happen to all machines of a cluster that are on. The cluster is named by its id or the pin of its
+    /// authority; false where there is no such cluster.
+    fn strike_cluster<'a>(&'a self, cluster: &'a str, accident: Accident) -> BoxFuture<'a, Result<bool, GuestError>> {
+        let _ = (cluster, accident);
+        std::future::ready(Err(unstaged())).boxed()
+    }
+
     /// The clusters on the site's machines.
     fn clusters(&self) -> Vec<GuestCluster> {
         Vec::new()
@@ -142,9 +164,9 @@ mod tests {
 
     #[test]
     fn a_change_leaves_what_it_does_not_name() {
-        let now = Afflictions { partitioned: true, slow_disk: false, clock_skew_ms: 5 };
-        let change: AfflictionsChange = serde_json::from_str(r#"{"slowDisk": true}"#).unwrap();
-        assert_eq!(now.changed(change), Afflictions { partitioned: true, slow_disk: true, clock_skew_ms: 5 });
+        let now = Afflictions { partitioned: true, clock_skew_ms: 5, etcd_corrupt: true, ..Afflictions::default() };
+        let change: AfflictionsChange = serde_json::from_str(r#"{"slowDisk": true, "etcdNoSpace": true}"#).unwrap();
+        assert_eq!(now.changed(change), Afflictions { slow_disk: true, etcd_no_space: true, ..now });
         assert!(serde_json::from_str::<AfflictionsChange>(r#"{"slow": true}"#).is_err());
     }
 

@@ -122,7 +122,7 @@ pub enum GuestError {
     #[error("machine {0} is already running")]
     AlreadyRunning(String),
     /// The machine is not powered on.
-    #[error("machine {0} is not running")]
+    #[error("machine {0} is not running; power it on first")]
     NotRunning(String),
     /// The guest did not shut down in the time given.
     #[error("machine {0} did not shut down within {1:?}")]

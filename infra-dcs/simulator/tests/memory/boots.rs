@@ -1,4 +1,7 @@
-use dcs_simulator::guest::{GuestError, GuestPlatform, PowerOff, StopReason};
+use dcs_simulator::guest::{
+    GuestError, GuestPlatform, PowerOff, StopReason,
+    faults::{Accident, Staging},
+};
 use serde_json::json;
 
 use super::{
@@ -37,6 +40,13 @@ async fn a_kubeadm_that_fails_is_told_by_the_console_of_a_machine_that_goes_on()
     site.power_on("i-1", &machine("cp-1", &site.address(1), "init", &configuration, Some(&pki))).await;
     site.says("i-1", "boot failed: kubeadm.service").await;
     assert!(site.console("i-1").contains("unknown field \"clusterNome\""), "{}", site.console("i-1"));
+    // Nothing of Kubernetes runs on it, nor does after another boot.
+    assert!(site.guests.clusters().is_empty());
+    site.guests.strike("i-1", Accident::Reboot).await.unwrap();
+    site.says("i-1", "The machine is rebooted.").await;
+    until("it fails again", || site.console("i-1").matches("boot failed: kubeadm.service").count() == 2).await;
+    assert!(site.guests.clusters().is_empty());
+    assert!(!site.console("i-1").contains("Started kubelet.service"), "{}", site.console("i-1"));
     // Its guest tools answer: it can still be asked to shut down.
     assert!(site.told().stopped.is_empty());
     site.guests.power_off("i-1", PowerOff::Safe).await.unwrap();

@@ -24,6 +24,15 @@ const TWO_YEARS_MS: i64 = 2 * 366 * 24 * 3600 * 1000;
 /// A twentieth of what Kubernetes waits.
 const PACE: f64 = 0.05;
 
+/// All that a machine may suffer from, nothing of it but this.
+fn suffering(from: Value) -> Value {
+    let mut all = json!({
+        "partitioned": false, "slowDisk": false, "clockSkewMs": 0, "etcdNoSpace": false, "etcdCorrupt": false,
+    });
+    all.as_object_mut().unwrap().extend(from.as_object().unwrap().clone());
+    all
+}
+
 /// A site with a cluster: `cp-1`, and `w-1` where a test wants it.
 struct Staged {
     client: Client,
@@ -122,6 +131,14 @@ impl Staged {
         self.client.control(Method::POST, path, json!({})).await;
     }
 
+    /// What the control API says to an accident that it refuses.
+    async fn refused(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.client.simulator().control_address);
+        let answer = self.client.http.post(url).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{path}");
+        answer.json::<Value>().await.unwrap()["error"].as_str().unwrap_or_default().to_owned()
+    }
+
     async fn suffers(&self, name: &str) -> Value {
         self.client.control(Method::GET, &format!("/vms/{name}/guest"), json!({})).await
     }
@@ -186,7 +203,7 @@ impl Staged {
 async fn a_machine_suffers_what_its_vm_is_said_to_suffer() {
     let staged = Staged::with_worker().await;
     let answer = staged.put("/vms/w-1/guest", json!({"partitioned": true})).await;
-    assert_eq!(answer, json!({"partitioned": true, "slowDisk": false, "clockSkewMs": 0}));
+    assert_eq!(answer, suffering(json!({"partitioned": true})));
     staged.admin.node_is("w-1", "Unknown").await;
     staged.put("/vms/w-1/guest", json!({"partitioned": false})).await;
     staged.admin.node_is("w-1", "True").await;
@@ -224,8 +241,59 @@ async fn a_vm_crashes_or_reboots() {
     staged.admin.node_is("w-1", "True").await;
     assert_ne!(staged.boot_id("w-1").await, before);
 
-    let refused = format!("http://{}/vms/nobody/crash", staged.client.simulator().control_address);
-    assert_eq!(staged.client.http.post(refused).send().await.unwrap().status(), 400);
+    assert_eq!(staged.refused("/vms/nobody/crash").await, "there is no VM \"nobody\"");
+    staged.post("/vms/w-1/crash").await;
+    staged.shows("w-1", "stopped").await;
+    let id = staged.vm("w-1").await;
+    for accident in ["crash", "reboot"] {
+        let refused = staged.refused(&format!("/vms/w-1/{accident}")).await;
+        assert_eq!(refused, format!("machine {id} is not running; power it on first"));
+    }
+    assert_eq!(staged.status("w-1").await, "stopped");
+    staged.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_etcd_takes_no_writes() {
+    const FULL: &str = "etcdserver: mvcc: database space exceeded";
+    let staged = Staged::with_worker().await;
+    let guest = staged.cluster_path("guest").await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
+    for path in [guest.as_str(), "/vms/cp-1/guest"] {
+        staged.put(path, json!({"etcdNoSpace": true})).await;
+        assert_eq!(staged.cluster().await["members"][0]["alarms"], json!(["NOSPACE"]));
+        let refused = staged.admin.refused("/api/v1/namespaces/default/configmaps", &map).await;
+        assert_eq!(refused, (500, FULL.to_owned()));
+        assert!(staged.answers().await, "what is there can be read");
+        staged.put(path, json!({"etcdNoSpace": false})).await;
+        assert_eq!(staged.cluster().await["members"][0]["alarms"], json!([]));
+        staged.write(&format!("m-{}", path.len())).await;
+    }
+    // What is wrong with the disk of a machine that is off is mended there too.
+    staged.put("/vms/cp-1/guest", json!({"etcdNoSpace": true})).await;
+    staged.post("/vms/cp-1/crash").await;
+    staged.shows("cp-1", "stopped").await;
+    assert_eq!(staged.cluster().await["members"][0]["alarms"], json!(["NOSPACE"]));
+    staged.put("/vms/cp-1/guest", json!({"etcdNoSpace": false})).await;
+    assert_eq!(staged.cluster().await["members"][0]["alarms"], json!([]));
+    staged.start("cp-1").await;
+    staged.admin.node_is("cp-1", "True").await;
+    staged.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_etcd_serves_nobody() {
+    let staged = Staged::new().await;
+    staged.put("/vms/cp-1/guest", json!({"etcdCorrupt": true})).await;
+    let cluster = staged.cluster().await;
+    assert_eq!((&cluster["serving"], &cluster["members"][0]["alarms"]), (&json!(false), &json!(["CORRUPT"])));
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
+    let refused = staged.admin.refused("/api/v1/namespaces/default/configmaps", &map).await;
+    assert_eq!(refused, (500, "etcdserver: corrupt cluster".to_owned()));
+    assert!(!staged.answers().await);
+    staged.put("/vms/cp-1/guest", json!({"etcdCorrupt": false})).await;
+    staged.admin.node_is("cp-1", "True").await;
+    staged.write("m").await;
     staged.end().await;
 }
 
@@ -290,7 +358,7 @@ async fn what_a_cluster_suffers_reaches_machines_that_are_off_and_those_that_com
     staged.post("/vms/w-1/crash").await;
     staged.shows("w-1", "stopped").await;
     let healed = staged.put(&guest, json!({"partitioned": false})).await;
-    assert_eq!(healed, json!({"partitioned": false, "slowDisk": true, "clockSkewMs": 0}));
+    assert_eq!(healed, suffering(json!({"slowDisk": true})));
     assert_eq!(staged.suffers("w-1").await, healed, "it was off when the cable was put back");
     staged.start("w-1").await;
     staged.admin.node_is("w-1", "True").await;
@@ -300,7 +368,7 @@ async fn what_a_cluster_suffers_reaches_machines_that_are_off_and_those_that_com
     staged.post("/vms/w-2/crash").await;
     staged.shows("w-2", "stopped").await;
     staged.put(&guest, json!({"slowDisk": false, "partitioned": true})).await;
-    assert_eq!(staged.suffers("w-2").await, json!({"partitioned": true, "slowDisk": false, "clockSkewMs": 0}));
+    assert_eq!(staged.suffers("w-2").await, suffering(json!({"partitioned": true})));
     staged.start("w-2").await;
     staged.put(&guest, json!({"partitioned": false})).await;
     for name in ["cp-1", "w-1", "w-2"] {

@@ -182,6 +182,14 @@ impl Admin {
         answer.status().is_success().then(|| begun.elapsed())
     }
 
+    /// What the API server says to a write that it refuses.
+    pub async fn refused(&self, path: &str, object: &Value) -> (u16, String) {
+        let answer = self.client.post(format!("{}{path}", self.server)).json(object).send().await.unwrap();
+        let code = answer.status().as_u16();
+        let status: Value = answer.json().await.unwrap();
+        (code, status["message"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Waits for a node's condition `Ready`.
     pub async fn node_is(&self, name: &str, status: &str) {
         let end = Instant::now() + PATIENCE;

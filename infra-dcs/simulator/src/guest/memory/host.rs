@@ -12,7 +12,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     cable::{Cable, Carried},
-    cluster::{Clusters, Kubelet, MachineFacts},
+    cluster::{Clusters, DiskFaults, Kubelet, MachineFacts},
     kubeadm::{
         command,
         files::Files,
@@ -86,6 +86,8 @@ pub struct Powered {
     pub disk_bytes: u64,
     /// Version of its Kubernetes programs.
     pub version: Version,
+    /// What is wrong with its disk.
+    pub disk: Arc<DiskFaults>,
     /// Its cable.
     pub cable: Cable,
     /// Its clock.
@@ -104,7 +106,6 @@ pub struct Powered {
 struct Slot {
     kubelet: Option<Arc<Kubelet>>,
     is_off: bool,
-    is_disk_slow: bool,
 }
 
 /// What a machine is made with.
@@ -119,6 +120,8 @@ pub struct Hardware {
     pub disk_bytes: u64,
     /// Version of its Kubernetes programs.
     pub version: Version,
+    /// What is wrong with its disk.
+    pub disk: Arc<DiskFaults>,
 }
 
 impl Powered {
@@ -130,10 +133,23 @@ impl Powered {
         keys: Arc<KeyStore>,
         clusters: Arc<Clusters>,
     ) -> Arc<Self> {
-        let Hardware { id, cpus, memory_mb, disk_bytes, version } = hardware;
+        let Hardware { id, cpus, memory_mb, disk_bytes, version, disk } = hardware;
         let cable = Cable::default();
         let kubelet = parking_lot::Mutex::default();
-        Arc::new(Self { id, cpus, memory_mb, disk_bytes, version, cable, clock, settings, keys, clusters, kubelet })
+        Arc::new(Self {
+            id,
+            cpus,
+            memory_mb,
+            disk_bytes,
+            version,
+            disk,
+            cable,
+            clock,
+            settings,
+            keys,
+            clusters,
+            kubelet,
+        })
     }
 
     /// Starts kubelet, or starts it again.
@@ -144,7 +160,6 @@ impl Powered {
             if slot.is_off {
                 return;
             }
-            let is_slow = slot.is_disk_slow;
             let kubelet = slot.kubelet.get_or_insert_with(|| {
                 let facts = MachineFacts {
                     hostname: hostname.to_owned(),
@@ -157,9 +172,9 @@ impl Powered {
                     boot_id: uuid::Uuid::new_v4().to_string(),
                 };
                 let registries = self.settings.registries.clone();
-                Kubelet::new(facts, self.cable.clone(), self.clock.clone(), registries, Arc::clone(&self.clusters))
+                let (cable, clock, disk) = (self.cable.clone(), self.clock.clone(), Arc::clone(&self.disk));
+                Kubelet::new(facts, cable, clock, disk, registries, Arc::clone(&self.clusters))
             });
-            kubelet.set_slow_disk(is_slow);
             Arc::clone(kubelet)
         };
         kubelet.restart(root);
@@ -168,21 +183,6 @@ impl Powered {
     /// The kubelet, if it was started.
     pub fn kubelet(&self) -> Option<Arc<Kubelet>> {
         self.kubelet.lock().kubelet.clone()
-    }
-
-    /// Makes the disk slow, or quick again.
-    pub fn set_slow_disk(&self, slow: bool) {
-        let mut slot = self.kubelet.lock();
-        slot.is_disk_slow = slow;
-        if let Some(kubelet) = &slot.kubelet {
-            kubelet.set_slow_disk(slow);
-            kubelet.nudge();
-        }
-    }
-
-    /// Whether the disk is slow.
-    pub fn is_disk_slow(&self) -> bool {
-        self.kubelet.lock().is_disk_slow
     }
 
     /// Pulls the machine's plug from the network, or puts it back.
@@ -270,8 +270,7 @@ async fn kubeadm(powered: &Arc<Powered>, arguments: &[String], machine: &mut Mac
 struct OnMachine {
     powered: Arc<Powered>,
     facts: Facts,
-    /// Names of `/etc/hosts`.
-    hosts: Vec<(IpAddr, Vec<String>)>,
+    names: Names,
     root: Root,
 }
 
@@ -288,22 +287,39 @@ impl OnMachine {
             wait_scale: powered.settings.wait_scale,
             is_strict: powered.settings.strict_kubeadm,
         };
-        let text = Files::text(&machine.root, "/etc/hosts").unwrap_or_default();
+        Self { facts, names: Names::of(&machine.root), root: machine.root.clone(), powered }
+    }
+
+    fn resolve(&self, name: &str) -> Result<IpAddr, String> {
+        self.names.resolve(name).ok_or_else(|| format!("dial tcp: lookup {name}: no such host"))
+    }
+}
+
+/// The names that a machine knows: those of `/etc/hosts`.
+#[derive(Debug, Default)]
+pub struct Names(Vec<(IpAddr, Vec<String>)>);
+
+impl Names {
+    /// A machine's.
+    pub fn of(files: &dyn Files) -> Self {
+        Self::read(&files.text("/etc/hosts").unwrap_or_default())
+    }
+
+    /// Reads lines of an address and its names.
+    pub fn read(text: &str) -> Self {
         let hosts = text.lines().filter_map(|line| {
             let mut words = line.split('#').next()?.split_whitespace();
             let address = words.next()?.parse().ok()?;
             Some((address, words.map(str::to_ascii_lowercase).collect()))
         });
-        Self { facts, hosts: hosts.collect(), root: machine.root.clone(), powered }
+        Self(hosts.collect())
     }
 
-    fn resolve(&self, name: &str) -> Result<IpAddr, String> {
-        if let Ok(address) = name.parse() {
-            return Ok(address);
-        }
+    /// The address of a name, or one that is written out.
+    pub fn resolve(&self, name: &str) -> Option<IpAddr> {
         let wanted = name.to_ascii_lowercase();
-        let found = self.hosts.iter().find(|(_, names)| names.contains(&wanted)).map(|(address, _)| *address);
-        found.ok_or_else(|| format!("dial tcp: lookup {name}: no such host"))
+        let named = || self.0.iter().find(|(_, names)| names.contains(&wanted)).map(|(address, _)| *address);
+        name.parse().ok().or_else(named)
     }
 }
 

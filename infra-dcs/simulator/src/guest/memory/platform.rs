@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     boot::{self, PowerOn},
-    cluster::{Around, Clusters, SavedCluster},
+    cluster::{Around, Clusters, DiskFaults, SavedCluster},
     console::Console,
     disk::{BlockDevice, Disk},
     host::{self, Hardware, Powered, Programs, Settings},
@@ -108,6 +108,7 @@ impl DiskContents {
 struct Entry {
     console: Arc<Console>,
     afflictions: Afflictions,
+    disk: Arc<DiskFaults>,
     running: Option<Running>,
     /// Files of the disks that it had when it was powered on last.
     disks: Vec<PathBuf>,
@@ -200,6 +201,7 @@ impl Site {
             memory_mb: spec.memory_mb,
             disk_bytes: system.map_or(0, |disk| disk.size_bytes),
             version: self.settings.version_of(&spec.image),
+            disk: Arc::clone(&self.machines.lock().entry(id.clone()).or_default().disk),
         };
         let clock = MachineClock::new(Arc::clone(&self.clock));
         let powered = Powered::new(

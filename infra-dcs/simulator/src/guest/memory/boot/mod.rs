@@ -30,7 +30,7 @@ use super::{
     network::{Network, keyfile},
     root::{Mount, Owner, Volume},
     shell::{self, Commands},
-    systemd,
+    systemd::{self, start::MainCommand},
 };
 use crate::guest::{GuestNic, iso::Medium};
 
@@ -70,16 +70,7 @@ pub struct Booted {
     /// Addresses by hardware address of the NIC that carries them.
     pub addresses: Vec<(String, IpAddr)>,
     /// How kubelet was started; none where it was not.
-    pub kubelet: Option<Kubelet>,
-}
-
-/// How kubelet was started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kubelet {
-    /// Command line with variables replaced, without the program's name.
-    pub arguments: Vec<String>,
-    /// Variables from the unit, its drop-ins and environment files.
-    pub environment: BTreeMap<String, String>,
+    pub kubelet: Option<MainCommand>,
 }
 
 /// Why a machine did not come up.
@@ -215,9 +206,6 @@ fn kernel(machine: &mut Machine) -> Result<(), super::root::Errno> {
 
 fn apply_ignition(bytes: &[u8], machine: &mut Machine) -> Result<(), BootFailure> {
     let document = ignition::parse(bytes).or_else(|error| failure("ignition", error))?;
-    if !document.kernel_arguments.is_empty() {
-        machine.say("ignition: kargs: this machine has no kernel; arguments are passed over");
-    }
     ignition::apply(&document, machine).or_else(|error| failure("ignition", error))?;
     let result =
         format!("{{\"provisioningBootID\": \"{}\", \"userConfigProvided\": true}}\n", machine.new_uuid("boot"));

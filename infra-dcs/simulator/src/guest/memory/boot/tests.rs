@@ -55,8 +55,8 @@ async fn an_ignition_machine_boots_once_and_comes_back() {
     assert_eq!(booted.machine.root.metadata("/var/lib/kubelet/config.yaml").unwrap().mode, 0o600);
     assert_eq!(booted.machine.root.read_text("/etc/resolv.conf").unwrap(), "nameserver 10.77.0.1\n");
     let kubelet = booted.kubelet.unwrap();
-    assert!(kubelet.arguments.contains(&"--node-ip=10.0.0.5".to_owned()), "{kubelet:?}");
-    assert_eq!(kubelet.arguments[0], "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf");
+    assert!(kubelet.argv.contains(&"--node-ip=10.0.0.5".to_owned()), "{kubelet:?}");
+    assert_eq!(kubelet.argv[1], "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf");
     for line in [
         "kubeadm.service: NetworkManager started",
         "kubeadm.service: Your Kubernetes control-plane has initialized successfully!",

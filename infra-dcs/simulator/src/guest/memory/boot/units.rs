@@ -1,14 +1,14 @@
 //! Starts units. One-shots run to their end; of the image's own services who plays them sees that they are started.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use super::{BootFailure, Kubelet, failure};
+use super::{BootFailure, failure};
 use crate::guest::memory::{
     machine::Machine,
     shell::{self, Commands, Job, Limits},
     systemd::{
         self, Start, State,
-        start::{command_line, environment, unmet},
+        start::{MainCommand, command_line, environment, main_command, make_directories, unmet},
         unit::{Exec, MountUnit, Unit},
     },
 };
@@ -78,6 +78,7 @@ async fn one(unit: &Unit, limits: Limits, machine: &mut Machine, commands: &mut 
     let time = unit.service.timeout_start.map_or(limits.time, |seconds| limits.time.min(Duration::from_secs(seconds)));
     let limits = if oneshot { Limits { time, ..limits } } else { SERVICE_LIMITS };
     let service = &unit.service;
+    make_directories(service, &mut machine.root)?;
     for exec in service.exec_start_pre.iter().chain(&service.exec_start).chain(&service.exec_start_post) {
         execute(unit, exec, limits, oneshot, machine, commands).await?;
     }
@@ -122,17 +123,6 @@ fn mount_unit(mount: &MountUnit, machine: &mut Machine) -> Result<(), String> {
 }
 
 /// How kubelet's unit starts it now.
-pub(super) fn kubelet(machine: &Machine) -> Result<Kubelet, BootFailure> {
-    let unit = match systemd::load(&machine.root, KUBELET) {
-        Ok(Some(unit)) => unit,
-        Ok(None) => return failure(KUBELET, "the unit is gone"),
-        Err(error) => return failure(KUBELET, error),
-    };
-    let environment =
-        environment(&unit.service, &machine.root, &BTreeMap::new()).or_else(|reason| failure(KUBELET, reason))?;
-    let arguments = match unit.service.exec_start.first() {
-        Some(exec) => command_line(exec, &unit, &machine.hostname, &environment).argv.into_iter().skip(1).collect(),
-        None => Vec::new(),
-    };
-    Ok(Kubelet { arguments, environment })
+pub(super) fn kubelet(machine: &Machine) -> Result<MainCommand, BootFailure> {
+    main_command(&machine.root, KUBELET, &machine.hostname).or_else(|reason| failure(KUBELET, reason))
 }

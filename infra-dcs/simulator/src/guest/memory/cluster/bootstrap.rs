@@ -9,10 +9,12 @@ use super::{
     Cluster, Clusters,
     certificates::{self, Answer, CLIENT_USAGES, KUBELET_CLIENT, Wanted},
     kubelet::Kubelet,
+    kubelet_settings::KUBECONFIG,
     reach::Contact,
 };
 use crate::guest::memory::{
     api_server::bootstrap_user,
+    host::Names,
     kubeadm::{
         config,
         files::Files,
@@ -23,7 +25,6 @@ use crate::guest::memory::{
 };
 
 const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
-const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 /// Where kubelet keeps its certificate and key.
 const CURRENT: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 /// Where kubelet keeps its key until it has a certificate.
@@ -62,7 +63,7 @@ pub fn run(
     let Identity::Token(token) = &asks.identity else { return Err("the bootstrap kubeconfig has no token".into()) };
     let pins: Vec<String> = pki::certificates_of(&asks.authority)?.iter().map(pki::Certificate::pin).collect();
     let cluster = pins.iter().find_map(|pin| clusters.by_authority(pin)).ok_or("no cluster has this authority")?;
-    if !cluster.reaches(kubelet, &Contact::of(&asks)) {
+    if !cluster.reaches(kubelet, &Contact::of(&asks, &Names::of(root))) {
         return Err(format!("{} does not answer", asks.server).into());
     }
     let user = bootstrap_user(token, &cluster.server, cluster.now().as_second()).ok_or("Unauthorized")?;

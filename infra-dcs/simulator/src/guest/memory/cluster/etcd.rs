@@ -1,12 +1,6 @@
 //! etcd's side of a cluster: which machine holds which member, and where a member's data lies on its disk.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
@@ -15,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 
-use super::{Cluster, process::Surroundings};
+use super::{Cluster, DiskFaults, DiskState, process::Surroundings};
 use crate::guest::{
     faults::GuestMember,
     memory::{
@@ -51,10 +45,10 @@ struct Holder {
     member: MemberId,
     machine: String,
     cable: Cable,
-    slow_disk: Arc<AtomicBool>,
+    disk: Arc<DiskFaults>,
     client_url: String,
-    /// What the cluster was told of the two above.
-    told: (bool, bool),
+    /// What the cluster was told of cable and disk.
+    told: (bool, DiskState),
 }
 
 /// A machine that holds a member's data, as it is kept over a restart of the simulator.
@@ -93,8 +87,8 @@ impl ClusterEtcd {
             machine,
             client_url,
             cable: Cable::default(),
-            slow_disk: Arc::default(),
-            told: (false, false),
+            disk: Arc::default(),
+            told: Default::default(),
         });
         self.holders.lock().extend(restored);
     }
@@ -108,6 +102,7 @@ impl ClusterEtcd {
     pub fn describe(&self) -> Vec<GuestMember> {
         let shown = |member: etcd::Member| GuestMember {
             running: self.members.is_running(member.id),
+            alarms: self.members.alarms_of(member.id).iter().map(|alarm| alarm.name()).collect(),
             name: member.name,
             is_learner: member.is_learner,
         };
@@ -119,17 +114,34 @@ impl ClusterEtcd {
         self.members.leader().is_some()
     }
 
+    /// Whether keys can be read: there is a quorum, and no data is corrupt.
+    pub fn serves(&self) -> bool {
+        self.has_quorum() && !self.members.has_alarm(etcd::Alarm::Corrupt)
+    }
+
+    /// Whether keys can be written: there is room for them too.
+    pub fn takes_writes(&self) -> bool {
+        self.serves() && !self.members.has_alarm(etcd::Alarm::NoSpace)
+    }
+
     /// Passes on what the machines suffer from.
     pub fn feel(&self, slow: Duration) {
         for holder in self.holders.lock().iter_mut() {
-            let now = (holder.cable.is_unplugged(), holder.slow_disk.load(Ordering::Relaxed));
-            if now.0 != holder.told.0 {
-                self.members.isolate(holder.member, now.0);
+            let (is_unplugged, disk) = (holder.cable.is_unplugged(), holder.disk.now());
+            let (was_unplugged, told) = holder.told;
+            if is_unplugged != was_unplugged {
+                self.members.isolate(holder.member, is_unplugged);
             }
-            if now.1 != holder.told.1 {
-                self.members.slow_disk(holder.member, if now.1 { slow } else { Duration::ZERO });
+            if disk.is_slow != told.is_slow {
+                self.members.slow_disk(holder.member, if disk.is_slow { slow } else { Duration::ZERO });
             }
-            holder.told = now;
+            if disk.is_full != told.is_full {
+                self.members.set_full(holder.member, disk.is_full);
+            }
+            if disk.is_corrupt != told.is_corrupt {
+                self.members.set_corrupt(holder.member, disk.is_corrupt);
+            }
+            holder.told = (is_unplugged, disk);
         }
     }
 
@@ -152,9 +164,9 @@ impl ClusterEtcd {
             member,
             machine: kubelet.machine.machine_id.clone(),
             cable: kubelet.cable.clone(),
-            slow_disk: Arc::clone(&kubelet.slow_disk),
+            disk: Arc::clone(&kubelet.disk),
             client_url: client_url.to_owned(),
-            told: (false, false),
+            told: Default::default(),
         };
         let mut holders = self.holders.lock();
         holders.retain(|known| known.member != member);
@@ -189,9 +201,14 @@ impl EtcdMember {
         self.cluster.etcd.members.is_running(self.id)
     }
 
-    /// Whether it has a leader.
+    /// What its health endpoints say: whether it has a leader, and whether data is corrupt.
     pub fn health(&self) -> Result<(), String> {
-        if self.cluster.etcd.has_quorum() { Ok(()) } else { Err("etcdserver: no leader".into()) }
+        let etcd = &self.cluster.etcd;
+        match (etcd.has_quorum(), etcd.serves()) {
+            (false, _) => Err("etcdserver: no leader".into()),
+            (true, false) => Err("[-]data_corruption failed: alarm activated: CORRUPT".into()),
+            (true, true) => Ok(()),
+        }
     }
 
     /// Opens a connection to its client port.

@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,13 +13,13 @@ use serde_json::{Value, json};
 use tokio::{io::DuplexStream, time::Instant};
 
 use super::{
-    Cluster, Clusters,
+    Cluster, Clusters, DiskFaults,
     api::{Api, LEASES, NODES, PODS, is_deleting, name, namespace},
     bootstrap::{self, NotYet},
     certificates::ServingRequest,
     containers,
     controllers::{earliest, moment, time, workloads},
-    kubelet_settings::{self, KubeletSettings},
+    kubelet_settings::{self, KUBECONFIG, KubeletSettings},
     node::{self, MachineFacts},
     process::{self, Process, Surroundings},
     reach::Contact,
@@ -30,6 +27,7 @@ use super::{
 };
 use crate::guest::memory::{
     cable::{Cable, Carried},
+    host::Names,
     kubeadm::{
         Cidr, config,
         files::Files,
@@ -39,6 +37,7 @@ use crate::guest::memory::{
     },
     machine_clock::MachineClock,
     root::Root,
+    systemd::start::{MainCommand, main_command},
 };
 
 /// How old the heartbeat in a node's status may become: leases are what is watched.
@@ -47,8 +46,8 @@ const STATUS_PERIOD: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
-/// kubelet's kubeconfig.
-const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
+/// What systemd starts it by.
+const UNIT: &str = "kubelet.service";
 
 /// A connection into a pod, or where to make one.
 pub enum Open {
@@ -64,8 +63,8 @@ pub struct Kubelet {
     pub machine: MachineFacts,
     /// The machine's cable.
     pub cable: Cable,
-    /// Whether its disk is slow.
-    pub slow_disk: Arc<AtomicBool>,
+    /// What is wrong with its disk.
+    pub disk: Arc<DiskFaults>,
     /// The machine's clock.
     pub clock: MachineClock,
     /// What can be pulled.
@@ -118,18 +117,11 @@ impl Kubelet {
         machine: MachineFacts,
         cable: Cable,
         clock: MachineClock,
+        disk: Arc<DiskFaults>,
         registries: Registries,
         clusters: Arc<Clusters>,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            machine,
-            cable,
-            slow_disk: Arc::default(),
-            clock,
-            registries,
-            clusters,
-            state: Mutex::default(),
-        })
+        Arc::new(Self { machine, cable, disk, clock, registries, clusters, state: Mutex::default() })
     }
 
     /// `systemctl restart kubelet`: it reads its files again. What its static pods run goes on.
@@ -139,7 +131,10 @@ impl Kubelet {
             if state.is_off {
                 return;
             }
-            let read = KubeletSettings::read(root, &self.machine.hostname);
+            let read = main_command(root, UNIT, &self.machine.hostname).and_then(|MainCommand { argv, .. }| {
+                let arguments = argv.get(1..).unwrap_or_default();
+                KubeletSettings::read(root, arguments, &self.machine.hostname)
+            });
             state.root = Some(root.clone());
             state.is_registered = false;
             // The certificate that it names may be another.
@@ -196,11 +191,6 @@ impl Kubelet {
         if let Some(cluster) = cluster {
             cluster.wake();
         }
-    }
-
-    /// Makes the machine's disk slow, or quick again.
-    pub fn set_slow_disk(&self, slow: bool) {
-        self.slow_disk.store(slow, Ordering::Relaxed);
     }
 
     /// The cable or another circumstance has changed.
@@ -260,7 +250,8 @@ impl Kubelet {
         self.run_static_pods(state);
         Self::back_off(state);
         let Some(cluster) = state.cluster.clone() else { return };
-        if !state.settings.registers || !cluster.reaches(self, &state.contact) {
+        let may_tell = state.settings.registers && cluster.reaches(self, &state.contact) && cluster.etcd.takes_writes();
+        if !may_tell {
             return;
         }
         let api = Api::new(&cluster.server, "kubelet");
@@ -278,8 +269,8 @@ impl Kubelet {
             return;
         };
         let leaf = Leaf {
-            dns: vec![self.machine.hostname.clone()],
-            addresses: vec![settings.node_ip.unwrap_or(self.machine.address)],
+            dns: vec![settings.node.clone()],
+            addresses: vec![settings.address(self.machine.address)],
             ..Leaf::client(&format!("system:node:{}", settings.node), &["system:nodes"], self.clock.now())
         };
         match ServingRequest::follow(&mut state.serving, cluster, &leaf, &settings.node) {
@@ -307,7 +298,7 @@ impl Kubelet {
         let Ok(content) = root.read(KUBECONFIG) else { return };
         if state.kubeconfig.as_ref().is_none_or(|(known, _)| !Arc::ptr_eq(known, &content)) {
             let Ok(read) = Kubeconfig::read(root, KUBECONFIG) else { return };
-            state.contact = Arc::new(Contact::of(&read));
+            state.contact = Arc::new(Contact::of(&read, &Names::of(root)));
             state.kubeconfig = Some((content, read.authority));
         }
         if state.cluster.is_none()
@@ -365,7 +356,7 @@ impl Kubelet {
             let outcome = pulled
                 .map_err(|message| Trouble { reason: "ImagePullBackOff", message })
                 .and_then(|()| static_pod::start(manifest, root))
-                .and_then(|()| {
+                .and_then(|pod| {
                     let surroundings = Surroundings {
                         kubelet: self,
                         clusters: &self.clusters,
@@ -373,7 +364,7 @@ impl Kubelet {
                         member,
                         authority,
                     };
-                    process::start(manifest, root, &surroundings)
+                    process::start(&pod, root, &surroundings)
                 });
             if state.cluster.is_none()
                 && let Ok(Process::Etcd(member)) = &outcome
@@ -414,7 +405,7 @@ impl Kubelet {
             Some(found) => found,
             None if state.is_registered => return None,
             None => {
-                let mut object = node::object(settings, &self.machine);
+                let mut object = node::object(settings);
                 let mut status = node::status(settings, &self.machine);
                 status["conditions"] = node::conditions(Err(node::NO_NETWORK), &now, None);
                 object["status"] = status;
@@ -424,8 +415,9 @@ impl Kubelet {
         if !state.is_registered {
             state.is_registered = true;
             // A node of an earlier boot: its labels and versions may have changed.
-            let fresh = node::object(settings, &self.machine);
-            let mut patch = json!({"metadata": {"labels": fresh["metadata"]["labels"]}});
+            let fresh = node::object(settings);
+            let metadata = &fresh["metadata"];
+            let mut patch = json!({"metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]}});
             if found["spec"]["providerID"].as_str().is_none_or(str::is_empty) && !settings.provider_id.is_empty() {
                 patch["spec"]["providerID"] = settings.provider_id.as_str().into();
             }

@@ -38,7 +38,9 @@ mod bootstrap;
 mod certificates;
 mod containers;
 mod controllers;
+mod disk_faults;
 mod etcd;
+mod flags;
 mod front;
 mod kubelet;
 mod kubelet_settings;
@@ -50,6 +52,7 @@ mod saved;
 mod service_addresses;
 mod static_pod;
 
+pub use disk_faults::{DiskFaults, DiskState};
 pub use kubelet::Kubelet;
 pub use node::MachineFacts;
 pub use saved::SavedCluster;
@@ -179,6 +182,12 @@ impl Clusters {
     /// Machines that hold data of any cluster.
     pub fn machines(&self) -> BTreeSet<String> {
         self.all().iter().flat_map(|cluster| cluster.etcd.machines()).collect()
+    }
+
+    /// The circumstances of a machine have changed that may hold data, whether it is on or off.
+    pub fn feel(&self, machine: &str) {
+        let holds = |cluster: &&Arc<Cluster>| cluster.etcd.machines().iter().any(|holder| holder == machine);
+        self.all().iter().filter(holds).for_each(|cluster| cluster.feel());
     }
 
     /// A machine's disk is gone for good: clusters that nobody holds any more end.
@@ -403,7 +412,7 @@ impl Cluster {
         let kubelets = self.kubelets();
         kubelets.iter().for_each(Kubelet::sync);
         let retry = kubelets.iter().filter_map(|kubelet| kubelet.due_after()).min();
-        if !self.is_serving() {
+        if !self.is_serving() || !self.etcd.takes_writes() {
             return retry;
         }
         let connected: BTreeMap<String, bool> =
@@ -458,7 +467,7 @@ impl Cluster {
 
     /// Leases of all nodes that are heard of.
     fn pulse(&self) {
-        if !self.is_serving() {
+        if !self.is_serving() || !self.etcd.takes_writes() {
             return;
         }
         for kubelet in self.kubelets() {

@@ -34,7 +34,7 @@ pub const NO_NETWORK: &str = "container runtime network not ready: NetworkReady=
      message:Network plugin returns error: cni plugin not initialized";
 
 /// A node as kubelet registers it.
-pub fn object(settings: &KubeletSettings, machine: &MachineFacts) -> Value {
+pub fn object(settings: &KubeletSettings) -> Value {
     let mut labels: Map<String, Value> =
         settings.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
     for (key, value) in [
@@ -42,7 +42,7 @@ pub fn object(settings: &KubeletSettings, machine: &MachineFacts) -> Value {
         ("beta.kubernetes.io/os", "linux"),
         ("kubernetes.io/arch", "amd64"),
         ("kubernetes.io/os", "linux"),
-        ("kubernetes.io/hostname", machine.hostname.as_str()),
+        ("kubernetes.io/hostname", settings.node.as_str()),
     ] {
         labels.insert(key.to_owned(), value.into());
     }
@@ -53,21 +53,37 @@ pub fn object(settings: &KubeletSettings, machine: &MachineFacts) -> Value {
     if !settings.taints.is_empty() {
         spec["taints"] = json!(settings.taints);
     }
+    let mut annotations = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+    if let Some(addresses) = provided_addresses(settings) {
+        annotations["alpha.kubernetes.io/provided-node-ip"] = addresses.into();
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {
-            "name": settings.node,
-            "labels": labels,
-            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
-        },
+        "metadata": {"name": settings.node, "labels": labels, "annotations": annotations},
         "spec": spec,
     })
 }
 
+/// The addresses that kubelet names to its cloud provider: those that it was told to use.
+fn provided_addresses(settings: &KubeletSettings) -> Option<String> {
+    let given: Vec<String> =
+        settings.node_ips.iter().filter(|address| !address.is_unspecified()).map(IpAddr::to_string).collect();
+    (settings.has_cloud && !given.is_empty()).then(|| given.join(","))
+}
+
+/// The addresses that kubelet tells: without `--node-ip`, those of a cloud's machine are its provider's to tell.
+fn addresses(settings: &KubeletSettings, machine: &MachineFacts) -> Value {
+    let internal = |address: IpAddr| json!({"type": "InternalIP", "address": address.to_string()});
+    let own = (!settings.has_cloud || !settings.node_ips.is_empty()).then(|| settings.address(machine.address));
+    let second = settings.node_ips.get(1).copied();
+    let mut all: Vec<Value> = own.into_iter().chain(second).map(internal).collect();
+    all.push(json!({"type": "Hostname", "address": settings.node}));
+    all.into()
+}
+
 /// The status that kubelet keeps, but for the conditions.
 pub fn status(settings: &KubeletSettings, machine: &MachineFacts) -> Value {
-    let address = settings.node_ip.unwrap_or(machine.address).to_string();
     let memory = machine.memory_mb * 1024;
     let capacity = |memory: u64| {
         json!({
@@ -80,14 +96,11 @@ pub fn status(settings: &KubeletSettings, machine: &MachineFacts) -> Value {
         })
     };
     json!({
-        "addresses": [
-            {"type": "InternalIP", "address": address},
-            {"type": "Hostname", "address": machine.hostname},
-        ],
+        "addresses": addresses(settings, machine),
         "capacity": capacity(memory),
         // kubelet keeps 100 MiB free before it evicts.
         "allocatable": capacity(memory.saturating_sub(100 * 1024)),
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
         "nodeInfo": {
             "architecture": "amd64",
             "bootID": machine.boot_id,

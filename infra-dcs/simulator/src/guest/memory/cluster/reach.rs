@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{Cluster, Presence, kubelet::Kubelet};
 use crate::guest::memory::{
     cable::Cable,
+    host::Names,
     kubeadm::{
         config::host_port,
         kubeconfig::{Identity, Kubeconfig},
@@ -14,6 +15,9 @@ use crate::guest::memory::{
     },
     machine_clock::MachineClock,
 };
+
+/// Port of a server whose URL names none.
+const HTTPS: u16 = 443;
 
 /// When a certificate is valid. Read once and looked at in every pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +46,8 @@ fn any_holds(periods: &[Period], now: Timestamp) -> bool {
 /// How a kubelet speaks to its API server, by its kubeconfig.
 #[derive(Debug, Default)]
 pub struct Contact {
-    /// `https://host:port`
-    server: String,
+    /// Where that is; none where its name is nobody's.
+    server: Option<SocketAddr>,
     /// Its own certificate; none where it has another credential.
     own: Option<Period>,
     /// Authorities that the API server's certificate must come from.
@@ -51,14 +55,20 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// By what a kubeconfig says.
-    pub fn of(kubeconfig: &Kubeconfig) -> Self {
+    /// By what a kubeconfig says, and the machine's names of others.
+    pub fn of(kubeconfig: &Kubeconfig, names: &Names) -> Self {
         let own = match &kubeconfig.identity {
             Identity::Certificate { certificate, .. } => Period::all(certificate).into_iter().next(),
             Identity::Token(_) | Identity::Anonymous => None,
         };
-        Self { server: kubeconfig.server.clone(), own, authorities: Period::all(&kubeconfig.authority) }
+        Self { server: address_of(&kubeconfig.server, names), own, authorities: Period::all(&kubeconfig.authority) }
     }
+}
+
+/// `https://host:port`, the host by its address or a name in the machine's `/etc/hosts`.
+fn address_of(server: &str, names: &Names) -> Option<SocketAddr> {
+    let (host, port) = host_port(server.strip_prefix("https://")?.trim_end_matches('/'))?;
+    Some(SocketAddr::new(names.resolve(host)?, port.unwrap_or(HTTPS)))
 }
 
 /// An API server that listens.
@@ -99,7 +109,7 @@ impl Cluster {
 
     /// Tells of API servers that answer since the last time, or do not any more.
     pub(super) fn announce(&self) {
-        let has_etcd = self.etcd.has_quorum();
+        let has_etcd = self.etcd.serves();
         let mut present = self.present.lock();
         let answer = present.fronts.values().filter(|front| has_etcd && !front.cable.is_unplugged());
         let answering: BTreeSet<SocketAddr> = answer.map(|front| front.address).collect();
@@ -109,27 +119,22 @@ impl Cluster {
 
     /// Whether any API server can answer.
     pub fn is_serving(&self) -> bool {
-        self.etcd.has_quorum() && self.present.lock().fronts.values().any(|front| !front.cable.is_unplugged())
+        self.etcd.serves() && self.present.lock().fronts.values().any(|front| !front.cable.is_unplugged())
     }
 
     /// Whether a kubelet reaches an API server by the address in its kubeconfig, a machine's or one of a load balancer, and
-    /// both believe each other's certificates.
+    /// both believe each other's certificates. At any other address nobody of the cluster answers.
     pub(super) fn reaches(&self, kubelet: &Kubelet, contact: &Contact) -> bool {
-        if !self.etcd.has_quorum() {
-            return false;
-        }
-        let host = contact.server.strip_prefix("https://").unwrap_or(&contact.server);
-        let host = host_port(host).map_or("", |(host, _)| host);
-        let is_plugged = !kubelet.cable.is_unplugged();
+        let Some(server) = contact.server.filter(|_| self.etcd.serves()) else { return false };
+        let ends = self.signals.behind(server);
+        let is_direct = ends == [server];
         let present = self.present.lock();
-        let named = present.fronts.values().find(|front| front.address.ip().to_string() == host);
-        let answers = |front: &Listening| !front.cable.is_unplugged() && front.trusts(kubelet, contact);
-        match named {
+        present.fronts.values().filter(|front| ends.contains(&front.address)).any(|front| {
             // A machine reaches itself without a cable.
-            Some(front) if front.address.ip() == kubelet.machine.address => front.trusts(kubelet, contact),
-            Some(front) => is_plugged && answers(front),
-            None => is_plugged && present.fronts.values().any(answers),
-        }
+            let is_own = is_direct && front.address.ip() == kubelet.machine.address;
+            let is_plugged = !kubelet.cable.is_unplugged() && !front.cable.is_unplugged();
+            (is_own || is_plugged) && front.trusts(kubelet, contact)
+        })
     }
 }
 
@@ -145,5 +150,21 @@ mod tests {
         assert_eq!([9, 10, 20, 21].map(|second| period.holds(at(second))), [false, true, true, false]);
         assert!(any_holds(&[period, Period { begin: at(30), end: at(40) }], at(35)));
         assert!(!any_holds(&[], at(10)));
+    }
+
+    #[test]
+    fn servers_are_found_by_address_or_name() {
+        let names = Names::read("127.0.0.7 api.example.org  API\n# 127.0.0.8 commented\n");
+        let found = |server: &str| address_of(server, &names).map(|address| address.to_string()).unwrap_or_default();
+        for (server, address) in [
+            ("https://127.0.0.1:6443", "127.0.0.1:6443"),
+            ("https://[::1]:6443/", "[::1]:6443"),
+            ("https://api.example.org:6443", "127.0.0.7:6443"),
+            ("https://api", "127.0.0.7:443"),
+            ("https://commented:6443", ""),
+            ("http://127.0.0.1:6443", ""),
+        ] {
+            assert_eq!(found(server), address, "{server}");
+        }
     }
 }

@@ -64,10 +64,18 @@ impl Clusters {
 
     /// Notes what a cluster, by its id or the pin of its authority, suffers from. Answers that and its machines.
     pub fn afflict(&self, cluster: &str, change: AfflictionsChange) -> Option<(Afflictions, Vec<String>)> {
-        let all = self.all();
-        let found = all.iter().find(|known| known.id == cluster || known.authority == cluster)?;
+        let found = self.named(cluster)?;
         let mut listed = found.roster.0.lock();
         listed.afflictions = listed.afflictions.changed(change);
         Some((listed.afflictions, listed.machines.iter().cloned().collect()))
+    }
+
+    /// Machines of a cluster, by its id or the pin of its authority.
+    pub fn roster_of(&self, cluster: &str) -> Option<Vec<String>> {
+        self.named(cluster).map(|found| found.roster.0.lock().machines.iter().cloned().collect())
+    }
+
+    fn named(&self, cluster: &str) -> Option<Arc<Cluster>> {
+        self.all().into_iter().find(|known| known.id == cluster || known.authority == cluster)
     }
 }

@@ -1,27 +1,16 @@
 //! Whether a static pod comes up: what kubelet checks before it starts a container, and what the component itself checks
 //! when it reads its flags.
 
-use std::sync::LazyLock;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
+use super::flags;
 use crate::guest::memory::kubeadm::{
-    config,
+    config::{self, types::Arg},
     files::{Entry, Files},
+    manifests::argument,
     pki,
 };
-
-/// Names of flags by component, of Kubernetes 1.36 and etcd 3.6; one a line.
-static FLAGS: LazyLock<[(&str, Vec<&str>); 4]> = LazyLock::new(|| {
-    [
-        ("kube-apiserver", include_str!("flags/kube-apiserver.txt")),
-        ("kube-controller-manager", include_str!("flags/kube-controller-manager.txt")),
-        ("kube-scheduler", include_str!("flags/kube-scheduler.txt")),
-        ("etcd", include_str!("flags/etcd.txt")),
-    ]
-    .map(|(component, names)| (component, names.lines().collect()))
-});
 
 /// Flags whose value names a file that must be readable, and the kind of document in it where it is one.
 const FILE_FLAGS: [(&str, &str); 34] = [
@@ -95,34 +84,22 @@ fn crash(message: impl Into<String>) -> Trouble {
     Trouble { reason: "CrashLoopBackOff", message: message.into() }
 }
 
-/// A flag of a component.
-struct Flag<'a> {
-    name: &'a str,
-    value: &'a str,
-}
-
-/// Starts a pod in thought: makes the paths that it wants made, and finds what would stop it.
-pub fn start(pod: &Value, files: &mut dyn Files) -> Result<(), Trouble> {
+/// Starts a pod in thought: makes the paths that it wants made, and finds what would stop it. Answers the pod with its flags
+/// in one form, `--name=value`.
+pub fn start(pod: &Value, files: &mut dyn Files) -> Result<Value, Trouble> {
     mount(pod, files)?;
-    let command = pod.pointer("/spec/containers/0/command").and_then(Value::as_array);
-    let words: Vec<&str> = command.into_iter().flatten().filter_map(Value::as_str).collect();
+    let words = |list: &str| pod["spec"]["containers"][0][list].as_array().into_iter().flatten();
+    let words: Vec<&str> = words("command").chain(words("args")).filter_map(Value::as_str).collect();
     let Some((program, arguments)) = words.split_first() else {
         return Err(crash("the pod has no container with a command"));
     };
-    let Some((_, known)) = FLAGS.iter().find(|(component, _)| component == program) else { return Ok(()) };
-    let mut flags = Vec::new();
-    for argument in arguments {
-        let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
-            return Err(crash(format!("Error: unknown command {argument:?} for {program:?}")));
-        };
-        let (name, value) = flag.split_once('=').unwrap_or((flag, "true"));
-        if !known.contains(&name) {
-            return Err(crash(format!("Error: unknown flag: --{name}")));
-        }
-        flags.push(Flag { name, value });
-    }
-    let view = View { pod, files };
-    check(&view, &flags)
+    let Some(known) = flags::program(program) else { return Ok(pod.clone()) };
+    let flags = known.parse(arguments.iter().copied()).map_err(|why| crash(format!("Error: {why}")))?;
+    check(&View { pod, files }, &flags)?;
+    let mut read = pod.clone();
+    let named = flags.iter().map(|flag| format!("--{}={}", flag.name, flag.value));
+    read["spec"]["containers"][0]["command"] = std::iter::once((*program).to_owned()).chain(named).collect();
+    Ok(read)
 }
 
 /// kubelet's part: the types of `hostPath` volumes.
@@ -184,23 +161,23 @@ impl View<'_> {
 }
 
 /// The component's part.
-fn check(view: &View<'_>, flags: &[Flag<'_>]) -> Result<(), Trouble> {
-    let value = |name: &str| flags.iter().rev().find(|flag| flag.name == name).map(|flag| flag.value);
+fn check(view: &View<'_>, flags: &[Arg]) -> Result<(), Trouble> {
+    let value = |name: &str| argument(flags, name);
     for flag in flags.iter().filter(|flag| !flag.value.is_empty()) {
         let wrong = |why: String| crash(format!("error: invalid value of --{}: {why}", flag.name));
         if let Some((_, kind)) = FILE_FLAGS.iter().find(|(name, _)| *name == flag.name) {
-            let content = view.read(flag.value).map_err(wrong)?;
+            let content = view.read(&flag.value).map_err(wrong)?;
             if !kind.is_empty() {
                 document(&content, kind).map_err(|why| wrong(format!("error reading {}: {why}", flag.value)))?;
             }
         }
-        if AUTHORITIES.contains(&flag.name) {
-            let content = view.read(flag.value).map_err(wrong)?;
+        if AUTHORITIES.contains(&flag.name.as_str()) {
+            let content = view.read(&flag.value).map_err(wrong)?;
             pki::certificates_of(&content).map_err(|why| wrong(format!("error reading {}: {why}", flag.value)))?;
         }
         if flag.name == "audit-log-path"
             && flag.value != "-"
-            && let Some((_, false)) = view.host_path(flag.value)
+            && let Some((_, false)) = view.host_path(&flag.value)
         {
             return Err(wrong(format!("open {}: read-only file system", flag.value)));
         }
@@ -284,7 +261,8 @@ mod tests {
     fn files_named_by_flags_must_be_in_the_container() {
         let mut files = files::empty();
         let outcome = |files: &mut dyn Files, path: &str| {
-            start(&pod(&[&format!("--audit-policy-file={path}")], ""), files).map_err(|trouble| trouble.message)
+            let started = start(&pod(&[&format!("--audit-policy-file={path}")], ""), files);
+            started.map(drop).map_err(|trouble| trouble.message)
         };
         let why = outcome(&mut files, "/etc/conf/policy.yaml").unwrap_err();
         assert!(why.ends_with("open /etc/conf/policy.yaml: no such file or directory"), "{why}");
@@ -302,15 +280,38 @@ mod tests {
         let trouble = start(&pod(&[], "Directory"), &mut files).unwrap_err();
         assert_eq!(trouble.reason, "ContainerCreating");
         assert!(trouble.message.ends_with("hostPath type check failed: /srv/conf is not a directory"), "{trouble:?}");
-        assert_eq!(start(&pod(&[], "DirectoryOrCreate"), &mut files), Ok(()));
+        assert!(start(&pod(&[], "DirectoryOrCreate"), &mut files).is_ok());
         assert_eq!(files.entry("/srv/conf"), Some(Entry::Directory));
     }
 
     #[test]
-    fn unknown_flags_and_bad_keys_end_the_process() {
+    fn flags_that_the_process_cannot_read_end_it() {
+        for (flag, expected) in [
+            ("--no-such-flag=1", "Error: unknown flag: --no-such-flag"),
+            (
+                "--profiling=maybe",
+                "Error: invalid argument \"maybe\" for \"--profiling\" flag: strconv.ParseBool: parsing \"maybe\": \
+                 invalid syntax",
+            ),
+            ("--authorization-mode=Nope", "Error: authorization-mode \"Nope\" is not a valid mode"),
+        ] {
+            let trouble = start(&pod(&[flag], ""), &mut files::empty()).unwrap_err();
+            assert_eq!((trouble.reason, trouble.message.as_str()), ("CrashLoopBackOff", expected));
+        }
+    }
+
+    #[test]
+    fn flags_have_one_form_in_the_end() {
+        let mut written = pod(&["--secure_port", "6444"], "");
+        written["spec"]["containers"][0]["args"] = json!(["--profiling"]);
+        let read = start(&written, &mut files::empty()).unwrap();
+        let command = &read["spec"]["containers"][0]["command"];
+        assert_eq!(*command, json!(["kube-apiserver", "--secure-port=6444", "--profiling=true"]));
+    }
+
+    #[test]
+    fn bad_keys_end_the_process() {
         let mut files = files::empty();
-        let why = start(&pod(&["--no-such-flag=1"], ""), &mut files).unwrap_err().message;
-        assert_eq!(why, "Error: unknown flag: --no-such-flag");
         let text = b"kind: EncryptionConfiguration\nresources:\n- providers:\n  - aescbc:\n      keys: [{name: a, secret: c2hvcnQ=}]\n";
         Files::write(&mut files, "/srv/conf/e.yaml", 0o600, text);
         let why = start(&pod(&["--encryption-provider-config=/etc/conf/e.yaml"], ""), &mut files).unwrap_err().message;

@@ -103,6 +103,19 @@ impl<'a> Item<'a> {
     }
 }
 
+/// Refuses options of mkfs that name a file system: labels and UUIDs have fields of their own. No other has an effect on
+/// what is modelled.
+pub(super) fn mkfs_options(item: &Item<'_>, options: &[String]) -> Read<()> {
+    let names = |option: &&String| {
+        let word = option.trim_start();
+        ["-L", "-U"].iter().any(|flag| word.starts_with(flag)) || word.contains("uuid=")
+    };
+    match options.iter().find(names) {
+        Some(option) => item.wrong(format!("the option {option:?} is not modelled; use the fields label and uuid")),
+        None => Ok(()),
+    }
+}
+
 impl<'a> Fields<'a> {
     pub(super) fn path(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
@@ -173,5 +186,36 @@ impl<'a> Fields<'a> {
             Some(key) => wrong(self.path(key), "unknown key"),
             None => Ok(()),
         }
+    }
+}
+
+/// What tests of documents share.
+#[cfg(test)]
+pub(super) mod testing {
+    use serde_json::{Value, json};
+
+    /// The document with an unknown key in each of its maps, and the place of that key.
+    pub fn with_unknown_keys(document: &Value) -> Vec<(String, Value)> {
+        let mut all = Vec::new();
+        let mut maps = vec![(String::new(), String::new())];
+        while let Some((pointer, place)) = maps.pop() {
+            let found = document.pointer(&pointer).unwrap();
+            if found.is_object() {
+                let mut changed = document.clone();
+                changed.pointer_mut(&pointer).unwrap()["unheard"] = json!("of");
+                let dot = if place.is_empty() { "" } else { "." };
+                all.push((format!("{place}{dot}unheard"), changed));
+            }
+            let below: Vec<(String, String)> = match found {
+                Value::Object(map) => map.keys().map(|key| (key.clone(), format!(".{key}"))).collect(),
+                Value::Array(list) => (0..list.len()).map(|index| (index.to_string(), format!("[{index}]"))).collect(),
+                _ => Vec::new(),
+            };
+            maps.extend(below.into_iter().map(|(key, shown)| {
+                let escaped = key.replace('~', "~0").replace('/', "~1");
+                (format!("{pointer}/{escaped}"), format!("{place}{shown}").trim_start_matches('.').to_owned())
+            }));
+        }
+        all
     }
 }

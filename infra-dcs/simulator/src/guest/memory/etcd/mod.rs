@@ -121,14 +121,14 @@ impl EtcdCluster {
         self.change(|model, _| model.set_db_size(id, bytes));
     }
 
-    /// Makes a member's data differ from that of its peers: it raises `CORRUPT`.
-    pub fn corrupt(&self, id: MemberId) {
-        self.change(|model, _| model.corrupt(id));
+    /// Fills a member's database, or makes room in it and takes back the alarm.
+    pub fn set_full(&self, id: MemberId, is_full: bool) {
+        self.change(|model, _| model.set_full(id, is_full));
     }
 
-    /// Raises an alarm as the member itself would.
-    pub fn raise_alarm(&self, id: MemberId, alarm: Alarm) {
-        self.change(|model, _| model.raise(id, alarm));
+    /// Makes a member's data differ from that of its peers, or the same again and takes back the alarm.
+    pub fn set_corrupt(&self, id: MemberId, is_corrupt: bool) {
+        self.change(|model, _| model.set_corrupt(id, is_corrupt));
     }
 
     // === what a machine sees ===
@@ -136,6 +136,16 @@ impl EtcdCluster {
     /// Whether a member's process runs; false also for one that was removed and has heard of it.
     pub fn is_running(&self, id: MemberId) -> bool {
         self.state.lock().model.is_running(id)
+    }
+
+    /// Whether any member has raised this alarm.
+    pub fn has_alarm(&self, alarm: Alarm) -> bool {
+        self.state.lock().model.has_alarm(alarm)
+    }
+
+    /// What a member has raised.
+    pub fn alarms_of(&self, id: MemberId) -> Vec<Alarm> {
+        self.state.lock().model.alarms_of(id)
     }
 
     /// Tells of every change of members, processes and faults.
@@ -228,8 +238,11 @@ impl EtcdCluster {
 
     /// Whether keys can be read, or written, through a member now: waits and refuses as etcd does.
     pub async fn access_keys(&self, via: MemberId, is_write: bool) -> Result<(), Error> {
-        let check = |model: &mut Model, _| model.check_keys(via, is_write);
-        if is_write { self.write(via, check).await } else { self.call(check).await }
+        if is_write {
+            self.write(via, |model, _| model.check_write(via)).await
+        } else {
+            self.call(|model, _| model.check_read(via)).await
+        }
     }
 
     /// A hash over all keys up to a revision, which all members share whose data does not differ; and that revision.
@@ -338,6 +351,6 @@ impl Storage for LocalMember {
     }
 
     fn is_healthy(&self) -> bool {
-        self.cluster.state.lock().model.check_keys(self.id, false).is_ok()
+        self.cluster.state.lock().model.check_read(self.id).is_ok()
     }
 }

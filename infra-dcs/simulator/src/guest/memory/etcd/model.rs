@@ -59,6 +59,16 @@ pub enum Alarm {
     Corrupt,
 }
 
+impl Alarm {
+    /// etcd's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoSpace => "NOSPACE",
+            Self::Corrupt => "CORRUPT",
+        }
+    }
+}
+
 /// Sizes and delays of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Rules {
@@ -273,22 +283,37 @@ impl Model {
         Ok(self.alarms.remove(&(id, alarm)))
     }
 
-    /// Whether keys can be read, or written, through a member (`apply.go`: a full database takes no writes, corrupt
-    /// data neither).
-    pub fn check_keys(&self, via: MemberId, is_write: bool) -> Result<(), Error> {
+    /// Whether any member has raised this alarm.
+    pub fn has_alarm(&self, wanted: Alarm) -> bool {
+        self.alarms.iter().any(|(_, alarm)| *alarm == wanted)
+    }
+
+    /// What a member has raised.
+    pub fn alarms_of(&self, id: MemberId) -> Vec<Alarm> {
+        self.alarms.iter().filter(|(member, _)| *member == id).map(|(_, alarm)| *alarm).collect()
+    }
+
+    /// Whether keys can be read through a member (`apply.go`: nobody trusts corrupt data).
+    pub fn check_read(&self, via: MemberId) -> Result<(), Error> {
         self.admit(via)?;
         self.require_quorum(via)?;
-        let has = |wanted: Alarm| self.alarms.iter().any(|(_, alarm)| *alarm == wanted);
-        if has(Alarm::Corrupt) {
-            return Err(Error::Corrupt);
+        if self.has_alarm(Alarm::Corrupt) { Err(Error::Corrupt) } else { Ok(()) }
+    }
+
+    /// Whether keys can be written through a member. A member whose database is full raises its alarm with each write that it
+    /// is asked for (`v3rpc/quota.go`), and while any has, nothing is written anywhere (`apply.go`).
+    pub fn check_write(&mut self, via: MemberId) -> Result<(), Error> {
+        self.check_read(via)?;
+        if self.running(via)?.exceeds(self.rules.quota) {
+            self.alarms.insert((via, Alarm::NoSpace));
         }
-        if is_write && has(Alarm::NoSpace) { Err(Error::NoSpace) } else { Ok(()) }
+        if self.has_alarm(Alarm::NoSpace) { Err(Error::NoSpace) } else { Ok(()) }
     }
 
     /// Compacts a member's database to what it holds.
     pub fn defragment(&mut self, via: MemberId) -> Result<(), Error> {
         self.admit(via)?;
-        if let Some(process) = self.processes.get_mut(&via) {
+        if let Some(process) = self.processes.get_mut(&via).filter(|process| !process.is_full) {
             process.db_size = None;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    config::types::{Arg, ClusterConfiguration, NodeRegistration},
+    config::types::{ClusterConfiguration, NodeRegistration},
     files::Files,
     manifests::{self, patches},
     pki::certificates::service_address,
@@ -131,17 +131,4 @@ pub fn write(files: &mut dyn Files, request: &Request<'_>, print: &mut dyn FnMut
 /// The name under which kubelet registers.
 pub fn node_name(node: &NodeRegistration) -> &str {
     manifests::argument(&node.kubelet_extra_args, "hostname-override").unwrap_or(&node.name)
-}
-
-/// Flags as kubelet gets them: of kubeadm's file.
-pub fn flags(files: &dyn Files) -> Vec<Arg> {
-    let text = files.text(FLAGS).unwrap_or_default();
-    let value = text.trim().strip_prefix(VARIABLE).and_then(|rest| rest.strip_prefix('=')).unwrap_or_default();
-    let value = value.trim_matches('"').replace("\\\"", "\"");
-    let flags = value.split_whitespace().filter_map(|flag| {
-        let flag = flag.trim_start_matches('-');
-        let (name, value) = flag.split_once('=').unwrap_or((flag, "true"));
-        (!name.is_empty()).then(|| Arg { name: name.to_owned(), value: value.to_owned() })
-    });
-    flags.collect()
 }

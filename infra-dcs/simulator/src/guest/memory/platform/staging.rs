@@ -2,20 +2,28 @@
 
 use std::sync::Arc;
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{BoxFuture, FutureExt, try_join_all};
 
 use super::{MemoryGuests, Order, Site};
 use crate::guest::{
     GuestError, StopReason,
     faults::{Accident, Afflictions, AfflictionsChange, GuestCluster, Staging},
-    memory::host::Powered,
+    memory::{cluster::DiskState, host::Powered},
 };
 
 /// Lets a machine feel what it suffers from.
 pub(super) fn apply(powered: &Powered, afflictions: Afflictions) {
     powered.set_partitioned(afflictions.partitioned);
-    powered.set_slow_disk(afflictions.slow_disk);
     powered.set_clock_skew_ms(afflictions.clock_skew_ms);
+}
+
+/// What is wrong with a machine's disk by what it suffers from.
+fn disk_state(afflictions: Afflictions) -> DiskState {
+    DiskState {
+        is_slow: afflictions.slow_disk,
+        is_full: afflictions.etcd_no_space,
+        is_corrupt: afflictions.etcd_corrupt,
+    }
 }
 
 impl Site {
@@ -25,11 +33,13 @@ impl Site {
             let mut machines = self.machines.lock();
             let entry = machines.entry(id.to_owned()).or_default();
             entry.afflictions = entry.afflictions.changed(change);
+            entry.disk.set(disk_state(entry.afflictions));
             (entry.afflictions, entry.running.as_ref().map(|running| Arc::clone(&running.powered)))
         };
         if let Some(powered) = powered {
             apply(&powered, now);
         }
+        self.clusters.feel(id);
         now
     }
 }
@@ -75,6 +85,20 @@ impl Staging for MemoryGuests {
                 }
             }
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn strike_cluster<'a>(&'a self, cluster: &'a str, accident: Accident) -> BoxFuture<'a, Result<bool, GuestError>> {
+        async move {
+            let Some(machines) = self.site.clusters.roster_of(cluster) else { return Ok(false) };
+            let struck = machines.iter().map(|machine| async move {
+                match self.strike(machine, accident).await {
+                    Err(GuestError::NotRunning(_)) => Ok(()),
+                    outcome => outcome,
+                }
+            });
+            try_join_all(struck).await.map(|_| true)
         }
         .boxed()
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::guest::memory::systemd::{
     self, State,
-    start::{command_line, environment, unmet},
+    start::{command_line, environment, make_directories, unmet},
 };
 
 impl Shell<'_> {
@@ -27,6 +27,9 @@ impl Shell<'_> {
             Err(reason) => return self.finish(Exit::fail(1, format!("Failed to start {name}: {reason}"))),
         };
         let service = &unit.service;
+        if let Err(reason) = make_directories(service, &mut self.machine.root) {
+            return self.finish(Exit::fail(1, format!("Failed to start {name}: {reason}")));
+        }
         for exec in service.exec_start_pre.iter().chain(&service.exec_start).chain(&service.exec_start_post) {
             let line = command_line(exec, &unit, &self.machine.hostname, &env);
             let outer = self.enter()?;

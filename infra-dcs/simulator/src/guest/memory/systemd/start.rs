@@ -17,6 +17,15 @@ pub struct CommandLine {
     pub may_fail: bool,
 }
 
+/// What a service's main process is started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MainCommand {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables from the unit, its drop-ins and environment files.
+    pub environment: BTreeMap<String, String>,
+}
+
 /// The condition that keeps a unit from starting.
 pub fn unmet<'a>(conditions: &'a [Condition], machine: &Machine) -> Option<&'a Condition> {
     let (either, all): (Vec<_>, Vec<_>) = conditions.iter().partition(|condition| condition.triggering);
@@ -76,6 +85,14 @@ pub fn environment(
     Ok(variables)
 }
 
+/// Makes the directories that a service wants.
+pub fn make_directories(service: &Service, root: &mut Root) -> Result<(), String> {
+    for path in &service.directories {
+        root.make_directories(path).map_err(|error| format!("Failed to set up directory {path}: {error}"))?;
+    }
+    Ok(())
+}
+
 /// Lines `NAME=value`, the value quoted or not.
 fn environment_file(text: &str) -> Vec<(String, String)> {
     text.lines()
@@ -105,6 +122,19 @@ pub fn command_line(exec: &Exec, unit: &Unit, hostname: &str, variables: &BTreeM
         argv.push(braced(&word, &value));
     }
     CommandLine { argv, may_fail: exec.may_fail }
+}
+
+/// The main command line of a service and its variables, by what its files say now. A reason where it cannot be started.
+pub fn main_command(root: &Root, name: &str, hostname: &str) -> Result<MainCommand, String> {
+    if super::is_masked(root, name) {
+        return Err(format!("Unit {name} is masked."));
+    }
+    let unit = super::load(root, name).map_err(|error| error.to_string())?;
+    let unit = unit.ok_or_else(|| format!("Unit {name} not found."))?;
+    let environment = environment(&unit.service, root, &BTreeMap::new())?;
+    let main = unit.service.exec_start.first();
+    let argv = main.map_or_else(Vec::new, |exec| command_line(exec, &unit, hostname, &environment).argv);
+    Ok(MainCommand { argv, environment })
 }
 
 /// `${NAME}` replaced wherever it stands; `$$` is a dollar.

@@ -94,3 +94,21 @@ fn enabling_links_and_presets_decide_once() {
     assert!(is_masked(&root, "sshd.service") && load(&root, "sshd.service").unwrap().is_none());
     assert_eq!(enable(&mut root, "none.service").unwrap_err().reason, "Unit file none.service does not exist.");
 }
+
+#[test]
+fn what_a_service_wants_around_it_is_made_or_refused() {
+    let service = |lines: &str| {
+        let text = format!("[Service]\nExecStart=/bin/true\n{lines}\n");
+        unit::parse("a.service", &[("a.service".to_owned(), text)]).map(|unit| unit.service)
+    };
+    let mut root = root();
+    let wanted = service("RuntimeDirectory=a a/b\nStateDirectory=c\nUser=root").unwrap();
+    start::make_directories(&wanted, &mut root).unwrap();
+    assert!(["/run/a/b", "/var/lib/c"].iter().all(|path| root.is_directory(path)));
+    for (line, expected) in [
+        ("User=app", "User=app is not modelled: services run as root here"),
+        ("ExecCondition=/bin/false", "ExecCondition= is not modelled; remove it"),
+    ] {
+        assert_eq!(service(line).unwrap_err().reason, expected);
+    }
+}

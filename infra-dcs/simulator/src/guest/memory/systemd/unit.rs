@@ -59,6 +59,8 @@ pub struct Service {
     pub environment_files: Vec<String>,
     /// Working directory.
     pub directory: Option<String>,
+    /// Directories that are made before it starts.
+    pub directories: Vec<String>,
     /// Seconds that starting may take.
     pub timeout_start: Option<u64>,
     /// Exit statuses besides 0 that count as success.
@@ -108,7 +110,7 @@ pub struct UnitError {
     pub reason: String,
 }
 
-/// Keys that change nothing in a machine without a kernel: limits, logging, sandboxing, restarts.
+/// Keys without effect on what is modelled: limits, logging, sandboxing, restarts, and how a unit stops.
 const IGNORED_PREFIXES: [&str; 17] = [
     "Limit",
     "Protect",
@@ -128,29 +130,20 @@ const IGNORED_PREFIXES: [&str; 17] = [
     "Watchdog",
     "Capability",
 ];
-const IGNORED: [&str; 30] = [
+const IGNORED: [&str; 21] = [
     "Documentation",
     "DefaultDependencies",
-    "Conflicts",
     "PartOf",
-    "BindsTo",
-    "Requisite",
-    "OnFailure",
-    "OnSuccess",
     "IgnoreOnIsolate",
     "RefuseManualStart",
     "RefuseManualStop",
     "StopWhenUnneeded",
     "CollectMode",
-    "FailureAction",
     "JobTimeoutSec",
     "Delegate",
     "ExecStop",
     "ExecStopPost",
     "ExecReload",
-    "ExecCondition",
-    "User",
-    "Group",
     "UMask",
     "Nice",
     "Slice",
@@ -160,12 +153,8 @@ const IGNORED: [&str; 30] = [
     "NoNewPrivileges",
     "Also",
 ];
-const IGNORED_MORE: [&str; 12] = [
-    "RuntimeDirectory",
+const IGNORED_MORE: [&str; 8] = [
     "RuntimeDirectoryMode",
-    "StateDirectory",
-    "LogsDirectory",
-    "ConfigurationDirectory",
     "TTYPath",
     "GuessMainPID",
     "Sockets",
@@ -173,6 +162,19 @@ const IGNORED_MORE: [&str; 12] = [
     "LazyUnmount",
     "SloppyOptions",
     "DefaultInstance",
+];
+
+/// Keys that a real systemd would act on.
+const NOT_MODELLED: [&str; 6] =
+    ["ExecCondition", "OnFailure", "OnSuccess", "FailureAction", "SuccessAction", "RootDirectory"];
+
+/// Keys that make directories, and where.
+const DIRECTORIES: [(&str, &str); 5] = [
+    ("CacheDirectory", "/var/cache"),
+    ("ConfigurationDirectory", "/etc"),
+    ("LogsDirectory", "/var/log"),
+    ("RuntimeDirectory", "/run"),
+    ("StateDirectory", "/var/lib"),
 ];
 
 /// Reads a unit's file and drop-ins, in this order.
@@ -241,7 +243,7 @@ fn assign(unit: &mut Unit, section: &str, key: &str, value: &str) -> Result<(), 
     let service = &mut unit.service;
     match (section, key) {
         ("Unit", "Description") => value.clone_into(&mut unit.description),
-        ("Unit", "Requires") => extend(&mut unit.requires, value),
+        ("Unit", "Requires" | "BindsTo" | "Requisite") => extend(&mut unit.requires, value),
         ("Unit", "Wants") => extend(&mut unit.wants, value),
         ("Unit", "After") => extend(&mut unit.after, value),
         ("Unit", "Before") => extend(&mut unit.before, value),
@@ -250,6 +252,17 @@ fn assign(unit: &mut Unit, section: &str, key: &str, value: &str) -> Result<(), 
         }
         ("Unit", key) if key.starts_with("Condition") => condition(&mut unit.conditions, &key[9..], value)?,
         ("Unit", key) if key.starts_with("Assert") => condition(&mut unit.assertions, &key[6..], value)?,
+        ("Unit", "Conflicts") if value.split_whitespace().all(|name| name.ends_with(".target")) => {}
+        ("Unit", "Conflicts") => return Err(format!("Conflicts={value} is not modelled; stop the unit in a script")),
+        ("Service", "User" | "Group") if ["", "root", "0"].contains(&value) => {}
+        ("Service", "User" | "Group") => {
+            return Err(format!("{key}={value} is not modelled: services run as root here"));
+        }
+        (_, key) if NOT_MODELLED.contains(&key) => return Err(format!("{key}= is not modelled; remove it")),
+        ("Service", key) if directory_of(key).is_some() => {
+            let parent = directory_of(key).unwrap_or_default();
+            service.directories.extend(value.split_whitespace().map(|name| format!("{parent}/{name}")));
+        }
         ("Service", "Type") => value.clone_into(&mut service.kind),
         ("Service", "ExecStartPre") => exec(&mut service.exec_start_pre, value)?,
         ("Service", "ExecStart") => exec(&mut service.exec_start, value)?,
@@ -293,6 +306,10 @@ fn assign(unit: &mut Unit, section: &str, key: &str, value: &str) -> Result<(), 
         _ => return Err(format!("Unknown section '{section}'")),
     }
     Ok(())
+}
+
+fn directory_of(key: &str) -> Option<&'static str> {
+    DIRECTORIES.iter().find(|(known, _)| *known == key).map(|(_, parent)| *parent)
 }
 
 fn is_ignored(key: &str) -> bool {

@@ -42,6 +42,22 @@ async fn a_silent_node_is_noticed_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_answers_at_an_address_that_is_nobodys() {
+    const KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
+    let site = Site::new();
+    let (_first, mut worker, cluster) = pair(&site).await;
+    let (server, other) = (format!("{}:6443", site.address(1)), format!("{}:6443", site.address(200)));
+    let kubeconfig = worker.read(KUBECONFIG);
+    assert!(kubeconfig.contains(&server), "{kubeconfig}");
+    worker.write(KUBECONFIG, &kubeconfig.replace(&server, &other));
+    worker.powered.start_kubelet(&worker.machine.root, "w-1", address(&worker.machine));
+    until("it is unknown", || ready(&cluster, "w-1") == "Unknown").await;
+    let _open = cluster.signals.balance(other.parse().unwrap(), &[server.parse().unwrap()]);
+    cluster.wake();
+    until("it is ready behind a load balancer", || ready(&cluster, "w-1") == "True").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_end_judges_the_others_certificate_by_its_own_clock() {
     const YEAR_MS: i64 = 366 * 24 * 3600 * 1000;
     let site = Site::new();

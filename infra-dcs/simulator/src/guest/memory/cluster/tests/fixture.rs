@@ -17,11 +17,12 @@ use crate::{
                 node,
             },
             host::{Hardware, Powered, Programs, Settings},
+            image,
             kubeadm::{files::Files, pki::KeyStore, version::Version},
             machine::{Machine, Observer},
             machine_clock::MachineClock,
             network::Network,
-            root::{FileSystem, Volume},
+            root::Volume,
             shell::{Call, Commands},
         },
     },
@@ -74,7 +75,7 @@ impl Site {
 
     /// A machine that has booted and done nothing yet.
     pub fn machine(&self, name: &str, host: u8) -> Guest {
-        self.machine_with(name, host, Volume::new(FileSystem::new("ext4", "", "")), "v1.36.3")
+        self.machine_with(name, host, image::system_disk(), "v1.36.3")
     }
 
     /// A machine with this disk and these programs.
@@ -85,6 +86,7 @@ impl Site {
             memory_mb: 4096,
             disk_bytes: 40 << 30,
             version: Version::parse(version).unwrap(),
+            disk: Arc::default(),
         };
         let clock = MachineClock::new(Arc::clone(&self.clock));
         let powered = Powered::new(

@@ -98,12 +98,7 @@ async fn preflight_finds_what_is_in_the_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn images_that_nobody_serves_cannot_be_pulled() {
     let site = Site::new();
-    let mut guest = site.machine_with(
-        "cp-1",
-        1,
-        crate::guest::memory::root::Volume::new(crate::guest::memory::root::FileSystem::new("ext4", "", "")),
-        "v1.99.0",
-    );
+    let mut guest = site.machine_with("cp-1", 1, crate::guest::memory::image::system_disk(), "v1.99.0");
     let said = guest.fails("init", &Site::init_documents("").replace("v1.36.3", "v1.99.0")).await;
     assert!(said.contains("[ERROR ImagePull]: failed to pull image registry.k8s.io/kube-apiserver:v1.99.0"), "{said}");
 }

@@ -112,7 +112,7 @@ async fn a_token_ends_with_its_time() {
 async fn a_machine_of_another_version_or_name_is_refused() {
     let site = Site::new();
     let (first, cluster, endpoint) = first(&site).await;
-    let disk = || crate::guest::memory::root::Volume::new(crate::guest::memory::root::FileSystem::new("ext4", "", ""));
+    let disk = || crate::guest::memory::image::system_disk();
     let mut newer = site.machine_with("w-1", 11, disk(), "v1.38.0");
     let said = newer.fails("join", &Site::join_document(&endpoint, &first.pin(), false)).await;
     assert!(said.contains("only supports deploying clusters with the control plane version >= 1.37.0"), "{said}");

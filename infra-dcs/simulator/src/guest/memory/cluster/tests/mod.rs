@@ -4,6 +4,7 @@
 mod certificates;
 mod faults;
 mod fixture;
+mod flags;
 mod init;
 mod join;
 mod saved;

@@ -124,8 +124,8 @@ fn account(user: &User, machine: &mut Machine) -> Result<(), String> {
 }
 
 fn time_servers(config: &CloudConfig, machine: &mut Machine) -> Read<()> {
-    let Some(servers) = &config.time_servers else { return Ok(()) };
-    let lines: String = servers.iter().map(|server| format!("server {server} iburst\n")).collect();
+    let Some(sources) = &config.time_sources else { return Ok(()) };
+    let lines: String = sources.iter().map(|source| format!("{source} iburst\n")).collect();
     let written = machine.root.put("/etc/chrony/chrony.conf", lines.into_bytes(), 0o644, Owner::default());
     written.or_else(|error| wrong("ntp", error))
 }

@@ -42,8 +42,8 @@ pub struct CloudConfig {
     pub boot_commands: Vec<String>,
     /// Commands of the first boot, after all else.
     pub run_commands: Vec<String>,
-    /// Time servers; none leaves the image's.
-    pub time_servers: Option<Vec<String>>,
+    /// Sources of time as chrony's configuration names them, `server NAME` or `pool NAME`; none leaves the image's.
+    pub time_sources: Option<Vec<String>>,
     /// Disks to partition.
     pub disks: Vec<Disk>,
     /// File systems to make.

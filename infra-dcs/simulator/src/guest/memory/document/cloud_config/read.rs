@@ -8,18 +8,18 @@ use serde_json::Value;
 
 use super::{CloudConfig, Disk, File, Filesystem, Mount, User};
 use crate::guest::memory::{
-    document::reader::{Fields, Item, Read, wrong},
+    document::reader::{Fields, Item, Read, mkfs_options, wrong},
     root::NewUser,
 };
 
 /// What unpacks to more is a mistake, and must not fill the memory.
 const LIMIT: u64 = 64 << 20;
-/// Sections of cloud-init that change nothing that can be seen in this image.
-const PASSED_OVER: [&str; 24] = [
+/// Sections of cloud-init that have no effect on what is modelled: languages, the size of the system disk, sshd, what is
+/// logged, and how several documents of one machine are merged.
+const WITHOUT_EFFECT: [&str; 22] = [
     "locale",
     "locale_configfile",
     "keyboard",
-    "timezone",
     "growpart",
     "resize_rootfs",
     "ssh_pwauth",
@@ -34,7 +34,6 @@ const PASSED_OVER: [&str; 24] = [
     "disable_ec2_metadata",
     "final_message",
     "output",
-    "manage_etc_hosts",
     "datasource",
     "datasource_list",
     "merge_how",
@@ -77,13 +76,25 @@ const NOT_PLAYED: [&str; 32] = [
     "yum_repos",
 ];
 
+/// Fields of users that this image cannot do.
+const NOT_PLAYED_OF_USERS: [&str; 8] = [
+    "create_groups",
+    "doas",
+    "hashed_passwd",
+    "plain_text_passwd",
+    "selinux_user",
+    "snapuser",
+    "ssh_import_id",
+    "ssh_redirect_user",
+];
+
 pub(super) fn document(value: &Value) -> Read<CloudConfig> {
     let item = Item::new("", value);
     if value.is_null() {
         return Ok(CloudConfig::default());
     }
     let fields = item.fields().or_else(|_| wrong("document", "must be a map"))?;
-    for name in PASSED_OVER {
+    for name in WITHOUT_EFFECT {
         fields.get(name);
     }
     for name in NOT_PLAYED {
@@ -96,7 +107,22 @@ pub(super) fn document(value: &Value) -> Read<CloudConfig> {
             return wrong(name, "not played by this image: there is no package repository to reach");
         }
     }
-    fields.boolean("prefer_fqdn_over_hostname")?;
+    if fields.boolean("prefer_fqdn_over_hostname")? == Some(true) {
+        return wrong(
+            "prefer_fqdn_over_hostname",
+            "not modelled: host names are short here; give the name as hostname",
+        );
+    }
+    if let Some(item) = fields.get("manage_etc_hosts")
+        && *item.value != Value::Bool(false)
+    {
+        return item.wrong("not modelled: give /etc/hosts its lines by write_files with append");
+    }
+    if let Some(item) = fields.get("timezone")
+        && !["UTC", "Etc/UTC"].contains(&item.text()?.as_str())
+    {
+        return item.wrong("not modelled: the time of this image is UTC");
+    }
     let (hostname, fqdn) = (host_name(&fields, "hostname")?, host_name(&fields, "fqdn")?);
     let short = |fqdn: String| fqdn.split('.').next().unwrap_or_default().to_owned();
     let mut config = CloudConfig {
@@ -111,7 +137,7 @@ pub(super) fn document(value: &Value) -> Read<CloudConfig> {
         filesystems: fields.each("fs_setup", filesystem)?,
         ..CloudConfig::default()
     };
-    config.time_servers = fields.within("ntp", time_servers)?;
+    config.time_sources = fields.within("ntp", time_servers)?;
     for name in ["ca_certs", "ca-certs"] {
         let trusted = fields.within(name, |certificates| {
             certificates.boolean("remove_defaults")?;
@@ -284,7 +310,8 @@ fn users(fields: &Fields<'_>) -> Read<Vec<User>> {
 fn user(fields: &Fields<'_>) -> Read<User> {
     let text = |name| Ok(fields.text(name)?.filter(|text| !text.is_empty()));
     let flag = |name| Ok(fields.boolean(name)?.unwrap_or_default());
-    for name in ["inactive", "expiredate", "selinux_user", "snapuser"] {
+    // When logins end is no matter of a machine that nobody logs in to.
+    for name in ["inactive", "expiredate"] {
         // `inactive` is a number of days, or a boolean in older documents.
         if let Some(item) = fields.get(name)
             && !matches!(item.value, Value::Bool(_) | Value::Number(_) | Value::String(_))
@@ -293,8 +320,9 @@ fn user(fields: &Fields<'_>) -> Read<User> {
         }
     }
     flag("no_log_init")?;
-    flag("no_user_group")?;
-    for name in ["ssh_import_id", "ssh_redirect_user", "plain_text_passwd", "hashed_passwd", "doas", "create_groups"] {
+    let primary = text("primary_group")?;
+    let shared = flag("no_user_group")?.then(|| "users".to_owned());
+    for name in NOT_PLAYED_OF_USERS {
         if let Some(item) = fields.get(name) {
             return item.wrong("not played by this image");
         }
@@ -322,7 +350,7 @@ fn user(fields: &Fields<'_>) -> Read<User> {
         account: NewUser {
             name: fields.required("name")?,
             uid,
-            primary_group: text("primary_group")?,
+            primary_group: primary.or(shared),
             groups: fields.get("groups").map_or(Ok(Vec::new()), |item| names(&item))?,
             gecos: text("gecos")?.unwrap_or_default(),
             home: text("homedir")?,
@@ -339,8 +367,9 @@ fn user(fields: &Fields<'_>) -> Read<User> {
 
 fn time_servers(fields: &Fields<'_>) -> Read<Option<Vec<String>>> {
     let enabled = fields.boolean("enabled")?.unwrap_or(true);
-    let mut servers = fields.texts("servers")?;
-    servers.extend(fields.texts("pools")?);
+    let named = |kind: &str, names: Vec<String>| names.into_iter().map(|name| format!("{kind} {name}")).collect();
+    let mut sources: Vec<String> = named("pool", fields.texts("pools")?);
+    sources.extend::<Vec<String>>(named("server", fields.texts("servers")?));
     if let Some(client) = fields.text("ntp_client")?
         && !matches!(client.as_str(), "auto" | "chrony")
     {
@@ -351,7 +380,7 @@ fn time_servers(fields: &Fields<'_>) -> Read<Option<Vec<String>>> {
             return item.wrong("not played by this image");
         }
     }
-    Ok(enabled.then_some(servers))
+    Ok(enabled.then_some(sources))
 }
 
 fn disk(device: &str, item: &Item<'_>) -> Read<Disk> {
@@ -422,10 +451,9 @@ fn filesystem(fields: &Fields<'_>) -> Read<Filesystem> {
     if let Some(item) = fields.get("cmd") {
         return item.wrong("not played by this image");
     }
-    if let Some(item) = fields.get("extra_opts")
-        && item.texts().is_err()
-    {
-        item.text().or_else(|_| item.wrong("must be a string or a list of strings"))?;
+    if let Some(item) = fields.get("extra_opts") {
+        let options = item.texts().or_else(|_| item.text().map(|option| vec![option]));
+        mkfs_options(&item, &options.or_else(|_| item.wrong("must be a string or a list of strings"))?)?;
     }
     Ok(Filesystem {
         label: fields.text("label")?.unwrap_or_default(),

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::guest::memory::boot_testing::Vm;
+use crate::guest::memory::{boot_testing::Vm, document::reader::testing::with_unknown_keys};
 
 fn parse_text(text: &str) -> Result<CloudConfig, DocumentError> {
     parse(format!("#cloud-config\n{text}").as_bytes(), &json!({}))
@@ -65,6 +65,53 @@ fn what_is_wrong_is_named_with_its_place() {
 }
 
 #[test]
+fn unknown_keys_are_refused_wherever_they_stand() {
+    let document = json!({
+        "write_files": [{"path": "/x", "content": "x"}],
+        "users": [{"name": "a", "sudo": ["ALL"]}, "b"],
+        "ntp": {"servers": ["t"]},
+        "ca_certs": {"trusted": []},
+        "disk_setup": {"/dev/vdb": {"layout": true}},
+        "fs_setup": [{"device": "/dev/vdb", "filesystem": "xfs"}],
+    });
+    let parse_json = |document: &Value| parse_text(&document.to_string());
+    parse_json(&document).unwrap();
+    // Keys of this map are devices.
+    let changed = with_unknown_keys(&document).into_iter().filter(|(place, _)| place != "disk_setup.unheard");
+    let mut count = 0;
+    for (place, document) in changed {
+        assert_eq!(parse_json(&document).unwrap_err().to_string(), format!("{place}: unknown key"));
+        count += 1;
+    }
+    assert_eq!(count, 7);
+}
+
+#[test]
+fn what_a_real_image_would_heed_and_this_one_cannot_is_refused() {
+    for (text, expected) in [
+        (
+            "manage_etc_hosts: true\n",
+            "manage_etc_hosts: not modelled: give /etc/hosts its lines by write_files with append",
+        ),
+        ("manage_etc_hosts: localhost\n", "manage_etc_hosts: not modelled"),
+        ("timezone: Asia/Shanghai\n", "timezone: not modelled: the time of this image is UTC"),
+        ("prefer_fqdn_over_hostname: true\n", "prefer_fqdn_over_hostname: not modelled"),
+        ("users: [{name: a, snapuser: s}]\n", "users[0].snapuser: not played by this image"),
+        ("users: [{name: a, selinux_user: s}]\n", "users[0].selinux_user: not played by this image"),
+        (
+            "fs_setup: [{device: /dev/vdb, filesystem: ext4, extra_opts: [-L, data]}]\n",
+            "fs_setup[0].extra_opts: the option \"-L\" is not modelled; use the fields label and uuid",
+        ),
+    ] {
+        let error = parse_text(text).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}\nexpected: {expected}");
+    }
+    let fine = "manage_etc_hosts: false\ntimezone: Etc/UTC\nprefer_fqdn_over_hostname: false\nlocale: C.UTF-8\n\
+                fs_setup: [{device: /dev/vdb, filesystem: xfs, extra_opts: [-i, size=512]}]\n";
+    parse_text(fine).unwrap();
+}
+
+#[test]
 fn values_are_those_of_yaml_1_1() {
     let config = parse_text(
         "write_files:\n- {path: /a, permissions: 0640, content: x}\n- {path: /b, permissions: '755', append: yes}\n- {path: /c, encoding: gzip+b64, content: H4sIAAAAAAACA8vIBACsKpPYAgAAAA==}\nruncmd: [[echo, \"it's\", 1], 'a && b']\ngroups: [g, {h: [root]}]\n",
@@ -119,12 +166,13 @@ fn modules_fail_where_cloud_init_would_only_log() {
         assert!(error.starts_with(expected), "{error}\nexpected: {expected}");
     }
     let (machine, result) = apply_text(
-        "disk_setup: {/dev/vdb: {table_type: gpt, layout: true}}\nfs_setup: [{label: data, filesystem: xfs, device: /dev/vdb1}]\nmounts: [[LABEL=data, /var/data, xfs]]\nusers: [{name: boot, groups: 'wheel, new', sudo: 'ALL=(ALL) NOPASSWD:ALL', ssh_authorized_keys: [k]}]\nntp: {servers: [t1]}\n",
+        "disk_setup: {/dev/vdb: {table_type: gpt, layout: true}}\nfs_setup: [{label: data, filesystem: xfs, device: /dev/vdb1}]\nmounts: [[LABEL=data, /var/data, xfs]]\nusers: [{name: boot, groups: 'wheel, new', sudo: 'ALL=(ALL) NOPASSWD:ALL', ssh_authorized_keys: [k]}, {name: app, no_user_group: true}]\nntp: {servers: [t1], pools: [p1]}\n",
     );
     assert_eq!(result, Ok(()));
     assert_eq!(machine.root.mounted_at("/var/data").unwrap().volume.kind(), "xfs");
     assert!(machine.root.read_text("/etc/fstab").unwrap().contains("LABEL=data\t/var/data\txfs\tdefaults,nofail"));
     assert_eq!(machine.root.read_text("/etc/sudoers.d/90-cloud-init-users").unwrap(), "boot ALL=(ALL) NOPASSWD:ALL\n");
     assert_eq!(machine.root.group("new").unwrap().members, ["boot"]);
-    assert_eq!(machine.root.read_text("/etc/chrony/chrony.conf").unwrap(), "server t1 iburst\n");
+    assert_eq!(machine.root.read_text("/etc/chrony/chrony.conf").unwrap(), "pool p1 iburst\nserver t1 iburst\n");
+    assert!(machine.root.group("app").is_none() && machine.root.group("boot").is_some());
 }

@@ -42,8 +42,6 @@ pub struct Document {
     pub links: Vec<Link>,
     /// Units.
     pub units: Vec<Unit>,
-    /// Kernel arguments that must be there.
-    pub kernel_arguments: Vec<String>,
 }
 
 /// A group.

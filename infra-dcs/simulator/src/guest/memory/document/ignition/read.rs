@@ -6,7 +6,7 @@ use super::{
     Directory, Disk, Document, File, Filesystem, Group, Id, Link, NodeOwner, Partition, Unit, User, content::resource,
 };
 use crate::guest::memory::{
-    document::reader::{Fields, Item, Read, wrong},
+    document::reader::{Fields, Item, Read, mkfs_options, wrong},
     root::NewUser,
 };
 
@@ -78,8 +78,11 @@ pub(super) fn document(bytes: &[u8], depth: usize) -> Read<Document> {
     })?;
     if minor >= 3 {
         fields.within("kernelArguments", |arguments| {
-            document.kernel_arguments = arguments.texts("shouldExist")?;
-            arguments.texts("shouldNotExist")?;
+            for name in ["shouldExist", "shouldNotExist"] {
+                if !arguments.texts(name)?.is_empty() {
+                    return wrong(arguments.path(name), "not modelled: the image has no ignition-kargs");
+                }
+            }
             Ok(())
         })?;
     }
@@ -120,13 +123,21 @@ fn version(fields: &Fields<'_>) -> Read<u32> {
 }
 
 fn group(fields: &Fields<'_>, minor: u32) -> Read<Group> {
-    fields.text("passwordHash")?;
+    not_modelled(fields, "passwordHash", "the passwords of groups")?;
     Ok(Group {
         name: fields.required("name")?,
         gid: number(fields, "gid")?,
         system: fields.boolean("system")?.unwrap_or_default(),
         absent: absent(fields, minor, 2)?,
     })
+}
+
+/// Refuses a text that a real image would heed.
+fn not_modelled(fields: &Fields<'_>, name: &'static str, what: &str) -> Read<()> {
+    match fields.text(name)? {
+        Some(text) if !text.is_empty() => wrong(fields.path(name), format!("{what} are not modelled; remove it")),
+        _ => Ok(()),
+    }
 }
 
 fn absent(fields: &Fields<'_>, minor: u32, since: u32) -> Read<bool> {
@@ -243,7 +254,7 @@ fn disk(fields: &Fields<'_>, minor: u32) -> Read<Disk> {
                     Err(_) => wrong(fields.path(name), "must not be negative"),
                 },
             };
-            fields.text("guid")?;
+            not_modelled(fields, "guid", "the GUIDs of partitions")?;
             Ok(Partition {
                 number: number(fields, "number")?.unwrap_or_default(),
                 label: fields.text("label")?,
@@ -259,6 +270,10 @@ fn disk(fields: &Fields<'_>, minor: u32) -> Read<Disk> {
 }
 
 fn filesystem(fields: &Fields<'_>, minor: u32) -> Read<Filesystem> {
+    let options = fields.texts("options")?;
+    if let Some(item) = fields.get("options") {
+        mkfs_options(&item, &options)?;
+    }
     Ok(Filesystem {
         device: device(fields)?,
         format: fields.text("format")?.unwrap_or_default(),
@@ -266,7 +281,7 @@ fn filesystem(fields: &Fields<'_>, minor: u32) -> Read<Filesystem> {
         label: fields.text("label")?.filter(|label| !label.is_empty()),
         uuid: fields.text("uuid")?.filter(|uuid| !uuid.is_empty()),
         wipe: fields.boolean("wipeFilesystem")?.unwrap_or_default(),
-        options: fields.texts("options")?,
+        options,
         mount_options: if minor >= 1 { fields.texts("mountOptions")? } else { Vec::new() },
     })
 }
@@ -351,20 +366,7 @@ fn merge(document: &mut Document, other: Document) {
             }
         }
     }
-    let Document {
-        minor,
-        groups,
-        users,
-        disks,
-        raid,
-        luks,
-        filesystems,
-        directories,
-        files,
-        links,
-        units,
-        kernel_arguments,
-    } = other;
+    let Document { minor, groups, users, disks, raid, luks, filesystems, directories, files, links, units } = other;
     document.minor = document.minor.max(minor);
     let paths: Vec<String> = directories
         .iter()
@@ -420,5 +422,4 @@ fn merge(document: &mut Document, other: Document) {
             None => document.units.push(unit),
         }
     }
-    join(&mut document.kernel_arguments, kernel_arguments, Clone::clone);
 }

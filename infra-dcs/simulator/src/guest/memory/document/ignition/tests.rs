@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::guest::memory::boot_testing::Vm;
+use crate::guest::memory::{boot_testing::Vm, document::reader::testing::with_unknown_keys};
 
 fn parse_json(document: &Value) -> Result<Document, DocumentError> {
     parse(document.to_string().as_bytes())
@@ -171,6 +171,79 @@ fn what_is_wrong_with_storage_or_units_is_named_with_its_place() {
         (
             json!({"ignition": {"version": "3.3.0", "config": {"merge": [{"source": "data:,{}"}]}}}),
             "ignition.config.merge[0]: ignition.version: is required: 3.0.0 to 3.3.0",
+        ),
+    ] {
+        refused(&document, expected);
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused_wherever_they_stand() {
+    let data = json!({"source": "data:,x", "verification": {}});
+    let nobody = json!({"id": 0});
+    let included = "data:,%7B%22ignition%22:%7B%22version%22:%223.0.0%22%7D%7D";
+    let document = json!({
+        "ignition": {
+            "version": "3.3.0",
+            "config": {"merge": [{"source": included}], "replace": {}},
+            "timeouts": {"httpTotal": 1},
+            "security": {"tls": {"certificateAuthorities": [data]}},
+            "proxy": {"noProxy": []},
+        },
+        "kernelArguments": {"shouldExist": []},
+        "passwd": {"users": [{"name": "u"}], "groups": [{"name": "g"}]},
+        "storage": {
+            "disks": [{"device": "/dev/vdb", "partitions": [{"number": 1}]}],
+            "raid": [{"name": "r", "level": "raid1", "devices": ["/dev/vdb"]}],
+            "luks": [{"name": "l", "device": "/dev/vdb", "clevis": {"tang": [{"url": "u"}], "custom": {}}, "keyFile": data}],
+            "filesystems": [{"device": "/dev/vdb", "format": "xfs"}],
+            "directories": [{"path": "/d", "user": nobody, "group": nobody}],
+            "files": [{"path": "/f", "contents": data, "append": [data], "user": nobody}],
+            "links": [{"path": "/l", "target": "/f", "group": nobody}],
+        },
+        "systemd": {"units": [{"name": "a.service", "dropins": [{"name": "x.conf", "contents": "[Unit]\n"}]}]},
+    });
+    parse_json(&document).unwrap();
+    let changed = with_unknown_keys(&document);
+    assert!(changed.len() > 30, "{}", changed.len());
+    for (place, document) in changed {
+        refused(&document, &format!("{place}: unknown key"));
+    }
+}
+
+#[test]
+fn what_a_real_image_would_heed_and_this_one_cannot_is_refused() {
+    let of = |section: &str, content: Value| json!({"ignition": {"version": "3.3.0"}, section: content});
+    let filesystem = json!({"device": "/dev/vdb", "format": "xfs", "options": ["-i", "size=512", "-L", "data"]});
+    for (document, expected) in [
+        (
+            of("kernelArguments", json!({"shouldExist": ["quiet"]})),
+            "kernelArguments.shouldExist: not modelled: the image has no ignition-kargs",
+        ),
+        (
+            of("passwd", json!({"groups": [{"name": "g", "passwordHash": "x"}]})),
+            "passwd.groups[0].passwordHash: the passwords of groups are not modelled; remove it",
+        ),
+        (
+            storage(json!({"disks": [{"device": "/dev/vdb", "partitions": [{"number": 1, "guid": "x"}]}]})),
+            "storage.disks[0].partitions[0].guid: the GUIDs of partitions are not modelled; remove it",
+        ),
+        (
+            storage(json!({"filesystems": [filesystem]})),
+            "storage.filesystems[0].options: the option \"-L\" is not modelled; use the fields label and uuid",
+        ),
+        (
+            of("systemd", json!({"units": [{"name": "a.timer", "enabled": true, "contents": "[Install]\n"}]})),
+            "systemd.units[0].enabled: not modelled: nothing fires here; enable the service itself",
+        ),
+        (
+            of("systemd", json!({"units": [{"name": "a.service", "contents": "[Unit]\nOnFailure=b.service\n"}]})),
+            "systemd.units[0].contents: invalid unit content: a.service:2: OnFailure= is not modelled; remove it",
+        ),
+        (
+            of("systemd", json!({"units": [{"name": "a.service", "contents": "[Service]\nUser=app\n"}]})),
+            "systemd.units[0].contents: invalid unit content: a.service:2: User=app is not modelled: services run as root \
+             here",
         ),
     ] {
         refused(&document, expected);

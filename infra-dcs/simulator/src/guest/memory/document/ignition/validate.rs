@@ -90,6 +90,10 @@ fn units(document: &Document) -> Read<()> {
         if found.name.contains('/') || !UNIT_SUFFIXES.iter().any(|suffix| found.name.ends_with(suffix)) {
             return wrong(format!("{place}.name"), format!("invalid systemd unit extension: {:?}", found.name));
         }
+        let fires = [".timer", ".socket", ".path", ".automount"].iter().any(|suffix| found.name.ends_with(suffix));
+        if fires && found.enabled == Some(true) {
+            return wrong(format!("{place}.enabled"), "not modelled: nothing fires here; enable the service itself");
+        }
         if let Some(contents) = &found.contents {
             syntax(&found.name, contents).or_else(|reason| wrong(format!("{place}.contents"), reason))?;
             if found.enabled == Some(true) && !contents.lines().any(|line| line.trim() == "[Install]") {

@@ -29,6 +29,9 @@ pub struct Process {
     pub(super) write_delay: u64,
     /// Its data differs from that of its peers.
     pub(super) is_corrupt: bool,
+    /// Its database is full of what it holds, so that nothing gives room back.
+    #[serde(default)]
+    pub(super) is_full: bool,
 }
 
 impl Process {
@@ -44,7 +47,13 @@ impl Process {
             db_size: None,
             write_delay: 0,
             is_corrupt: false,
+            is_full: false,
         }
+    }
+
+    /// Whether its database is larger than it may be.
+    pub(super) fn exceeds(&self, quota: u64) -> bool {
+        self.db_size.is_some_and(|bytes| bytes > quota)
     }
 
     /// Milliseconds that its disk takes for a write.
@@ -142,12 +151,14 @@ impl Model {
         self.settle();
     }
 
-    /// The same after every machine has lost its power: data stays, and nothing runs.
+    /// The same after every machine has lost its power: data stays, and nothing runs, nor is anything broken any more.
     #[must_use]
     pub fn without_power(mut self) -> Self {
         let ids: Vec<MemberId> = self.processes.keys().copied().collect();
         for id in ids {
             self.part(id);
+            self.set_full(id, false);
+            self.set_corrupt(id, false);
             if let Some(process) = self.processes.get_mut(&id) {
                 (process.is_running, process.is_isolated, process.write_delay) = (false, false, 0);
             }
@@ -192,16 +203,31 @@ impl Model {
         }
     }
 
-    /// Makes a member's data differ from that of its peers, which raises its alarm.
-    pub fn corrupt(&mut self, id: MemberId) {
-        let Some(process) = self.processes.get_mut(&id) else { return };
-        process.is_corrupt = true;
-        self.alarms.insert((id, Alarm::Corrupt));
+    /// Fills a member's database, which raises its alarm, or makes room in it and takes the alarm back.
+    pub fn set_full(&mut self, id: MemberId, is_full: bool) {
+        let full = self.rules.quota.saturating_add(1);
+        let Some(process) = self.processes.get_mut(&id).filter(|process| process.is_full != is_full) else { return };
+        process.is_full = is_full;
+        process.db_size = is_full.then_some(full);
+        self.set_alarm(id, Alarm::NoSpace, is_full);
     }
 
-    /// Raises an alarm as the member itself would.
-    pub fn raise(&mut self, id: MemberId, alarm: Alarm) {
-        self.alarms.insert((id, alarm));
+    /// Makes a member's data differ from that of its peers, which raises its alarm, or the same again and takes the alarm
+    /// back.
+    pub fn set_corrupt(&mut self, id: MemberId, is_corrupt: bool) {
+        let Some(process) = self.processes.get_mut(&id).filter(|process| process.is_corrupt != is_corrupt) else {
+            return;
+        };
+        process.is_corrupt = is_corrupt;
+        self.set_alarm(id, Alarm::Corrupt, is_corrupt);
+    }
+
+    fn set_alarm(&mut self, id: MemberId, alarm: Alarm, is_raised: bool) {
+        if is_raised {
+            self.alarms.insert((id, alarm));
+        } else {
+            self.alarms.remove(&(id, alarm));
+        }
     }
 
     /// Slows a member's disk down: milliseconds that each write takes.

@@ -95,10 +95,29 @@ async fn corrupt_data_is_served_to_nobody() {
     let (etcd, second) = (&bed.etcd, bed.id(2));
     let hash = |id| etcd.hash(id, 42, 42).unwrap();
     assert_eq!(hash(bed.id(1)), hash(second));
-    etcd.corrupt(second);
+    etcd.set_corrupt(second, true);
     assert_ne!(hash(bed.id(1)), hash(second));
     assert_eq!(etcd.alarms(second, Some(Alarm::Corrupt)).await.unwrap(), [(second, Alarm::Corrupt)]);
     assert_eq!(etcd.access_keys(bed.id(1), false).await, Err(Error::Corrupt));
+    etcd.set_corrupt(second, false);
+    assert_eq!(hash(bed.id(1)), hash(second));
+    assert_eq!(etcd.access_keys(bed.id(1), true).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_database_that_stays_full_raises_its_alarm_again() {
+    let bed = Bed::of(3).await;
+    let (etcd, first, second) = (&bed.etcd, bed.id(1), bed.id(2));
+    etcd.set_full(second, true);
+    assert_eq!(etcd.alarms_of(second), [Alarm::NoSpace]);
+    etcd.defragment(second).unwrap();
+    assert_eq!(etcd.alarm_deactivate(first, second, Alarm::NoSpace).await, Ok(true));
+    assert_eq!(etcd.access_keys(first, true).await, Ok(()), "another member's database has room");
+    assert_eq!(etcd.access_keys(second, true).await, Err(Error::NoSpace));
+    assert_eq!(etcd.access_keys(first, true).await, Err(Error::NoSpace), "the alarm is everybody's");
+    etcd.set_full(second, false);
+    assert!(!etcd.has_alarm(Alarm::NoSpace));
+    assert_eq!(etcd.access_keys(second, true).await, Ok(()));
 }
 
 #[tokio::test]
