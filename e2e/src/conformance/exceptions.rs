@@ -102,10 +102,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         place: "nodes/*/0/status",
         why: "what a kernel and a container runtime can do, and what was pulled, is nothing where neither is",
     },
-    Exception {
-        place: "nodes/signing_requests",
-        why: "the first machine's kubelet keeps the certificate that kubeadm gave it",
-    },
     Exception { place: "workloads/logs/log/has said", why: "no program runs that would say anything" },
     Exception {
         place: "workloads/service_endpoints/*/metadata/annotations",

@@ -69,14 +69,18 @@ fn shown(node: &Value) -> Value {
     })
 }
 
-/// What kubelets asked to be signed when they joined. The first machine's kubelet asked nobody.
+/// What kubelets asked to be signed when they joined. The first machine's kubelet has what kubeadm gave it, and asks for a
+/// certificate of its own at once, or hours later where the API server took long to come up.
 async fn signing_requests(c: &Corner) -> Result<Value> {
     let listed = c.get("/apis/certificates.k8s.io/v1/certificatesigningrequests").await?.ok()?;
     let mut kinds = BTreeSet::new();
     let mut joined = BTreeSet::new();
-    for request in
-        items(&listed).iter().filter(|one| one["spec"]["signerName"] == "kubernetes.io/kube-apiserver-client-kubelet")
-    {
+    let is_of_joining = |request: &&Value| {
+        let spec = &request["spec"];
+        spec["signerName"] == "kubernetes.io/kube-apiserver-client-kubelet"
+            && spec["username"].as_str().is_some_and(|user| user.starts_with("system:bootstrap:"))
+    };
+    for request in items(&listed).iter().filter(is_of_joining) {
         ensure!(name(request).starts_with("csr-"), "kubelet's request is called {}", name(request));
         ensure!(request["status"]["certificate"].is_string(), "{} is not signed", name(request));
         joined.insert(name(request).to_owned());

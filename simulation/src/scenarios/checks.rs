@@ -203,15 +203,14 @@ mod tests {
     #[test]
     fn whoever_writes_without_a_cause_is_noticed() {
         let writes = |actor| {
-            let outcome = broken(async |world| {
+            broken(async |world| {
                 let store = world.store(actor);
                 tokio::spawn(async move {
                     sleep(SETTLES + QUIET / 2).await;
                     store.create(KUBEADM_CONFIG, json!({"metadata": {"name": "a"}}));
                 });
                 quiet(world).await.unwrap_or_else(|violation| world.journal.violate(violation));
-            });
-            outcome
+            })
         };
         assert_eq!(writes("a user"), None);
         assert_eq!(writes("bootstrap-kubeadm-0"), Some("I7"));

@@ -183,11 +183,10 @@ fn labels(flags: &[Arg]) -> Result<BTreeMap<String, String>, String> {
     }
     let is_foreign = |key: &str| {
         let Some((domain, _)) = key.split_once('/') else { return false };
-        let ours = |suffix: &str| domain == suffix || domain.ends_with(&format!(".{suffix}"));
-        let may = |suffix: &str| domain == suffix || domain.ends_with(&format!(".{suffix}"));
-        (ours("kubernetes.io") || ours("k8s.io"))
-            && !may("kubelet.kubernetes.io")
-            && !may("node.kubernetes.io")
+        let is_below = |suffix: &str| domain == suffix || domain.ends_with(&format!(".{suffix}"));
+        (is_below("kubernetes.io") || is_below("k8s.io"))
+            && !is_below("kubelet.kubernetes.io")
+            && !is_below("node.kubernetes.io")
             && !OWN_LABELS.contains(&key)
     };
     let foreign: Vec<&str> = all.keys().map(String::as_str).filter(|key| is_foreign(key)).collect();
