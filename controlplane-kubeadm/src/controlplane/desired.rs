@@ -14,7 +14,7 @@ use kubeadm::api::{
 use serde_json::{Value, json};
 
 use super::{
-    names::{CLEANUP_HOOK, REMEDIATION_FOR, machine},
+    names::{CLEANUP_HOOK, MACHINE_FINALIZER, REMEDIATION_FOR, machine},
     wanted::Wanted,
 };
 
@@ -79,6 +79,8 @@ fn complete(wanted: &Wanted, metadata: ObjectMeta, spec: MachineSpec, remediatio
         labels: Some(labels(wanted)),
         annotations: Some(annotations),
         owner_references: Some(vec![wanted.controller_reference()]),
+        // Core's first look at a Machine would do no more than add it; MachineSets make theirs with it too.
+        finalizers: Some(vec![MACHINE_FINALIZER.to_owned()]),
         ..metadata
     };
     let spec = MachineSpec {

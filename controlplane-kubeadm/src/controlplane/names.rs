@@ -21,6 +21,8 @@ pub const REMEDIATION_FOR: &str = "controlplane.cluster.x-k8s.io/remediation-for
 /// Annotation on a control plane with the name of the machine being made, written before any of its objects is: a
 /// crash between them is continued under the same name and leaves nothing behind.
 pub const NEXT_MACHINE: &str = "controlplane.cluster.x-k8s.io/next-machine";
+/// Core's finalizer of a Machine (`clusterv1.MachineFinalizer`).
+pub const MACHINE_FINALIZER: &str = "machine.cluster.x-k8s.io";
 /// Annotation on a machine: its deletion waits until its etcd member is gone.
 pub const CLEANUP_HOOK: &str = "pre-terminate.delete.hook.machine.cluster.x-k8s.io/kcp-cleanup";
 /// Annotation on a cluster: version of the step of an upgrade over several minors that is under way.

@@ -18,7 +18,7 @@ use super::{
 const POLL_YOUNG: Duration = Duration::from_secs(3);
 /// As above, in the moments in which most happens: once `kubeadm init` may have begun until it is done, and right after a
 /// node has registered.
-const POLL_STARTING: Duration = Duration::from_secs(1);
+const POLL_STARTING: Duration = Duration::from_millis(500);
 /// As above, for machines that take long.
 const POLL: Duration = Duration::from_secs(20);
 /// Until this age a machine is young.
