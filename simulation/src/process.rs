@@ -226,3 +226,31 @@ fn arguments(elects: bool) -> ManagerArgs {
         telemetry: TelemetryArgs { v: 0, logging_format: LoggingFormat::Text, otlp_endpoint: None, trace_ratio: 0.0 },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::SimClock, wire::PAUSED};
+
+    /// The rule that is broken where an effect is reached this long after the process heard of a pause.
+    fn reached(effect: &'static str, after: Duration) -> Option<&'static str> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (journal, chance) = (Journal::new(SimClock::new()), Chance::new(1));
+            let link = Link::new("ours", &journal, &Arc::default(), &chance);
+            link.hear_of_cluster(PAUSED);
+            sleep(after).await;
+            let points = Points { link, death: Arc::default(), paused: Arc::new(AtomicBool::new(true)) };
+            points.reach(effect, Moment::Before).await;
+            let broken = tokio::time::timeout(Duration::from_secs(1), journal.violated()).await;
+            broken.ok().map(|violation| violation.rule)
+        })
+    }
+
+    #[test]
+    fn whoever_acts_on_what_is_paused_is_noticed() {
+        assert_eq!(reached("create-machine", HEEDS / 2), None, "a pass may end");
+        assert_eq!(reached("create-machine", HEEDS * 2), Some("I5"));
+        assert_eq!(reached("write-status", HEEDS * 2), None, "it may be said");
+    }
+}

@@ -35,7 +35,7 @@ const WAY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mill
 const NEWS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(30));
 
 /// What an event shows of a cluster that is paused.
-const PAUSED: &[u8] = br#""paused":true"#;
+pub(crate) const PAUSED: &[u8] = br#""paused":true"#;
 
 /// The connection broke.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -146,7 +146,7 @@ impl Link {
     }
 
     /// An event of Clusters has come.
-    fn hear_of_cluster(&self, event: &[u8]) {
+    pub(crate) fn hear_of_cluster(&self, event: &[u8]) {
         let is_paused = event.windows(PAUSED.len()).any(|part| part == PAUSED);
         let knows = &mut *self.knows_of_pause.lock();
         *knows = if is_paused { knows.or_else(|| Some(Instant::now())) } else { None };

@@ -201,6 +201,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_is_named() {
+        let found = broken(async |world| {
+            assert_eq!(nothing_is_left(&world.user, &[KUBEADM_CONFIG]), Ok(()));
+            world.user.create(KUBEADM_CONFIG, json!({"metadata": {"name": "a"}}));
+            assert_eq!(nothing_is_left(&world.user, &[KUBEADM_CONFIG]), Err("kubeadmconfigs/a".to_owned()));
+        });
+        assert_eq!(found, None);
+    }
+
+    #[test]
     fn whoever_writes_without_a_cause_is_noticed() {
         let writes = |actor| {
             broken(async |world| {
