@@ -230,20 +230,16 @@ fn arguments(elects: bool) -> ManagerArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::SimClock, wire::PAUSED};
+    use crate::{wire::PAUSED, world::trial};
 
     /// The rule that is broken where an effect is reached this long after the process heard of a pause.
     fn reached(effect: &'static str, after: Duration) -> Option<&'static str> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let (journal, chance) = (Journal::new(SimClock::new()), Chance::new(1));
-            let link = Link::new("ours", &journal, &Arc::default(), &chance);
+        trial::broken(Duration::from_secs(1), async |world| {
+            let link = Link::new("ours", &world.journal, &world.plan, &world.chance);
             link.hear_of_cluster(PAUSED);
             sleep(after).await;
             let points = Points { link, death: Arc::default(), paused: Arc::new(AtomicBool::new(true)) };
             points.reach(effect, Moment::Before).await;
-            let broken = tokio::time::timeout(Duration::from_secs(1), journal.violated()).await;
-            broken.ok().map(|violation| violation.rule)
         })
     }
 

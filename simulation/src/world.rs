@@ -282,3 +282,24 @@ fn overtake(server: &Server, path: &str) {
         &WriteParams { manager: "other".into(), ..WriteParams::default() },
     ));
 }
+
+/// What tests of what is noticed share.
+#[cfg(test)]
+pub(crate) mod trial {
+    use super::*;
+
+    /// What comes of this in a world without faults.
+    pub fn within<T>(does: impl AsyncFnOnce(&World) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async { does(&World::new(1, Arc::default())).await })
+    }
+
+    /// The rule that is broken by this, or within `limit` after it, if one is.
+    pub fn broken<T>(limit: Duration, does: impl AsyncFnOnce(&World) -> T) -> Option<&'static str> {
+        within(async |world| {
+            does(world).await;
+            world.journal.check();
+            timeout(limit, world.journal.violated()).await.ok().map(|violation| violation.rule)
+        })
+    }
+}

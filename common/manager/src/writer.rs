@@ -3,11 +3,7 @@
 //! Objects that we define are applied server-side with our field manager. Lists that others share (finalizers, annotations'
 //! owners) are merge-patched under the resource version they were read at.
 
-use std::{
-    fmt::Debug,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-};
+use std::{fmt::Debug, sync::Arc};
 
 use json_patch::{PatchOperation, TestOperation, jsonptr::PointerBuf};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
@@ -299,13 +295,6 @@ fn is_failed_test(status: &kube::core::Status) -> bool {
     status.code == 422
         && status.reason == "Invalid"
         && status.details.as_ref().is_none_or(|details| details.causes.is_empty())
-}
-
-/// Stands for a body. Maps are sorted, so the same object has the same digest within a process.
-pub fn digest(body: &Value) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    body.to_string().hash(&mut hasher);
-    hasher.finish()
 }
 
 /// An object as an apply wants it: with its types, without what the server keeps, for the version that was read.

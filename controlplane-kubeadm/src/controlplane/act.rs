@@ -1,7 +1,10 @@
 //! The only place that changes anything: machines and what belongs to them in the management cluster, etcd and kubeadm's
 //! configuration in the workload cluster. Each effect is safe to repeat, and named so that tests can crash around it.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use cluster_api::{
     conditions::{self, Claim},
@@ -16,7 +19,6 @@ use manager::{
     Category, ObjectKey, ReconcileError, Writer, Written, fault,
     remembered::{OBJECTS, Remembered},
     workload::WorkloadClient,
-    writer::digest,
 };
 use serde_json::{Value, json};
 
@@ -412,6 +414,13 @@ pub fn with_claims(
     }
     after.extend(ours);
     after
+}
+
+/// Stands for a body. Maps are sorted, so the same object has the same digest within a process.
+fn digest(body: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    body.to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What the API server does not store.

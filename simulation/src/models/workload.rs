@@ -456,14 +456,12 @@ impl Model for Life {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{models::bootstrap, plan::Plan, world::World};
+    use crate::{models::bootstrap, world::trial};
 
     /// A world in which two machines are told to make the cluster, the second after the first is gone; answers with what is
     /// wrong with that. Core looks for nodes meanwhile, or it does not.
     fn made_twice(is_managed: bool, core_looks: bool) -> Option<&'static str> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let world = World::new(1, Arc::new(Plan::default()));
+        trial::within(async |world| {
             let workload = Arc::clone(&world.workload);
             if is_managed {
                 workload.is_managed();
@@ -493,9 +491,7 @@ mod tests {
     /// The rule that is broken where these hosts join a managed control plane, each this long after the one before, and one is
     /// taken away in the end.
     fn joined(hosts: &[&str], apart: Duration, taken: Option<&str>) -> Option<&'static str> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let world = World::new(1, Arc::new(Plan::default()));
+        trial::broken(STAGE.1 * 8, async |world| {
             let workload = Arc::clone(&world.workload);
             workload.is_managed();
             bootstrap::put_token(workload.store());
@@ -508,8 +504,6 @@ mod tests {
             if let Some(host) = taken {
                 workload.take_away(host);
             }
-            let ended = tokio::time::timeout(STAGE.1 * 8, world.journal.violated()).await;
-            ended.ok().map(|violation| violation.rule)
         })
     }
 

@@ -134,7 +134,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{kinds::KUBEADM_CONFIG, models::bootstrap};
+    use crate::{kinds::KUBEADM_CONFIG, models::bootstrap, world::trial};
 
     #[rstest]
     #[case("control-plane-kubeadm-0", "apply machines/m/status", true)]
@@ -159,13 +159,9 @@ mod tests {
 
     /// The rule that is broken in a world in which this is done, if one is.
     fn broken<T>(does: impl AsyncFnOnce(&World) -> T) -> Option<&'static str> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let world = World::new(1, Arc::default());
-            always(&world, &[KUBEADM_CONFIG]);
-            does(&world).await;
-            world.journal.check();
-            tokio::time::timeout(Duration::from_secs(1), world.journal.violated()).await.ok().map(|broken| broken.rule)
+        trial::broken(Duration::from_secs(1), async |world| {
+            always(world, &[KUBEADM_CONFIG]);
+            does(world).await
         })
     }
 

@@ -223,12 +223,11 @@ fn labelled(store: &Store, control_plane: &Value) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::trial;
 
     #[test]
     fn a_control_plane_without_its_finalizer_owns_nothing() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let world = World::new(1, Arc::default());
+        trial::within(async |world| {
             create(&world.user, 1, false);
             let uid = world.user.get(KUBEADM_CONTROL_PLANE, "cp").map(|cp| text(&cp, "/metadata/uid").to_owned());
             assert_eq!(is_held(&world.user), Ok(()));

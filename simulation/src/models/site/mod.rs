@@ -417,13 +417,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{kinds::DCS_POOL, world::World};
+    use crate::{
+        kinds::DCS_POOL,
+        world::{World, trial},
+    };
 
     /// The rule that is broken at a site at which this is done, if one is.
     fn broken(does: impl FnOnce(&World, &Site)) -> Option<&'static str> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let world = World::new(1, Arc::default());
+        trial::broken(Duration::from_secs(1), async |world| {
             let site = Site::new(world.store("site"), Arc::clone(&world.workload), world.chance.of("site"));
             for name in ["m", "n"] {
                 let spec = json!({"vmTemplateName": "t", "ipHostPoolRef": {"name": "pool"}});
@@ -434,12 +435,8 @@ mod tests {
             let finalizers = [dcs_controller::api::POOL_FINALIZER];
             let metadata = json!({"name": "pool", "finalizers": finalizers, "annotations": claims});
             world.user.create(DCS_POOL, json!({"metadata": metadata, "spec": {"pool": []}}));
-            does(&world, &site);
+            does(world, &site);
             site.check(&["10.0.0.1".to_owned()]).unwrap_or_else(|violation| world.journal.violate(violation));
-            tokio::time::timeout(Duration::from_secs(1), world.journal.violated()).await.ok().map(|broken| {
-                eprintln!("{broken}");
-                broken.rule
-            })
         })
     }
 

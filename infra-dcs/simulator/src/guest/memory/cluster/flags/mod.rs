@@ -9,16 +9,17 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use self::kind::Kind;
 use crate::guest::memory::kubeadm::config::types::Arg;
 
-/// The programs whose command lines are known.
-static PROGRAMS: LazyLock<[Program; 5]> = LazyLock::new(|| {
-    [
-        Program::new("etcd", Dialect::Go, include_str!("etcd.txt")),
-        Program::new("kube-apiserver", Dialect::Posix, include_str!("kube-apiserver.txt")),
-        Program::new("kube-controller-manager", Dialect::Posix, include_str!("kube-controller-manager.txt")),
-        Program::new("kube-scheduler", Dialect::Posix, include_str!("kube-scheduler.txt")),
-        Program::new("kubelet", Dialect::Posix, include_str!("kubelet.txt")),
-    ]
-});
+/// The programs whose command lines are known: name, who reads the line, and the flags with their types.
+const TABLES: [(&str, Dialect, &str); 5] = [
+    ("etcd", Dialect::Go, include_str!("etcd.txt")),
+    ("kube-apiserver", Dialect::Posix, include_str!("kube-apiserver.txt")),
+    ("kube-controller-manager", Dialect::Posix, include_str!("kube-controller-manager.txt")),
+    ("kube-scheduler", Dialect::Posix, include_str!("kube-scheduler.txt")),
+    ("kubelet", Dialect::Posix, include_str!("kubelet.txt")),
+];
+
+static PROGRAMS: LazyLock<[Program; 5]> =
+    LazyLock::new(|| TABLES.map(|(name, dialect, table)| Program::new(name, dialect, table)));
 
 /// Flags that a program acts on in ways that are not modelled.
 const NOT_MODELLED: [(&str, &str); 3] = [("etcd", "config-file"), ("kubelet", "config-dir"), ("kubelet", "runonce")];
@@ -180,13 +181,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_tables_has_a_type() {
-        for (table, program) in [
-            (include_str!("etcd.txt"), "etcd"),
-            (include_str!("kube-apiserver.txt"), "kube-apiserver"),
-            (include_str!("kube-controller-manager.txt"), "kube-controller-manager"),
-            (include_str!("kube-scheduler.txt"), "kube-scheduler"),
-            (include_str!("kubelet.txt"), "kubelet"),
-        ] {
+        for (program, _, table) in TABLES {
             for line in table.lines() {
                 let (name, kind) = line.split_once(' ').unwrap();
                 assert!(kind == "string" || Kind::named(kind) != Kind::Text, "{program}: {name}: {kind}");
